@@ -1,0 +1,131 @@
+//! Causes: stable codes for everything that can go wrong, each with whose fault it is. Tests assert codes, not sentences.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Whose fault a Fail or an Error is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Blame {
+    /// The hypervisor.
+    Xen,
+    /// The Xen build as a set of files: packaging, versions, development files, tools.
+    Build,
+    /// dom0's kernel or userland.
+    Dom0,
+    /// What the scenario asked for.
+    Scenario,
+    /// QEMU.
+    Qemu,
+    /// The host.
+    Host,
+    /// xenlab itself.
+    Lab,
+}
+
+macro_rules! causes {
+    ($($id:ident = $code:literal, $blame:ident, $text:literal;)*) => {
+        /// A stable code, `AREA.WHAT`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Cause { $(#[doc = $text] $id,)* }
+
+        impl Cause {
+            /// Every cause, in the order of the table.
+            pub const ALL: &'static [Cause] = &[$(Cause::$id),*];
+            /// The code.
+            pub fn code(self) -> &'static str { match self { $(Cause::$id => $code),* } }
+            /// Whose fault it is, unless a verdict knows better.
+            pub fn blame(self) -> Blame { match self { $(Cause::$id => Blame::$blame),* } }
+            /// What it means, in one line.
+            pub fn meaning(self) -> &'static str { match self { $(Cause::$id => $text),* } }
+        }
+    };
+}
+
+causes! {
+    XenPanic = "xen.panic", Xen, "Xen panicked";
+    XenSilent = "xen.silent", Xen, "Xen never wrote to its console";
+    XenHung = "xen.hung", Xen, "Xen started and then fell silent";
+    XenReset = "xen.reset", Xen, "the machine was reset while Xen ran";
+    XenPowerOff = "xen.power-off", Xen, "the machine powered off before dom0 was ready";
+    XenWarning = "xen.warning", Xen, "Xen warned on its console";
+    ImageTruncated = "build.image-truncated", Build, "the hypervisor image is shorter than its headers say";
+    ImageInvalid = "build.image-invalid", Build, "the hypervisor image is not one";
+    WrongArchitecture = "build.wrong-architecture", Build, "a file of the build is for another architecture";
+    VersionMismatch = "build.version-mismatch", Build, "declared, carried and running version do not agree";
+    BuildIdMismatch = "build.build-id-mismatch", Build, "the running Xen is not the artefact under test";
+    ToolsMismatch = "build.tools-mismatch", Build, "the tools belong to another Xen than the hypervisor";
+    PkgConfigMissing = "build.pkg-config-missing", Build, "a pkg-config module is missing";
+    PkgConfigVersion = "build.pkg-config-version", Build, "a pkg-config module has the wrong version";
+    PkgConfigLibrary = "build.pkg-config-library", Build, "a pkg-config module names a library that is not right";
+    PkgConfigRequires = "build.pkg-config-requires", Build, "a pkg-config module requires one that is not there";
+    PkgConfigCompile = "build.pkg-config-compile", Build, "a program using a pkg-config module does not compile and link";
+    PkgConfigInvalid = "build.pkg-config-invalid", Build, "pkg-config cannot read a module";
+    BootFileMissing = "build.boot-file-missing", Build, "a boot file or link is missing";
+    BootFileWrong = "build.boot-file-wrong", Build, "a boot file or link is not what it should be";
+    PartMissing = "build.part-missing", Build, "the build lacks a part the scenario needs";
+    Dom0Panic = "dom0.panic", Dom0, "dom0's kernel panicked";
+    Dom0Memory = "dom0.memory", Scenario, "dom0 has too little memory";
+    Dom0NoRoot = "dom0.no-root", Dom0, "dom0's kernel found no root file system";
+    Dom0NoInitramfs = "dom0.no-initramfs", Dom0, "dom0's kernel was given no initramfs";
+    Dom0Silent = "dom0.silent", Dom0, "dom0 never wrote to its console";
+    Dom0Hung = "dom0.hung", Dom0, "dom0 started and then fell silent";
+    Dom0NotReady = "dom0.not-ready", Dom0, "dom0 runs but did not become ready in time";
+    Dom0PowerOff = "dom0.power-off", Dom0, "dom0 shut the machine down";
+    Dom0NotUnderXen = "dom0.not-under-xen", Dom0, "this is not a control domain on Xen";
+    Dom0Warning = "dom0.warning", Dom0, "dom0 warned on its console";
+    StoreAbsent = "store.absent", Dom0, "no xenstore daemon runs or answers";
+    StoreWrongDaemon = "store.wrong-daemon", Dom0, "the xenstore daemon is not the one asked for";
+    StoreSelfTest = "store.self-test", Build, "test-xenstore failed";
+    ServiceMissing = "service.missing", Dom0, "a service that must run does not exist";
+    ServiceFailed = "service.failed", Dom0, "a service is not in the state it must be in";
+    ProcessMissing = "process.missing", Dom0, "a process that must run does not";
+    FileWrong = "file.wrong", Dom0, "a file in dom0 is not what it should be";
+    SshDead = "dom0.ssh", Dom0, "dom0 cannot be reached over SSH while its console lives";
+    SerialDead = "dom0.serial", Dom0, "dom0's console takes no commands";
+    CommandTimeout = "step.timeout", Dom0, "a command did not end in time";
+    CheckFailed = "check.failed", Xen, "something is not what the scenario expects";
+    ConsoleLacks = "console.missing", Xen, "an expected line never appeared on a console";
+    ConsoleHas = "console.unwanted", Xen, "an unwanted line appeared on a console";
+    CaptureCut = "capture.cut", Scenario, "output was cut, so its absence cannot be shown";
+    QemuMissing = "qemu.missing", Host, "there is no QEMU for this architecture";
+    QemuRefused = "qemu.refused", Qemu, "QEMU refused to start";
+    QemuKilled = "qemu.killed", Qemu, "QEMU was killed by a signal";
+    QemuExited = "qemu.exited", Qemu, "QEMU ended by itself";
+    QemuInternalError = "qemu.internal-error", Qemu, "QEMU stopped with an internal error";
+    QemuProtocol = "qemu.protocol", Qemu, "QEMU's monitor did not answer as it should";
+    AcceleratorUnusable = "host.accelerator", Host, "the accelerator asked for cannot run Xen here";
+    ControlFailed = "host.control-failed", Host, "a Xen known to be good does not boot here either";
+    HostDisk = "host.disk-full", Host, "no space is left on the device";
+    HostTool = "host.tool-missing", Host, "a program the lab needs is not installed";
+    HostNetwork = "host.network", Host, "something could not be downloaded";
+    ArchiveMoved = "host.archive-moved", Host, "the archive no longer has what the lock names";
+    ArchiveExpired = "host.archive-expired", Host, "the archive's Release file has expired";
+    InputChanged = "lab.input-changed", Lab, "an input of the machine changed while it was used";
+    LabPanic = "lab.panic", Lab, "xenlab itself panicked";
+    LabInternal = "lab.internal", Lab, "xenlab could not do its work";
+    Interrupted = "lab.interrupted", Lab, "the run was interrupted";
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.code())
+    }
+}
+
+impl Serialize for Cause {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(self.code())
+    }
+}
+
+impl<'de> Deserialize<'de> for Cause {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let code = String::deserialize(d)?;
+        Cause::ALL
+            .iter()
+            .copied()
+            .find(|c| c.code() == code)
+            .ok_or_else(|| serde::de::Error::custom(format!("unknown cause `{code}`")))
+    }
+}

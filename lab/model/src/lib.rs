@@ -1,0 +1,28 @@
+//! What xenlab talks about, and how it judges: the scenario language, the plan made of it, evidence, verdicts, events.
+//!
+//! Pure: no file is read, no process started, no clock asked. Everything here is tested without a machine.
+//!
+//! Data flows one way: scenario text → [`scenario`] → [`case::Case`]s → (engine: machine, steps) →
+//! [`evidence::Evidence`] → [`verdict::StepVerdict`] → [`event::Event`]s → reporters.
+
+pub mod arch;
+pub mod bundle;
+pub mod case;
+pub mod cause;
+pub mod condition;
+pub mod event;
+pub mod evidence;
+pub mod exit;
+pub mod fact;
+pub mod judge;
+pub mod matcher;
+pub mod place;
+pub mod scenario;
+pub mod spec;
+pub mod step;
+pub mod units;
+pub mod verdict;
+pub mod version;
+
+pub use arch::Arch;
+pub use exit::Exit;

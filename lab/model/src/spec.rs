@@ -1,0 +1,231 @@
+//! One string for a Xen build, a kernel or a userland, wherever it is named.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::units::text_serde;
+
+/// Where (a part of) a Xen build comes from. The providers know what to do with each.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum XenSpec {
+    /// `debian:SUITE[@VERSION]`: Debian's packages of that suite.
+    Debian {
+        /// `bookworm`, `trixie`, …
+        suite: String,
+        /// A package version; absent, what the lock says.
+        version: Option<String>,
+    },
+    /// `dir:PREFIX`: an install prefix or DESTDIR.
+    Dir(PathBuf),
+    /// `file:PATH`: a bare `xen`, `xen.gz` or `xen.efi`.
+    File(PathBuf),
+}
+
+/// The forms a Xen build can be named in, for messages.
+pub const XEN_SPEC_FORMS: &str = "debian:SUITE[@VERSION], dir:PREFIX or file:PATH";
+
+fn word(s: &str, what: &str) -> Result<String, String> {
+    if s.is_empty() || !s.chars().all(|c| c.is_ascii_alphanumeric() || "-+.~:".contains(c)) {
+        return Err(format!("`{s}` is not a {what}"));
+    }
+    Ok(s.to_owned())
+}
+
+fn path(s: &str, form: &str) -> Result<PathBuf, String> {
+    if s.is_empty() { Err(format!("expected a path: {form}")) } else { Ok(PathBuf::from(s)) }
+}
+
+impl FromStr for XenSpec {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        let (scheme, rest) =
+            s.split_once(':').ok_or_else(|| format!("`{s}` does not name a Xen build; expected {XEN_SPEC_FORMS}"))?;
+        match scheme {
+            "debian" => {
+                let (suite, version) = match rest.split_once('@') {
+                    Some((suite, version)) => (suite, Some(word(version, "package version")?)),
+                    None => (rest, None),
+                };
+                let suite = word(suite, "Debian suite")?;
+                if suite.contains(':') {
+                    return Err(format!("`{suite}` is not a Debian suite"));
+                }
+                Ok(XenSpec::Debian { suite, version })
+            }
+            "dir" => path(rest, "dir:PREFIX").map(XenSpec::Dir),
+            "file" => path(rest, "file:PATH").map(XenSpec::File),
+            _ => {
+                let known = ["debian", "dir", "file"];
+                let near = known.iter().find(|k| strsim::damerau_levenshtein(k, scheme) <= 2);
+                let hint = near.map(|k| format!(", did you mean `{k}:`?")).unwrap_or_default();
+                Err(format!("no provider is called `{scheme}:`{hint}; expected {XEN_SPEC_FORMS}"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for XenSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            XenSpec::Debian { suite, version: None } => write!(f, "debian:{suite}"),
+            XenSpec::Debian { suite, version: Some(v) } => write!(f, "debian:{suite}@{v}"),
+            XenSpec::Dir(p) => write!(f, "dir:{}", p.display()),
+            XenSpec::File(p) => write!(f, "file:{}", p.display()),
+        }
+    }
+}
+
+text_serde!(XenSpec, "XenSpec", "^(debian|dir|file):.+$");
+
+/// The Xen build under test: its hypervisor, and where its tools come from when not from there too.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Subject {
+    /// The hypervisor, and everything else unless `tools` is given.
+    pub hypervisor: XenSpec,
+    /// Tools and development files from another build of the same major.minor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<XenSpec>,
+    /// `--expect-version`, or the scenario's `xen.expect-version`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect_version: Option<String>,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.hypervisor)?;
+        if let Some(tools) = &self.tools {
+            write!(f, "+{tools}")?;
+        }
+        Ok(())
+    }
+}
+
+/// dom0's kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum KernelSpec {
+    /// `debian:SUITE`.
+    Debian {
+        /// The suite.
+        suite: String,
+    },
+    /// `file:IMAGE[,modules=DIR]`; `DIR` is what holds `modules.dep`.
+    File {
+        /// bzImage, vmlinux, Image or a compressed one.
+        image: PathBuf,
+        /// `…/lib/modules/VERSION`; none for a kernel with everything built in.
+        modules: Option<PathBuf>,
+    },
+}
+
+impl FromStr for KernelSpec {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        const FORMS: &str = "expected debian:SUITE or file:IMAGE[,modules=DIR]";
+        match s.split_once(':') {
+            Some(("debian", suite)) => Ok(KernelSpec::Debian { suite: word(suite, "Debian suite")? }),
+            Some(("file", rest)) => {
+                let (image, modules) = match rest.split_once(",modules=") {
+                    Some((image, dir)) => (image, Some(path(dir, FORMS)?)),
+                    None => (rest, None),
+                };
+                Ok(KernelSpec::File { image: path(image, FORMS)?, modules })
+            }
+            _ => Err(format!("`{s}` does not name a kernel; {FORMS}")),
+        }
+    }
+}
+
+impl fmt::Display for KernelSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KernelSpec::Debian { suite } => write!(f, "debian:{suite}"),
+            KernelSpec::File { image, modules: None } => write!(f, "file:{}", image.display()),
+            KernelSpec::File { image, modules: Some(m) } => write!(f, "file:{},modules={}", image.display(), m.display()),
+        }
+    }
+}
+
+text_serde!(KernelSpec, "KernelSpec", "^(debian|file):.+$");
+
+/// The rest of dom0.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum UserlandSpec {
+    /// `minimal[:SUITE]`: a small init of our own; the suite follows the Xen build when it is not said.
+    Minimal {
+        /// Which suite's libraries.
+        suite: Option<String>,
+    },
+    /// `systemd[:SUITE]`: a whole distribution dom0.
+    Systemd {
+        /// Which suite.
+        suite: Option<String>,
+    },
+    /// `tar:FILE`: the user's own root.
+    Tar(PathBuf),
+}
+
+impl FromStr for UserlandSpec {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        const FORMS: &str = "expected minimal[:SUITE], systemd[:SUITE] or tar:FILE";
+        let (kind, rest) = match s.split_once(':') {
+            Some((kind, rest)) => (kind, Some(rest)),
+            None => (s, None),
+        };
+        let suite = |rest: Option<&str>| rest.map(|r| word(r, "Debian suite")).transpose();
+        match kind {
+            "minimal" => Ok(UserlandSpec::Minimal { suite: suite(rest)? }),
+            "systemd" => Ok(UserlandSpec::Systemd { suite: suite(rest)? }),
+            "tar" => path(rest.unwrap_or_default(), FORMS).map(UserlandSpec::Tar),
+            _ => {
+                let near = ["minimal", "systemd", "tar"].into_iter().find(|k| strsim::damerau_levenshtein(k, kind) <= 2);
+                let hint = near.map(|k| format!(", did you mean `{k}`?")).unwrap_or_default();
+                Err(format!("no userland is called `{s}`{hint}; {FORMS}"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for UserlandSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let with = |f: &mut fmt::Formatter<'_>, kind: &str, suite: &Option<String>| match suite {
+            Some(s) => write!(f, "{kind}:{s}"),
+            None => write!(f, "{kind}"),
+        };
+        match self {
+            UserlandSpec::Minimal { suite } => with(f, "minimal", suite),
+            UserlandSpec::Systemd { suite } => with(f, "systemd", suite),
+            UserlandSpec::Tar(p) => write!(f, "tar:{}", p.display()),
+        }
+    }
+}
+
+text_serde!(UserlandSpec, "UserlandSpec", "^(minimal(:.+)?|systemd(:.+)?|tar:.+)$");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn specs_round_trip() {
+        for s in ["debian:trixie", "debian:bookworm@4.17.5+72-g01140da4e8-1", "dir:/opt/xen", "file:xen/xen"] {
+            assert_eq!(s.parse::<XenSpec>().unwrap().to_string(), s);
+        }
+        for s in ["debian:sid", "file:/boot/vmlinuz", "file:/v,modules=/lib/modules/6.1"] {
+            assert_eq!(s.parse::<KernelSpec>().unwrap().to_string(), s);
+        }
+        for s in ["minimal", "minimal:trixie", "systemd", "tar:root.tar"] {
+            assert_eq!(s.parse::<UserlandSpec>().unwrap().to_string(), s);
+        }
+    }
+
+    #[test]
+    fn wrong_specs_say_what_was_expected() {
+        assert!("debain:trixie".parse::<XenSpec>().unwrap_err().contains("did you mean `debian:`"));
+        for s in ["", "trixie", "dir:", "debian:", "debian:a b", "debian:x@"] {
+            assert!(s.parse::<XenSpec>().is_err(), "{s}");
+        }
+        assert!("sytemd".parse::<UserlandSpec>().unwrap_err().contains("did you mean `systemd`"));
+    }
+}
