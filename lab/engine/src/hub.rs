@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{mpsc, watch};
-use xenlab_console::{Class, Demux, Phase, PhaseTracker, Sign, SignTracker, Speaker, Tail};
+use xenlab_console::{Demux, Phase, PhaseTracker, Sign, SignTracker, Speaker, Tail, explain};
 
 /// Lines of each speaker kept for messages.
 const TAIL_LINES: usize = 12;
@@ -65,9 +65,23 @@ impl State {
         self.tracker.without_xen()
     }
 
-    /// The first sign that ends a boot, if there is one.
+    /// A sign has been seen that ends a boot; it is the one that explains that end best.
     pub fn fatal(&self) -> Option<&Sign> {
-        self.seen_signs.iter().find(|s| s.class == Class::Fatal)
+        if self.seen_signs.iter().any(|s| s.fatal) { explain(&self.seen_signs) } else { None }
+    }
+
+    /// The console is silent or closed: what was still open counts as it is.
+    pub fn settle(&mut self) {
+        if let Some(sign) = self.signs.finish() {
+            self.seen_signs.push(sign);
+        }
+    }
+
+    /// Cause codes and lines of all signs, the one that explains an end best first.
+    pub fn signs(&self) -> Vec<(String, String)> {
+        let best = explain(&self.seen_signs);
+        let rest = self.seen_signs.iter().filter(|s| Some(*s) != best);
+        best.into_iter().chain(rest).take(8).map(|s| (s.code.to_owned(), s.text.clone())).collect()
     }
 
     /// Lines from `number` on that are still kept.

@@ -5,7 +5,7 @@ use crate::hub::{Hub, State};
 use crate::limits;
 use std::future::Future;
 use std::time::Duration;
-use xenlab_console::Phase;
+use xenlab_console::Sign;
 use xenlab_model::evidence::{MachineEnd, WaitEnd};
 
 /// How often limits and stalls are looked at; what arrives on the console is looked at when it arrives.
@@ -51,10 +51,9 @@ impl Watch<'_> {
                 if done(&state) {
                     return WaitEnd::Reached;
                 }
-                if let Some(sign) = state.fatal() {
-                    let end = WaitEnd::Failed { code: sign.code.to_owned(), line: sign.line.clone() };
+                if state.fatal().is_some() {
                     drop(state);
-                    return self.afterwords(end, &mut done).await;
+                    return self.afterwords(&mut done).await;
                 }
                 let now = (self.guest)();
                 if state.phase() != phase_since.0 {
@@ -95,26 +94,35 @@ impl Watch<'_> {
             }
         })
         .await;
-        let state = self.hub.state();
+        let mut state = self.hub.state();
+        state.settle();
         if done(&state) {
             return WaitEnd::Reached;
         }
         // QEMU's own failures outrank what the guest said; a reset or power-off is explained by it.
         let guest_did = matches!(end, MachineEnd::GuestReset | MachineEnd::GuestPowerOff | MachineEnd::GuestPanicked);
         match state.fatal() {
-            Some(sign) if guest_did => WaitEnd::Failed { code: sign.code.to_owned(), line: sign.line.clone() },
+            Some(sign) if guest_did => failed(sign),
             _ => WaitEnd::Ended(end),
         }
     }
 
-    async fn afterwords(&self, end: WaitEnd, done: &mut impl FnMut(&State) -> bool) -> WaitEnd {
+    /// Listens until the console has been quiet for a moment: the lines after a sign of failure say more about it.
+    async fn afterwords(&self, done: &mut impl FnMut(&State) -> bool) -> WaitEnd {
         let mut changes = self.hub.changes();
-        let _ = tokio::time::timeout(AFTERWORDS, async { while changes.changed().await.is_ok() {} }).await;
-        if done(&self.hub.state()) { WaitEnd::Reached } else { end }
+        let _ = tokio::time::timeout(AFTERWORDS * 5, async {
+            while tokio::time::timeout(AFTERWORDS, changes.changed()).await.is_ok_and(|more| more.is_ok()) {}
+        })
+        .await;
+        let mut state = self.hub.state();
+        state.settle();
+        match state.fatal() {
+            Some(sign) if !done(&state) => failed(sign),
+            _ => WaitEnd::Reached,
+        }
     }
 }
 
-/// The phase a wait was in is shown as reached when it is this one or a later one.
-pub fn reached(state: &State, phase: Phase) -> bool {
-    state.phase() >= phase
+fn failed(sign: &Sign) -> WaitEnd {
+    WaitEnd::Failed { code: sign.code.to_owned(), line: sign.text.clone() }
 }
