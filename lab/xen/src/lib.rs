@@ -1,1 +1,3 @@
-//! placeholder
+//! Xen builds: where they come from, and every fact that can be read off one.
+
+pub mod image;
