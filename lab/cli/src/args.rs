@@ -157,6 +157,9 @@ pub struct Doctor {
     /// Also boot: try each accelerator with a real Xen
     #[arg(long)]
     pub deep: bool,
+    /// With --install: what the project's tests need, too
+    #[arg(long, hide = true)]
+    pub tests: bool,
     /// As JSON
     #[arg(long)]
     pub json: bool,
