@@ -78,7 +78,12 @@ pub async fn run(lab: Arc<Lab>, cases: Vec<Case>, jobs: Option<usize>, started: 
     verdicts.sort_by_key(|(n, _)| *n);
     let verdicts: Vec<CaseVerdict> = verdicts.into_iter().map(|(_, v)| v).collect();
     let exit = run_exit(&verdicts, interrupted);
-    lab.sink.emit(What::RunFinished { exit, seconds: started.elapsed().as_secs_f64(), interrupted });
+    lab.sink.emit(What::RunFinished {
+        exit,
+        seconds: started.elapsed().as_secs_f64(),
+        interrupted,
+        lab: crate::lab_use(),
+    });
     Outcome { verdicts, exit, interrupted }
 }
 

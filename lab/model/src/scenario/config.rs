@@ -131,6 +131,9 @@ pub struct Dom0Config {
     /// The store daemon the userland starts, `xenstored` or `oxenstored`; what the build prefers when not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub xenstored: Option<StoreDaemon>,
+    /// The one way in that steps use which name none, `ssh` or `serial`; the fastest that answers when not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<crate::evidence::Transport>,
 }
 
 /// A store daemon that a userland is asked to start.
@@ -155,7 +158,7 @@ fn one_gib() -> Size {
 
 impl Default for Dom0Config {
     fn default() -> Self {
-        Dom0Config { userland: minimal(), kernel: None, memory: one_gib(), vcpus: None, args: Vec::new(), xenstored: None }
+        Dom0Config { userland: minimal(), kernel: None, memory: one_gib(), vcpus: None, args: Vec::new(), xenstored: None, via: None }
     }
 }
 
