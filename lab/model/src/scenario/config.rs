@@ -95,6 +95,7 @@ pub enum Start {
 /// `xen:`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[schemars(extend("x-primary" = "build"))]
 pub struct XenConfig {
     /// The build; primary key.
     pub build: XenSpec,
@@ -112,6 +113,7 @@ pub struct XenConfig {
 /// `dom0:`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[schemars(extend("x-primary" = "userland"))]
 pub struct Dom0Config {
     /// The userland; primary key. `minimal` when not said.
     #[serde(default = "minimal")]
@@ -162,6 +164,7 @@ impl Default for Dom0Config {
 /// `boot:`
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[schemars(extend("x-primary" = "way"))]
 pub struct BootConfig {
     /// The way; primary key.
     #[serde(default)]
