@@ -1,25 +1,30 @@
-//! Consoles: bytes in, lines and matches out; telling Xen's lines from dom0's; boot phases; panics.
+//! Consoles: bytes in, lines and matches out; telling Xen's lines from dom0's; boot phases; panics and warnings.
 //!
-//! Pure: no clock, no file, no tokio.
+//! Pure: no clock, no file, no tokio. One serial line carries what the firmware, Xen, dom0 and (through Xen) guests write:
+//!
+//! - [`Demux`] cuts the bytes into [`Line`]s, each with whose it is; halves of lines that another speaker cut are put
+//!   together again. Chunks may be cut at any byte.
+//! - [`PhaseTracker`] says how far a boot has come, from lines.
+//! - [`SignTracker`] recognises lines that explain a bad end, each with the code of a cause.
+//! - [`Catalogue`] finds panics and warnings in a whole record, for the `console` step.
+//! - [`Matcher`] looks for many patterns at once; [`PatternSet`] is the same for single lines.
+//! - [`Tail`] keeps the last lines of each speaker; [`escape`] makes a guest's text safe to show.
 
-use serde::{Deserialize, Serialize};
+mod bench;
+mod catalogue;
+mod clean;
+mod demux;
+mod escape;
+mod matcher;
+mod phase;
+mod signs;
+mod tail;
 
-/// How far a boot has come, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Phase {
-    /// QEMU started the processors.
-    PowerOn,
-    /// Firmware wrote something.
-    Firmware,
-    /// Xen wrote its first line.
-    Xen,
-    /// Xen is building dom0.
-    Dom0Build,
-    /// dom0's kernel wrote its first line.
-    Dom0Kernel,
-    /// dom0's userland started.
-    Dom0Init,
-    /// dom0 answered over a way in: its store and tools are up.
-    Dom0Ready,
-}
+pub use bench::{Bench, bench};
+pub use catalogue::{Catalogue, Finding, Harmless};
+pub use demux::{Demux, Line, MAX_LINE, Speaker, lines};
+pub use escape::{escape, escape_lines};
+pub use matcher::{Hit, Matcher, Pattern, PatternError, PatternSet};
+pub use phase::{Phase, PhaseTracker, Transition};
+pub use signs::{Class, MAX_REASON, RULES, Rule, Sign, SignTracker, explain};
+pub use tail::Tail;

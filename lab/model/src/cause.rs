@@ -68,6 +68,7 @@ causes! {
     Dom0Memory = "dom0.memory", Scenario, "dom0 has too little memory";
     Dom0NoRoot = "dom0.no-root", Dom0, "dom0's kernel found no root file system";
     Dom0NoInitramfs = "dom0.no-initramfs", Dom0, "dom0's kernel was given no initramfs";
+    Dom0KernelInvalid = "dom0.kernel-invalid", Dom0, "dom0's kernel is missing, or not one that Xen can load";
     Dom0Silent = "dom0.silent", Dom0, "dom0 never wrote to its console";
     Dom0Hung = "dom0.hung", Dom0, "dom0 started and then fell silent";
     Dom0NotReady = "dom0.not-ready", Dom0, "dom0 runs but did not become ready in time";

@@ -26,3 +26,5 @@ pub mod version;
 
 pub use arch::Arch;
 pub use exit::Exit;
+/// Making a guest's text safe to show: whoever shows it knows this crate, not the one that reads consoles.
+pub use xenlab_console::{escape, escape_lines};

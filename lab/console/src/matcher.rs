@@ -1,0 +1,184 @@
+//! Many patterns at once: in single lines, and in a stream of bytes.
+//!
+//! Nearly no line of a console matches anything. So every pattern is asked for text that it cannot match without, all of that is
+//! looked for in one pass, and only a line that has some of it is given to the regular expressions.
+
+use crate::demux::{Demux, Line, Speaker};
+use aho_corasick::{AhoCorasick, MatchKind};
+use regex::RegexSet;
+use regex_syntax::hir::{Hir, HirKind};
+
+/// Literals shorter than this are in every other line.
+const SHORTEST: usize = 3;
+/// Literals one pattern may bring.
+const MOST: usize = 32;
+
+/// What to look for, in whose lines. The regular expression is searched in a line's text, so `^` and `$` are the line's ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    /// Syntax of the `regex` crate.
+    pub regex: String,
+    /// In this speaker's lines only; `None`: in everybody's.
+    pub of: Option<Speaker>,
+}
+
+impl Pattern {
+    /// In everybody's lines.
+    pub fn any(regex: impl Into<String>) -> Self {
+        Pattern { regex: regex.into(), of: None }
+    }
+
+    /// In one speaker's lines.
+    pub fn of(speaker: Speaker, regex: impl Into<String>) -> Self {
+        Pattern { regex: regex.into(), of: Some(speaker) }
+    }
+}
+
+/// A pattern is no regular expression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PatternError {
+    /// Its position among those given.
+    pub index: usize,
+    /// As it was given.
+    pub regex: String,
+    /// What is wrong with it, as the `regex` crate says it.
+    pub message: String,
+}
+
+impl std::fmt::Display for PatternError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}` is not a regular expression: {}", self.regex, self.message)
+    }
+}
+
+impl std::error::Error for PatternError {}
+
+/// Many patterns, for single lines.
+#[derive(Debug, Clone)]
+pub struct PatternSet {
+    regexes: RegexSet,
+    of: Vec<Option<Speaker>>,
+    /// Text of which every match has some; `None` when a pattern has none such.
+    needed: Option<AhoCorasick>,
+}
+
+impl PatternSet {
+    /// Compiles the patterns.
+    ///
+    /// # Errors
+    /// The first one that is no regular expression, or that is too large.
+    pub fn new(patterns: impl IntoIterator<Item = Pattern>) -> Result<Self, PatternError> {
+        let patterns: Vec<Pattern> = patterns.into_iter().collect();
+        let error = |index: usize, message: String| PatternError {
+            index,
+            regex: patterns[index].regex.clone(),
+            message,
+        };
+        let mut needed = Some(Vec::new());
+        for (index, pattern) in patterns.iter().enumerate() {
+            let hir = regex_syntax::parse(&pattern.regex).map_err(|e| error(index, e.to_string()))?;
+            regex::Regex::new(&pattern.regex).map_err(|e| error(index, e.to_string()))?;
+            match (&mut needed, literals(&hir)) {
+                (Some(all), Some(mut some)) if some.iter().all(|l| l.len() >= SHORTEST) => {
+                    all.append(&mut some)
+                }
+                _ => needed = None,
+            }
+        }
+        let regexes = RegexSet::new(patterns.iter().map(|p| &p.regex))
+            .map_err(|e| error(patterns.len() - 1, format!("all patterns together: {e}")))?;
+        let needed = needed
+            .and_then(|all| AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(all).ok());
+        Ok(PatternSet { regexes, of: patterns.into_iter().map(|p| p.of).collect(), needed })
+    }
+
+    /// How many patterns there are.
+    pub fn len(&self) -> usize {
+        self.of.len()
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.of.is_empty()
+    }
+
+    /// The patterns that this line matches, by their position, in order.
+    pub fn matches(&self, speaker: Speaker, text: &str) -> impl Iterator<Item = usize> {
+        let maybe = !self.is_empty() && self.needed.as_ref().is_none_or(|n| n.is_match(text));
+        let found = maybe.then(|| self.regexes.matches(text));
+        found
+            .into_iter()
+            .flat_map(|m| m.iter().collect::<Vec<_>>())
+            .filter(move |&i| self.of[i].is_none_or(|of| of == speaker))
+    }
+}
+
+/// Texts one of which every match has in it, the best that can be told cheaply.
+fn literals(hir: &Hir) -> Option<Vec<Vec<u8>>> {
+    match hir.kind() {
+        HirKind::Literal(literal) => Some(vec![literal.0.to_vec()]),
+        HirKind::Capture(capture) => literals(&capture.sub),
+        HirKind::Repetition(repetition) if repetition.min > 0 => literals(&repetition.sub),
+        HirKind::Concat(parts) => parts
+            .iter()
+            .filter_map(literals)
+            .max_by_key(|l| (l.iter().map(Vec::len).min(), std::cmp::Reverse(l.len()))),
+        HirKind::Alternation(parts) => {
+            let all: Vec<Vec<u8>> = parts.iter().map(literals).collect::<Option<Vec<_>>>()?.concat();
+            (all.len() <= MOST).then_some(all)
+        }
+        HirKind::Empty | HirKind::Class(_) | HirKind::Look(_) | HirKind::Repetition(_) => None,
+    }
+}
+
+/// A line in a stream that matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hit<'a> {
+    /// The pattern's position among those given.
+    pub pattern: usize,
+    /// The line.
+    pub line: &'a Line<'a>,
+}
+
+/// Many patterns, for a stream of bytes cut anywhere. Lines are put together as [`Demux`] does, so a text that another
+/// speaker cut in half is found. Memory is bounded as there.
+#[derive(Debug, Clone)]
+pub struct Matcher {
+    demux: Demux,
+    set: PatternSet,
+}
+
+impl Matcher {
+    /// For a stream from its beginning.
+    ///
+    /// # Errors
+    /// As [`PatternSet::new`].
+    pub fn new(patterns: impl IntoIterator<Item = Pattern>) -> Result<Self, PatternError> {
+        Ok(Matcher { demux: Demux::new(), set: PatternSet::new(patterns)? })
+    }
+
+    /// Takes the next bytes; gives every match in the lines they end.
+    pub fn feed(&mut self, chunk: &[u8], mut hit: impl FnMut(Hit<'_>)) {
+        let Matcher { demux, set } = self;
+        demux.feed(chunk, |line| report(set, &line, &mut hit));
+    }
+
+    /// Matches in the lines that stand open, as a prompt does. The same match may be given again once the line has ended.
+    pub fn open(&self, mut hit: impl FnMut(Hit<'_>)) {
+        for line in self.demux.open() {
+            report(&self.set, &line, &mut hit);
+        }
+    }
+
+    /// The stream has ended: matches in what stood open.
+    pub fn finish(&mut self, mut hit: impl FnMut(Hit<'_>)) {
+        let Matcher { demux, set } = self;
+        demux.finish(|line| report(set, &line, &mut hit));
+    }
+}
+
+fn report(set: &PatternSet, line: &Line<'_>, hit: &mut impl FnMut(Hit<'_>)) {
+    for pattern in set.matches(line.speaker, &line.text) {
+        hit(Hit { pattern, line });
+    }
+}

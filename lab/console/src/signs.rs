@@ -1,0 +1,215 @@
+//! Signs: lines that explain a bad end, each with the code of a cause (`lab/model/src/cause.rs`).
+//!
+//! Xen says a panic in a box of several lines; [`SignTracker`] takes the box as one sign, so that the words inside decide its cause.
+
+mod rules;
+
+use crate::demux::{Line, Speaker};
+use crate::matcher::{Pattern, PatternSet};
+pub use rules::RULES;
+use std::sync::LazyLock;
+
+/// Bytes of a panic's words that are kept.
+pub const MAX_REASON: usize = 1024;
+/// Lines of a panic's words that are waited for before the box is taken as it is.
+const MAX_BOX: usize = 12;
+
+/// What a rule's line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// The end of the hypervisor or of dom0's kernel; in the catalogue `panic`.
+    Panic,
+    /// Explains an end, and is no panic itself.
+    Reason,
+}
+
+/// How a line that explains a bad end is recognised.
+#[derive(Debug, Clone, Copy)]
+pub struct Rule {
+    /// Code of the cause.
+    pub code: &'static str,
+    /// Regular expression, searched in the line's text; for a panic of Xen also in the words of its box.
+    pub pattern: &'static str,
+    /// Whose line it must be.
+    pub speaker: Speaker,
+    /// What it is.
+    pub class: Class,
+    /// The boot is over: nothing that comes after can make it good. Not so: it only explains an end that comes otherwise.
+    pub fatal: bool,
+    /// Of two signs of one boot the more specific one explains it.
+    pub weight: u8,
+    /// The source file that has the message, and what it means where that is not plain.
+    pub source: &'static str,
+}
+
+/// A line, or a panic's box, that was recognised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sign {
+    /// Code of the cause.
+    pub code: &'static str,
+    /// The boot is over. The lines that follow may still explain more: read on until the console is quiet for a moment.
+    pub fatal: bool,
+    /// What it is.
+    pub class: Class,
+    /// See [`Rule::weight`].
+    pub weight: u8,
+    /// Whose line.
+    pub speaker: Speaker,
+    /// The line; for a box `Panic on CPU 0: ` and its words, joined by single spaces.
+    pub text: String,
+    /// Offset, in the console's bytes, of its first line.
+    pub start: u64,
+    /// Offset one past its last line.
+    pub end: u64,
+}
+
+/// Of several signs of one boot the one that explains it best: the most specific, of equals the first.
+pub fn explain(signs: &[Sign]) -> Option<&Sign> {
+    signs.iter().rev().max_by_key(|s| s.weight)
+}
+
+static SET: LazyLock<PatternSet> = LazyLock::new(|| {
+    let patterns = RULES.iter().map(|r| Pattern::of(r.speaker, r.pattern));
+    PatternSet::new(patterns).expect("the table's patterns are regular expressions: a test compiles each")
+});
+
+/// Recognises signs in the lines of one boot.
+#[derive(Debug, Clone)]
+pub struct SignTracker {
+    nonce: String,
+    open: Option<PanicBox>,
+}
+
+/// A panic of Xen whose box has not been closed.
+#[derive(Debug, Clone)]
+struct PanicBox {
+    text: String,
+    lines: usize,
+    start: u64,
+    end: u64,
+}
+
+impl SignTracker {
+    /// For a boot whose dom0 was given this nonce; an empty one means that there are no markers.
+    pub fn new(nonce: impl Into<String>) -> Self {
+        SignTracker { nonce: nonce.into(), open: None }
+    }
+
+    /// Takes a line; gives the sign that it is, or that it ends.
+    pub fn push(&mut self, line: &Line<'_>) -> Option<Sign> {
+        if line.speaker == Speaker::Xen && self.open.is_some() {
+            return self.in_box(line);
+        }
+        if line.speaker == Speaker::Xen && line.text.starts_with("Panic on CPU ") {
+            let text = line.text.trim_end().to_owned();
+            self.open = Some(PanicBox { text, lines: 0, start: line.start, end: line.end });
+            return None;
+        }
+        if line.speaker == Speaker::Dom0
+            && let Some(("failed", reason)) = marker(&line.text, &self.nonce)
+        {
+            return Some(Sign {
+                code: failed(reason),
+                fatal: true,
+                class: Class::Reason,
+                weight: 90,
+                speaker: line.speaker,
+                text: cut(&line.text),
+                start: line.start,
+                end: line.end,
+            });
+        }
+        let rule = best(line.speaker, &line.text)?;
+        Some(sign(rule, &line.text, line.start, line.end))
+    }
+
+    /// The console ended or fell silent: gives the panic whose box was never closed.
+    pub fn finish(&mut self) -> Option<Sign> {
+        self.open.take().map(PanicBox::close)
+    }
+
+    fn in_box(&mut self, line: &Line<'_>) -> Option<Sign> {
+        let open = self.open.as_mut()?;
+        open.end = line.end;
+        open.lines += 1;
+        let text = line.text.trim();
+        let closed = text.len() >= 20 && text.bytes().all(|b| b == b'*');
+        if !closed && !text.is_empty() && open.text.len() + text.len() < MAX_REASON {
+            open.text.push(' ');
+            open.text.push_str(text);
+        }
+        if closed || open.lines >= MAX_BOX { self.finish() } else { None }
+    }
+}
+
+impl PanicBox {
+    fn close(self) -> Sign {
+        let generic = RULES.iter().find(|r| r.pattern == rules::PANIC);
+        let rule = best(Speaker::Xen, &self.text).or(generic);
+        let mut sign = match rule {
+            Some(rule) => sign(rule, &self.text, self.start, self.end),
+            None => unreachable!("the table has the rule of the panic's box: a test looks for it"),
+        };
+        // Whatever the words are, it is a panic, and the end.
+        sign.class = Class::Panic;
+        sign.fatal = true;
+        sign
+    }
+}
+
+/// The most specific rule that a line matches.
+pub(crate) fn best(speaker: Speaker, text: &str) -> Option<&'static Rule> {
+    SET.matches(speaker, text).map(|i| &RULES[i]).reduce(|a, b| if b.weight > a.weight { b } else { a })
+}
+
+fn sign(rule: &Rule, text: &str, start: u64, end: u64) -> Sign {
+    Sign {
+        code: rule.code,
+        fatal: rule.fatal,
+        class: rule.class,
+        weight: rule.weight,
+        speaker: rule.speaker,
+        text: cut(text),
+        start,
+        end,
+    }
+}
+
+fn cut(text: &str) -> String {
+    let text = text.trim_end();
+    text[..text.floor_char_boundary(MAX_REASON)].to_owned()
+}
+
+/// `xenlab: WORD NONCE REST` anywhere in a line: the word and the rest. The words alone, or with another nonce, are nothing: anybody can
+/// write those, and a shell's echo does.
+pub(crate) fn marker<'a>(text: &'a str, nonce: &str) -> Option<(&'a str, &'a str)> {
+    static BEGINNING: LazyLock<memchr::memmem::Finder<'static>> =
+        LazyLock::new(|| memchr::memmem::Finder::new("xenlab: "));
+    if nonce.is_empty() {
+        return None;
+    }
+    let mut rest = text;
+    loop {
+        let at = BEGINNING.find(rest.as_bytes())?;
+        rest = &rest[at + "xenlab: ".len()..];
+        let Some((word, after)) = rest.split_once(' ') else { return None };
+        if let Some(after) = after.strip_prefix(nonce)
+            && (after.is_empty() || after.starts_with(' '))
+        {
+            return Some((word, after.trim()));
+        }
+    }
+}
+
+/// The cause of what dom0's init says went wrong.
+fn failed(reason: &str) -> &'static str {
+    match reason.split_whitespace().next().unwrap_or("") {
+        "no-root" | "no-userland" => "dom0.no-root",
+        "no-tools" => "build.part-missing",
+        "store" | "no-store" => "store.absent",
+        "not-under-xen" | "no-xen" => "dom0.not-under-xen",
+        "memory" => "dom0.memory",
+        "ssh" => "dom0.ssh",
+        _ => "dom0.not-ready",
+    }
+}
