@@ -43,7 +43,10 @@ impl Condition {
             match matcher.test(value, facts) {
                 Outcome::Holds => {}
                 Outcome::Fails { expected, seen } => {
-                    return Truth::Fails(format!("{name}: expected {expected}, {}", seen_words(value, &seen)));
+                    return Truth::Fails(format!(
+                        "{name}: expected {expected}, {}",
+                        seen_words(value, &seen)
+                    ));
                 }
                 Outcome::Unknown { facts: names } if absent == Absent::Unknown => unknown.extend(names),
                 Outcome::Unknown { facts: names } => {

@@ -157,7 +157,14 @@ fn one_gib() -> Size {
 
 impl Default for Dom0Config {
     fn default() -> Self {
-        Dom0Config { userland: minimal(), kernel: None, memory: one_gib(), vcpus: None, args: Vec::new(), xenstored: None }
+        Dom0Config {
+            userland: minimal(),
+            kernel: None,
+            memory: one_gib(),
+            vcpus: None,
+            args: Vec::new(),
+            xenstored: None,
+        }
     }
 }
 
@@ -207,4 +214,3 @@ pub struct Need {
     /// The reason shown with the skip.
     pub because: String,
 }
-

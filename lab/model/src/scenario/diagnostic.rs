@@ -79,7 +79,8 @@ impl Diagnostic {
     /// `colour` adds ANSI colours; without it nothing but plain characters is written, whatever stdout is.
     pub fn render(&self, colour: bool) -> String {
         let theme = if colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-        let handler = GraphicalReportHandler::new_themed(theme).with_width(110).with_links(false).with_context_lines(1);
+        let handler =
+            GraphicalReportHandler::new_themed(theme).with_width(110).with_links(false).with_context_lines(1);
         let mut out = String::new();
         // Writing to a String does not fail, and the message alone is better than nothing if it ever did.
         if handler.render_report(&mut out, &Report::new(self)).is_err() {
@@ -245,6 +246,9 @@ impl miette::Diagnostic for Report<'_> {
             None => "here".to_owned(),
         };
         let start = SourceOffset::from(snippet.start);
-        Some(Box::new(std::iter::once(LabeledSpan::new_primary_with_span(Some(label), (start, snippet.length)))))
+        Some(Box::new(std::iter::once(LabeledSpan::new_primary_with_span(
+            Some(label),
+            (start, snippet.length),
+        ))))
     }
 }

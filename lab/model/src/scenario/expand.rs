@@ -22,7 +22,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 const MOST_CASES: usize = 10_000;
 
 /// Makes the cases. Mistakes are appended to `diagnostics`; many are found once per case, and told apart by the caller.
-pub(crate) fn cases(scenario: &Scenario, settings: &Settings, facts: &Facts, diagnostics: &mut Vec<Diagnostic>) -> Vec<Case> {
+pub(crate) fn cases(
+    scenario: &Scenario,
+    settings: &Settings,
+    facts: &Facts,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Case> {
     let points = scenario.axes.iter().try_fold(1_usize, |n, axis| n.checked_mul(axis.values.len()));
     if points.is_none_or(|n| n > MOST_CASES) {
         let d = Diagnostic::new(&scenario.origin, "the matrix has too many points");
@@ -33,7 +38,8 @@ pub(crate) fn cases(scenario: &Scenario, settings: &Settings, facts: &Facts, dia
     let mut point = vec![0; scenario.axes.len()];
     let mut excluded = 0;
     loop {
-        let chosen: Vec<(&Axis, &Node)> = scenario.axes.iter().zip(&point).map(|(a, &i)| (a, &a.values[i])).collect();
+        let chosen: Vec<(&Axis, &Node)> =
+            scenario.axes.iter().zip(&point).map(|(a, &i)| (a, &a.values[i])).collect();
         let mut maker = Maker { scenario, settings, facts, chosen: &chosen, diagnostics: Vec::new() };
         match maker.case() {
             Made::Case(case) => cases.push(*case),
@@ -48,7 +54,9 @@ pub(crate) fn cases(scenario: &Scenario, settings: &Settings, facts: &Facts, dia
     twins(scenario, &cases, diagnostics);
     if cases.is_empty() && excluded > 0 && diagnostics.is_empty() {
         let origin = scenario.exclude.first().map_or(&scenario.origin, |e| &e.origin);
-        diagnostics.push(Diagnostic::new(origin, "`exclude` leaves no case").help("an empty selection is never a pass"));
+        diagnostics.push(
+            Diagnostic::new(origin, "`exclude` leaves no case").help("an empty selection is never a pass"),
+        );
     }
     cases
 }
@@ -117,12 +125,24 @@ impl Maker<'_> {
         }
 
         let names = Names::new(&tree, None);
-        let axes: Vec<(String, String)> =
-            self.chosen.iter().map(|(axis, value)| (axis.key.text.clone(), shown(&names.resolve(value)))).collect();
+        let axes: Vec<(String, String)> = self
+            .chosen
+            .iter()
+            .map(|(axis, value)| (axis.key.text.clone(), shown(&names.resolve(value))))
+            .collect();
         let mut undefined = names.diagnostics.into_inner();
-        let outside: Vec<String> =
-            self.chosen.iter().zip(&axes).filter(|((axis, _), _)| !axis.subject).map(|(_, (k, v))| format!("{k}={v}")).collect();
-        let id = if outside.is_empty() { scenario.name.clone() } else { format!("{}[{}]", scenario.name, outside.join(",")) };
+        let outside: Vec<String> = self
+            .chosen
+            .iter()
+            .zip(&axes)
+            .filter(|((axis, _), _)| !axis.subject)
+            .map(|(_, (k, v))| format!("{k}={v}"))
+            .collect();
+        let id = if outside.is_empty() {
+            scenario.name.clone()
+        } else {
+            format!("{}[{}]", scenario.name, outside.join(","))
+        };
         let nonce = nonce(self.settings.seed, &id, &axes, &tree);
 
         let names = Names::new(&tree, Some(&nonce));
@@ -142,8 +162,10 @@ impl Maker<'_> {
             expect_version: config.xen.expect_version.clone(),
         });
         facts.extend(&known::facts_of(&resolved, &vars, subject.as_ref()));
-        let mut environment: BTreeMap<String, String> =
-            vars.iter().map(|(name, value)| (environment_name(&format!("vars.{name}")), value.clone())).collect();
+        let mut environment: BTreeMap<String, String> = vars
+            .iter()
+            .map(|(name, value)| (environment_name(&format!("vars.{name}")), value.clone()))
+            .collect();
         environment.insert("RUN_NONCE".to_owned(), nonce.clone());
         if let Some(arch) = resolved.get("arch").and_then(Node::text) {
             environment.insert("ARCH".to_owned(), arch.to_owned());
@@ -155,7 +177,8 @@ impl Maker<'_> {
         let (Some(config), Some(subject)) = (config, subject) else { return Made::Nothing };
         if typed_steps.is_empty() && self.diagnostics.is_empty() {
             let d = Diagnostic::new(&scenario.steps.origin, format!("no step is left in case {id}"));
-            self.diagnostics.push(d.help("every step's `when` is false there: exclude the case, or give it a step"));
+            self.diagnostics
+                .push(d.help("every step's `when` is false there: exclude the case, or give it a step"));
         }
         let mut places = Places::new();
         for (root, node) in [("", &resolved), ("setup", &setup), ("steps", &steps), ("needs", &needs)] {
@@ -216,7 +239,8 @@ impl Maker<'_> {
         let mut all = true;
         for var in &self.scenario.vars {
             if var.required && tree.at(&format!("vars.{}", var.key.text)).is_none() {
-                let d = Diagnostic::new(&var.key.origin, format!("the variable `{}` has no value", var.key.text));
+                let d =
+                    Diagnostic::new(&var.key.origin, format!("the variable `{}` has no value", var.key.text));
                 let how = format!("give it one: --set vars.{}=VALUE", var.key.text);
                 self.diagnostics.push(match &var.help {
                     Some(help) => d.expected(help.clone()).help(how),
@@ -231,9 +255,8 @@ impl Maker<'_> {
     fn config(&mut self, tree: &mut Node) -> Option<Config> {
         let before = self.diagnostics.len();
         let missing = |what: &str, key: &str, how: &str| {
-            Diagnostic::new(&self.scenario.origin, format!("{what} is not said")).help(format!(
-                "add `{key}` to the file, make it an axis of `matrix`, or give {how}"
-            ))
+            Diagnostic::new(&self.scenario.origin, format!("{what} is not said"))
+                .help(format!("add `{key}` to the file, make it an axis of `matrix`, or give {how}"))
         };
         let mut lacks = Vec::new();
         if tree.get("arch").is_none() {
@@ -268,7 +291,13 @@ impl Maker<'_> {
     }
 
     /// The steps that are part of the case, in order; `node` gets its shorthands written out.
-    fn steps(&mut self, node: &mut Node, root: &str, environment: &BTreeMap<String, String>, facts: &Facts) -> Vec<Step> {
+    fn steps(
+        &mut self,
+        node: &mut Node,
+        root: &str,
+        environment: &BTreeMap<String, String>,
+        facts: &Facts,
+    ) -> Vec<Step> {
         let Kind::List(items) = &mut node.kind else { return Vec::new() };
         let mut steps = Vec::new();
         for (i, item) in items.iter_mut().enumerate() {
@@ -279,7 +308,13 @@ impl Maker<'_> {
         steps
     }
 
-    fn step(&mut self, node: &mut Node, path: String, environment: &BTreeMap<String, String>, facts: &Facts) -> Option<Step> {
+    fn step(
+        &mut self,
+        node: &mut Node,
+        path: String,
+        environment: &BTreeMap<String, String>,
+        facts: &Facts,
+    ) -> Option<Step> {
         let before = self.diagnostics.len();
         let mut walk = Walk::resolved(&self.scenario.variables);
         let schema = serde_json::json!({"$ref": "#/$defs/Step"});
@@ -288,7 +323,8 @@ impl Maker<'_> {
         if self.diagnostics.len() > before || has_bad(node) {
             return None;
         }
-        let (key, body) = node.entries().iter().find(|(k, _)| !super::file::STEP_KEYS.contains(&k.text.as_str()))?;
+        let (key, body) =
+            node.entries().iter().find(|(k, _)| !super::file::STEP_KEYS.contains(&k.text.as_str()))?;
         let mut body = match Body::read(&key.text, body)? {
             Ok(typed) => {
                 super::semantic::step(&typed, key, body, &mut self.diagnostics);
@@ -307,14 +343,23 @@ impl Maker<'_> {
         let when = node.get("when").and_then(|n| from_node::<Condition>(n).ok());
         let within = node.get("within").and_then(|n| from_node::<crate::units::GuestDuration>(n).ok());
         if let Some(origin) = within.filter(|w| w.0.is_zero()).and(node.get("within")).map(|n| &n.origin) {
-            self.diagnostics.push(Diagnostic::new(origin, "`within` is 0: the step could never end in time").expected("more than 0"));
+            self.diagnostics.push(
+                Diagnostic::new(origin, "`within` is 0: the step could never end in time")
+                    .expected("more than 0"),
+            );
         }
         let when = match when.as_ref().map(|w| w.evaluate(facts, Absent::Unknown)) {
             None | Some(Truth::Holds) => None,
             Some(Truth::Fails(_)) => return None,
             Some(Truth::Unknown(_)) => when,
         };
-        Some(Step { path, name: node.get("name").and_then(Node::text).map(str::to_owned), when, within, body })
+        Some(Step {
+            path,
+            name: node.get("name").and_then(Node::text).map(str::to_owned),
+            when,
+            within,
+            body,
+        })
     }
 
     /// The needs that cannot be decided yet, and what is planned.
@@ -354,7 +399,9 @@ fn from_json(value: &serde_json::Value) -> Node {
         serde_json::Value::Object(entries) => Kind::Map(
             entries
                 .iter()
-                .map(|(k, v)| (super::tree::Key { origin: Origin::default_value(), text: k.clone() }, from_json(v)))
+                .map(|(k, v)| {
+                    (super::tree::Key { origin: Origin::default_value(), text: k.clone() }, from_json(v))
+                })
                 .collect(),
         ),
         other => Kind::Scalar(other.to_string()),
@@ -364,12 +411,11 @@ fn from_json(value: &serde_json::Value) -> Node {
 
 /// `set` and `add` of an override.
 fn apply(base: &mut Node, entry: &Node) {
-    let schemas = super::schema::Schemas::get();
     for (key, value) in entry.get("set").map(Node::entries).unwrap_or_default() {
-        base.put(schemas.canonical_section(&key.text), value.clone());
+        base.put(&key.text, value.clone());
     }
     for (key, value) in entry.get("add").map(Node::entries).unwrap_or_default() {
-        let path = schemas.canonical_section(&key.text);
+        let path = &key.text;
         let mut list = base.at(path).map(|n| n.items().to_vec()).unwrap_or_default();
         list.extend(value.items().iter().cloned());
         base.put(path, Node { origin: value.origin.clone(), kind: Kind::List(list) });
@@ -401,7 +447,9 @@ fn shown(value: &Node) -> String {
         // A primary key alone is written as its value.
         Kind::Map(entries) => match entries.as_slice() {
             [(_, only)] => shown(only),
-            many => many.iter().map(|(k, v)| format!("{}:{}", k.text, shown(v))).collect::<Vec<_>>().join("+"),
+            many => {
+                many.iter().map(|(k, v)| format!("{}:{}", k.text, shown(v))).collect::<Vec<_>>().join("+")
+            }
         },
         Kind::Bad => String::new(),
     }

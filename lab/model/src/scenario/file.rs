@@ -137,9 +137,24 @@ impl JsonSchema for StepFile {
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut properties = serde_json::Map::new();
-        properties.insert("name".into(), serde_json::json!({"type": "string", "description": "What reports call the step."}));
-        properties.insert("when".into(), described("For which cases; where it is false the step is not part of the case.", generator.subschema_for::<Condition>()));
-        properties.insert("within".into(), described("Its limit in guest time, in place of limits.step.", generator.subschema_for::<crate::units::GuestDuration>()));
+        properties.insert(
+            "name".into(),
+            serde_json::json!({"type": "string", "description": "What reports call the step."}),
+        );
+        properties.insert(
+            "when".into(),
+            described(
+                "For which cases; where it is false the step is not part of the case.",
+                generator.subschema_for::<Condition>(),
+            ),
+        );
+        properties.insert(
+            "within".into(),
+            described(
+                "Its limit in guest time, in place of limits.step.",
+                generator.subschema_for::<crate::units::GuestDuration>(),
+            ),
+        );
         let kinds = step::kinds();
         for kind in &kinds {
             let mut schema = (kind.schema)(generator).to_value();

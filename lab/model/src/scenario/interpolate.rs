@@ -61,7 +61,8 @@ impl<'a> Names<'a> {
         for (at, _) in text.match_indices("${") {
             let name = text[at + 2..].split('}').next().unwrap_or_default();
             if name == "run.nonce" || name.strip_prefix("vars.").is_some_and(super::walk::is_name) {
-                let d = Diagnostic::new(&script.origin, format!("`${{{name}}}` is not replaced inside a script"));
+                let d =
+                    Diagnostic::new(&script.origin, format!("`${{{name}}}` is not replaced inside a script"));
                 let d = d.help(format!("it is in the environment: `\"${}\"`", environment_name(name)));
                 self.diagnostics.borrow_mut().push(d);
             }
@@ -93,12 +94,20 @@ impl<'a> Names<'a> {
     }
 
     /// The value of one name; names in it are resolved too.
-    fn value(&self, name: &str, origin: &Origin, within: &mut Vec<String>) -> Result<String, Box<Diagnostic>> {
+    fn value(
+        &self,
+        name: &str,
+        origin: &Origin,
+        within: &mut Vec<String>,
+    ) -> Result<String, Box<Diagnostic>> {
         if name == "run.nonce" {
             return match self.nonce {
                 Some(nonce) => Ok(nonce.to_owned()),
                 None => {
-                    let d = Diagnostic::new(origin, "`${run.nonce}` cannot be part of an axis or of what decides about cases");
+                    let d = Diagnostic::new(
+                        origin,
+                        "`${run.nonce}` cannot be part of an axis or of what decides about cases",
+                    );
                     Err(Box::new(d.help("every case has its own, made from the values of its axes")))
                 }
             };
@@ -116,7 +125,8 @@ impl<'a> Names<'a> {
                 value
             }
             Some(node) => {
-                let d = Diagnostic::new(origin, format!("`${{{name}}}` is {}, not a single value", node.word()));
+                let d =
+                    Diagnostic::new(origin, format!("`${{{name}}}` is {}, not a single value", node.word()));
                 Err(Box::new(d.help("name one of its keys")))
             }
             None => Err(Box::new(self.undefined(name, path, origin))),

@@ -69,8 +69,16 @@ pub(crate) struct Scenario {
 const SUBJECT: [&str; 4] = ["xen", "xen.build", "xen.tools", "xen.expect-version"];
 
 /// Reads a text. Without a `Scenario` its mistakes leave no matrix to go through.
-pub(crate) fn read(text: &str, file: &str, settings: &Settings) -> (Option<Scenario>, Sources, Vec<Diagnostic>) {
-    let arguments = settings.sets.iter().map(|s| (s.argument, Arc::from(format!("{}={}", s.path, s.value).as_str()))).collect();
+pub(crate) fn read(
+    text: &str,
+    file: &str,
+    settings: &Settings,
+) -> (Option<Scenario>, Sources, Vec<Diagnostic>) {
+    let arguments = settings
+        .sets
+        .iter()
+        .map(|s| (s.argument, Arc::from(format!("{}={}", s.path, s.value).as_str())))
+        .collect();
     let sources = Sources { file: file.to_owned(), text: Arc::from(text), arguments };
     let (root, mut diagnostics) = tree::parse(text, &Within::File(file));
     let Some(mut root) = root else { return (None, sources, diagnostics) };
@@ -96,7 +104,8 @@ pub(crate) fn read(text: &str, file: &str, settings: &Settings) -> (Option<Scena
     let sound = !axes.iter().any(|a| a.values.is_empty());
 
     let take = |key: &str| root.get(key).cloned();
-    let list = |key: &str| take(key).unwrap_or(Node { origin: root.origin.clone(), kind: Kind::List(Vec::new()) });
+    let list =
+        |key: &str| take(key).unwrap_or(Node { origin: root.origin.clone(), kind: Kind::List(Vec::new()) });
     let mut base = Node::empty(root.origin.clone());
     for section in SECTIONS {
         if let Some(node) = take(section) {
@@ -142,7 +151,8 @@ fn first_key(root: &Node, diagnostics: &mut Vec<Diagnostic>) {
 
 /// Names declared in `vars` and those an axis sets.
 fn variables(root: &Node) -> Variables {
-    let declared = root.get("vars").map(Node::entries).unwrap_or_default().iter().map(|(k, _)| k.text.clone());
+    let declared =
+        root.get("vars").map(Node::entries).unwrap_or_default().iter().map(|(k, _)| k.text.clone());
     let axes = root.get("matrix").map(Node::entries).unwrap_or_default().iter();
     declared.chain(axes.filter_map(|(k, _)| k.text.strip_prefix("vars.").map(str::to_owned))).collect()
 }
@@ -161,7 +171,9 @@ impl Reader<'_> {
                 let d = Diagnostic::new(&key.origin, format!("this scenario has no variable `{name}`"));
                 let d = match self.variables.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
                     [] => d.help("it has none at all; declare it under `vars`"),
-                    names => d.expected(super::diagnostic::alternatives(names)).nearest(name, names.iter().copied()),
+                    names => d
+                        .expected(super::diagnostic::alternatives(names))
+                        .nearest(name, names.iter().copied()),
                 };
                 self.diagnostics.push(d);
                 return None;
@@ -172,13 +184,18 @@ impl Reader<'_> {
             }
             return Some(());
         }
-        let schema = schemas.at(&key.text).filter(|_| SECTIONS.contains(&key.text.split('.').next().unwrap_or_default()));
+        let schema = schemas
+            .at(&key.text)
+            .filter(|_| SECTIONS.contains(&key.text.split('.').next().unwrap_or_default()));
         let Some(schema) = schema else {
             self.no_path(key);
             return None;
         };
         if list && !schemas.takes_list(schema) {
-            let d = Diagnostic::new(&key.origin, format!("`{}` is no list, nothing can be added to it", key.text));
+            let d = Diagnostic::new(
+                &key.origin,
+                format!("`{}` is no list, nothing can be added to it", key.text),
+            );
             self.diagnostics.push(d.help("use `set`"));
             return Some(());
         }
@@ -210,7 +227,10 @@ impl Reader<'_> {
         for (key, node) in entries.iter_mut() {
             let Kind::List(values) = &mut node.kind else { continue };
             if values.is_empty() {
-                let d = Diagnostic::new(&node.origin, format!("the axis `{}` has no values, so there are no cases", key.text));
+                let d = Diagnostic::new(
+                    &node.origin,
+                    format!("the axis `{}` has no values, so there are no cases", key.text),
+                );
                 self.diagnostics.push(d.expected("at least one value"));
             }
             let known = values.iter_mut().all(|v| self.put_at(key, v, false).is_some());
@@ -219,7 +239,10 @@ impl Reader<'_> {
             }
             let canonical = Schemas::get().canonical(&key.text);
             if let Some(other) = axes.iter().find(|a| Schemas::get().canonical(&a.key.text) == canonical) {
-                let d = Diagnostic::new(&key.origin, format!("the axis `{}` is the axis `{}` again", key.text, other.key.text));
+                let d = Diagnostic::new(
+                    &key.origin,
+                    format!("the axis `{}` is the axis `{}` again", key.text, other.key.text),
+                );
                 self.diagnostics.push(d.help("put the values into one list"));
                 continue;
             }
@@ -237,7 +260,8 @@ impl Reader<'_> {
     fn overrides(&mut self, root: &mut Node) {
         let Some(Node { kind: Kind::List(entries), .. }) = root.get_mut("overrides") else { return };
         for entry in entries {
-            if entry.get("set").is_none() && entry.get("add").is_none() && matches!(entry.kind, Kind::Map(_)) {
+            if entry.get("set").is_none() && entry.get("add").is_none() && matches!(entry.kind, Kind::Map(_))
+            {
                 let d = Diagnostic::new(&entry.origin, "this override changes nothing");
                 self.diagnostics.push(d.expected("`set` or `add`"));
             }
@@ -256,9 +280,12 @@ impl Reader<'_> {
         let overrides = when("overrides").iter().filter_map(|o| o.get("when"));
         for condition in when("exclude").iter().chain(overrides) {
             for (key, _) in condition.entries() {
-                if fact::info(&key.text).is_some_and(|f| f.known != Known::Plan || !key.text.starts_with("build.")) {
+                if fact::info(&key.text)
+                    .is_some_and(|f| f.known != Known::Plan || !key.text.starts_with("build."))
+                {
                     let message = format!("`{}` is not known yet when cases are made", key.text);
-                    let d = Diagnostic::new(&key.origin, message).expected("keys of the scenario, vars.NAME or build.provider");
+                    let d = Diagnostic::new(&key.origin, message)
+                        .expected("keys of the scenario, vars.NAME or build.provider");
                     self.diagnostics.push(d.help("`needs` and a step's `when` can ask for it"));
                 }
             }
@@ -269,13 +296,17 @@ impl Reader<'_> {
         let mut vars = Vec::new();
         for (key, node) in root.get("vars").map(Node::entries).unwrap_or_default() {
             if key.text.contains('.') {
-                let d = Diagnostic::new(&key.origin, format!("a variable's name has no dot, and `{}` has", key.text));
+                let d = Diagnostic::new(
+                    &key.origin,
+                    format!("a variable's name has no dot, and `{}` has", key.text),
+                );
                 self.diagnostics.push(d.expected("letters, digits, `-` and `_`"));
             }
             let required = node.get("required").and_then(Node::text) == Some("true");
             if let (true, Some(default)) = (required, node.get("default")) {
                 let message = format!("`{}` is required and has a default", key.text);
-                self.diagnostics.push(Diagnostic::new(&default.origin, message).help("take one of the two out"));
+                self.diagnostics
+                    .push(Diagnostic::new(&default.origin, message).help("take one of the two out"));
             }
             let help = node.get("help").and_then(Node::text).map(str::to_owned);
             vars.push(Variable { key: key.clone(), required, help });
@@ -307,7 +338,8 @@ impl Reader<'_> {
             if self.put_at(&key, &mut value, false).is_none() {
                 continue;
             }
-            match by_path.iter_mut().find(|(k, _)| schemas.canonical(&k.text) == schemas.canonical(&key.text)) {
+            match by_path.iter_mut().find(|(k, _)| schemas.canonical(&k.text) == schemas.canonical(&key.text))
+            {
                 Some((_, values)) => values.push(value),
                 None => by_path.push((key, vec![value])),
             }

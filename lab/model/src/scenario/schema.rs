@@ -75,8 +75,7 @@ impl Schemas {
         }
         without_null(&mut file);
         without_null(&mut config);
-        let mut schemas =
-            Schemas { file, config, definitions, paths: Vec::new(), aliases: BTreeMap::new() };
+        let mut schemas = Schemas { file, config, definitions, paths: Vec::new(), aliases: BTreeMap::new() };
         schemas.collect_paths();
         schemas
     }
@@ -96,6 +95,11 @@ impl Schemas {
                 None => return Resolved { name, schema, primary },
             }
         }
+    }
+
+    /// A reference to a definition, if there is one of that name.
+    pub fn definition(&self, name: &str) -> Option<Value> {
+        self.definitions.contains_key(name).then(|| json!({"$ref": format!("#/$defs/{name}")}))
     }
 
     /// The schema of a PATH, an alias or a section.
@@ -141,7 +145,9 @@ impl Schemas {
             Some("XenSpec") => return crate::spec::XEN_SPEC_FORMS.into(),
             Some("KernelSpec") => return "debian:SUITE or file:IMAGE[,modules=DIR]".into(),
             Some("UserlandSpec") => return "minimal[:SUITE], systemd[:SUITE] or tar:FILE".into(),
-            Some("Matcher") => return "a value, a list of values, or operators such as {at-least: 64}".into(),
+            Some("Matcher") => {
+                return "a value, a list of values, or operators such as {at-least: 64}".into();
+            }
             Some("Condition") => return "a condition: {FACT: value, …}".into(),
             Some("Step") => return "a step".into(),
             Some("Ident") => return "a name of letters, digits, `-`, `_` and `.`".into(),
@@ -202,7 +208,13 @@ impl Schemas {
         self.aliases = aliases;
     }
 
-    fn paths_below(&self, path: &str, schema: &Value, found: &mut Vec<PathInfo>, aliases: &mut BTreeMap<String, String>) {
+    fn paths_below(
+        &self,
+        path: &str,
+        schema: &Value,
+        found: &mut Vec<PathInfo>,
+        aliases: &mut BTreeMap<String, String>,
+    ) {
         let resolved = self.resolve(schema);
         if let Some(properties) = resolved.schema.get("properties").and_then(Value::as_object) {
             if let Some(primary) = resolved.primary {
@@ -239,7 +251,11 @@ impl Schemas {
 
 /// The keys of a mapping's schema.
 pub(crate) fn keys(schema: &Value) -> Vec<&str> {
-    schema.get("properties").and_then(Value::as_object).map(|p| p.keys().map(String::as_str).collect()).unwrap_or_default()
+    schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .map(|p| p.keys().map(String::as_str).collect())
+        .unwrap_or_default()
 }
 
 /// Takes `null` out: an absent key is absent, there is no null in a scenario.

@@ -25,7 +25,8 @@ pub(crate) fn config(config: &Config, tree: &Node, diagnostics: &mut Vec<Diagnos
         }
     }
     if let Some(machine) = config.machine.memory.filter(|m| m.0 != 0 && m.0 <= config.dom0.memory.0) {
-        let message = format!("the machine has {machine}, all of which or more is dom0's ({})", config.dom0.memory);
+        let message =
+            format!("the machine has {machine}, all of which or more is dom0's ({})", config.dom0.memory);
         say("machine.memory", message, "more than `dom0.memory`: Xen needs memory too");
     }
     if let Some(version) = &config.xen.expect_version {

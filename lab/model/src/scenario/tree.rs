@@ -172,7 +172,8 @@ impl Node {
         match &self.kind {
             Kind::Map(entries) => {
                 for (key, value) in entries {
-                    let below = if path.is_empty() { key.text.clone() } else { format!("{path}.{}", key.text) };
+                    let below =
+                        if path.is_empty() { key.text.clone() } else { format!("{path}.{}", key.text) };
                     value.visit(&below, f);
                 }
             }
@@ -248,7 +249,9 @@ pub fn parse(text: &str, within: &Within<'_>) -> (Option<Node>, Vec<Diagnostic>)
         }
     }
     if reader.root.is_none() && reader.diagnostics.is_empty() {
-        reader.diagnostics.push(Diagnostic::new(&within.start(), "there is nothing in this file").expected("a scenario"));
+        reader
+            .diagnostics
+            .push(Diagnostic::new(&within.start(), "there is nothing in this file").expected("a scenario"));
     }
     (reader.root, reader.diagnostics)
 }
@@ -279,7 +282,11 @@ impl Reader<'_> {
             Event::DocumentStart(..) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    self.complain(span, "a second document begins here", "one file is one scenario; take the `---` out");
+                    self.complain(
+                        span,
+                        "a second document begins here",
+                        "one file is one scenario; take the `---` out",
+                    );
                     return false;
                 }
             }
@@ -297,9 +304,13 @@ impl Reader<'_> {
                             None => Diagnostic::new(&origin, "there is no value here"),
                         }
                     } else {
-                        Diagnostic::new(&origin, format!("there is no null in a scenario, and `{text}` means one in YAML"))
+                        Diagnostic::new(
+                            &origin,
+                            format!("there is no null in a scenario, and `{text}` means one in YAML"),
+                        )
                     };
-                    self.diagnostics.push(d.help("leave the key out, write '' for empty text, or quote the word"));
+                    self.diagnostics
+                        .push(d.help("leave the key out, write '' for empty text, or quote the word"));
                     self.add(Node { origin, kind: Kind::Bad });
                 } else {
                     self.add(Node { origin, kind: Kind::Scalar(text.into_owned()) });
@@ -323,7 +334,11 @@ impl Reader<'_> {
                 }
             }
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
-                self.complain(span, "aliases are not part of the language", "write the value out, or use `vars`");
+                self.complain(
+                    span,
+                    "aliases are not part of the language",
+                    "write the value out, or use `vars`",
+                );
                 let origin = self.within.origin(span);
                 if self.awaits_key() {
                     self.key(Key { origin, text: String::new() }, true);
@@ -338,10 +353,18 @@ impl Reader<'_> {
 
     fn properties(&mut self, span: Span, anchor: usize, tag: bool) {
         if anchor != 0 {
-            self.complain(span, "anchors are not part of the language", "write the value out where it is needed");
+            self.complain(
+                span,
+                "anchors are not part of the language",
+                "write the value out where it is needed",
+            );
         }
         if tag {
-            self.complain(span, "tags are not part of the language", "the type of a key is known; take the tag out");
+            self.complain(
+                span,
+                "tags are not part of the language",
+                "the type of a key is known; take the tag out",
+            );
         }
     }
 

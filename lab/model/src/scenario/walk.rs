@@ -71,7 +71,11 @@ impl<'a> Walk<'a> {
             (Kind::Bad, _) => return,
             (_, Some("Matcher")) => return self.matcher(node, None),
             (_, Some("Condition")) => return self.condition(node),
-            (Kind::Scalar(text), _) if self.raw && interpolated(text) && resolved.name != Some("Language") => return,
+            (Kind::Scalar(text), _)
+                if self.raw && interpolated(text) && resolved.name != Some("Language") =>
+            {
+                return;
+            }
             _ => {}
         }
         if schema.get("x-anything").is_some() {
@@ -80,7 +84,8 @@ impl<'a> Walk<'a> {
         if let Some(words) = self.schemas.words(schema) {
             return self.word(node, &words, what);
         }
-        if let Some(branches) = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Value::as_array) {
+        if let Some(branches) = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Value::as_array)
+        {
             if schema.get("x-step").is_none() {
                 let fits = branches.iter().find(|b| self.fits(node, b));
                 return match fits {
@@ -111,7 +116,9 @@ impl<'a> Walk<'a> {
 
     fn wrong(&mut self, node: &Node, schema: &Value, what: &str) {
         let expected = self.schemas.describe(schema);
-        self.say(Diagnostic::new(&node.origin, format!("`{what}` is {} here", node.word())).expected(expected));
+        self.say(
+            Diagnostic::new(&node.origin, format!("`{what}` is {} here", node.word())).expected(expected),
+        );
     }
 
     fn word(&mut self, node: &Node, words: &[&str], what: &str) {
@@ -148,7 +155,8 @@ impl<'a> Walk<'a> {
             } else if schema.get("patternProperties").is_none() {
                 unknown = true;
                 let d = Diagnostic::new(&key.origin, format!("unknown key `{}`{}", key.text, of(what)));
-                let d = if known.is_empty() { d.expected("no keys") } else { d.expected(alternatives(&known)) };
+                let d =
+                    if known.is_empty() { d.expected("no keys") } else { d.expected(alternatives(&known)) };
                 self.say(d.nearest(&key.text, known.iter().copied()));
             }
         }
@@ -156,7 +164,9 @@ impl<'a> Walk<'a> {
             return self.one_kind(node, &known, unknown);
         }
         let partial = self.raw && what == "xen";
-        for key in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        for key in
+            schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+        {
             if !partial && node.get(key).is_none() {
                 let takes = schema.pointer(&format!("/properties/{key}")).map(|s| self.schemas.describe(s));
                 let d = Diagnostic::new(&origin, format!("the key `{key}` is missing{}", of(what)));
@@ -191,7 +201,10 @@ impl<'a> Walk<'a> {
             [first, more @ ..] => {
                 for key in more {
                     let message = format!("this step is of two kinds: `{}` and `{}`", first.text, key.text);
-                    self.say(Diagnostic::new(&key.origin, message).help("make two steps of it: put `- ` before the second"));
+                    self.say(
+                        Diagnostic::new(&key.origin, message)
+                            .help("make two steps of it: put `- ` before the second"),
+                    );
                 }
             }
             [] => {}
@@ -220,7 +233,10 @@ impl<'a> Walk<'a> {
         if let Some(only) = schema.get("const").map(Value::to_string) {
             if text != only {
                 let d = Diagnostic::new(&node.origin, format!("`{what}` is {text} here"));
-                self.say(d.expected(self.schemas.describe(schema)).help(format!("this program reads version {only}")));
+                self.say(
+                    d.expected(self.schemas.describe(schema))
+                        .help(format!("this program reads version {only}")),
+                );
             }
             return;
         }
@@ -231,7 +247,10 @@ impl<'a> Walk<'a> {
         };
         match text.parse::<i64>() {
             Ok(n) if !text.starts_with('+') && (lowest..=highest).contains(&n) => {}
-            _ => self.say(Diagnostic::new(&node.origin, format!("`{text}` is no value of `{what}`")).expected("a whole number")),
+            _ => self.say(
+                Diagnostic::new(&node.origin, format!("`{text}` is no value of `{what}`"))
+                    .expected("a whole number"),
+            ),
         }
     }
 
@@ -239,7 +258,8 @@ impl<'a> Walk<'a> {
         match node.text() {
             Some("true" | "false") => {}
             Some(text) => {
-                let d = Diagnostic::new(&node.origin, format!("`{text}` is no value of `{what}`")).expected("true or false");
+                let d = Diagnostic::new(&node.origin, format!("`{text}` is no value of `{what}`"))
+                    .expected("true or false");
                 let meant = match text.to_ascii_lowercase().as_str() {
                     "yes" | "on" | "true" | "y" | "1" => Some("true"),
                     "no" | "off" | "false" | "n" | "0" => Some("false"),
@@ -293,7 +313,10 @@ impl<'a> Walk<'a> {
     /// `{FACT: matcher, …}`
     pub fn condition(&mut self, node: &mut Node) {
         let Kind::Map(entries) = &mut node.kind else {
-            let d = Diagnostic::new(&node.origin, format!("a condition is a mapping, and this is {}", node.word()));
+            let d = Diagnostic::new(
+                &node.origin,
+                format!("a condition is a mapping, and this is {}", node.word()),
+            );
             return self.say(d.expected("{FACT: value, …}, as {arch: x86_64}"));
         };
         if entries.is_empty() {
@@ -412,8 +435,13 @@ impl<'a> Walk<'a> {
             Kind::Scalar(_) => self.operand(operand, op, kind),
             Kind::Bad => {}
             _ => {
-                let d = Diagnostic::new(&operand.origin, format!("`{}` is given {}", op.name(), operand.word()));
-                self.say(d.expected(if op.takes_list() { "a value or a list of values" } else { "one value" }));
+                let d =
+                    Diagnostic::new(&operand.origin, format!("`{}` is given {}", op.name(), operand.word()));
+                self.say(d.expected(if op.takes_list() {
+                    "a value or a list of values"
+                } else {
+                    "one value"
+                }));
             }
         }
     }
@@ -429,11 +457,15 @@ impl<'a> Walk<'a> {
         if self.raw && interpolated(text) {
             return;
         }
-        let refuse = |message: String, expected: &str| Diagnostic::new(&node.origin, message).expected(expected);
+        let refuse =
+            |message: String, expected: &str| Diagnostic::new(&node.origin, message).expected(expected);
         match op {
             Op::Matches => {
                 if let Err(e) = regex::Regex::new(text) {
-                    let d = refuse(format!("this regular expression cannot be read: {}", last_line(&e)), "a regular expression");
+                    let d = refuse(
+                        format!("this regular expression cannot be read: {}", last_line(&e)),
+                        "a regular expression",
+                    );
                     self.say(d.help("quote it with '…', where a backslash stays a backslash"));
                 }
             }
@@ -472,7 +504,9 @@ fn suits(op: Op, kind: FactType) -> Result<(), &'static str> {
             FactType::Flag => "true or false",
             _ => "equals, matches, starts-with or contains: text has no order",
         }),
-        Op::Contains | Op::Lacks | Op::Matches | Op::StartsWith if matches!(kind, FactType::Integer | FactType::Size | FactType::Flag) => {
+        Op::Contains | Op::Lacks | Op::Matches | Op::StartsWith
+            if matches!(kind, FactType::Integer | FactType::Size | FactType::Flag) =>
+        {
             Err("equals, not or any-of, and at-least or below for a number")
         }
         _ => Ok(()),
