@@ -98,7 +98,7 @@ pub fn print(text: &str) -> Result<Exit, Failure> {
     }
 }
 
-/// 64 random bits in hexadecimal: no two runs share one.
-pub fn nonce() -> String {
-    xenlab_engine::random_hex(8)
+/// 64 random bits: no two runs share them.
+pub fn seed() -> u64 {
+    xenlab_engine::random()
 }

@@ -43,7 +43,7 @@ pub fn cases(select: &Scenarios, facts: &Facts) -> Result<Vec<Case>, Failure> {
                 }
                 cases.extend(more);
             }
-            Err(diagnostics) => problems.push(scenario::render(&diagnostics, text, crate::colour::stderr())),
+            Err(diagnostics) => problems.push(scenario::render(&diagnostics, crate::colour::stderr())),
         }
     }
     if !problems.is_empty() {
@@ -129,7 +129,7 @@ fn settings(select: &Scenarios) -> Result<Settings, Failure> {
         };
         sets.push(Set { path: path.to_owned(), value: value.to_owned(), argument: taken.of("--set", text) });
     }
-    Ok(Settings::new(sets, crate::nonce()))
+    Ok(Settings { sets, seed: crate::seed() })
 }
 
 fn absolute(path: &Path) -> PathBuf {

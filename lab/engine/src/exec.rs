@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use xenlab_model::bundle::Inputs;
 use xenlab_model::case::{Case, Planned};
 use xenlab_model::cause::{Blame, Cause};
+use xenlab_model::condition::{Absent, Condition, Truth};
 use xenlab_model::event::{Sink, What};
 use xenlab_model::evidence::{Evidence, Loss, Origin};
 use xenlab_model::fact::Facts;
@@ -235,26 +236,26 @@ fn judged(lab: &Lab, case: &Case, evidence: &Evidence, facts: &Facts) -> Verdict
     outcome
 }
 
-/// Decides what planning could not: needs and steps whose conditions named facts of the build.
+/// Decides what planning could not: needs and steps whose conditions named facts of the build. Whatever is not known
+/// by now has no value.
 fn decide(case: &mut Case, facts: &Facts) {
+    let holds = |c: &Condition| c.evaluate(facts, Absent::Nothing);
     case.plan = Planned::Run;
-    if let Some(because) = xenlab_model::condition::unmet(&case.needs, facts) {
-        case.plan = Planned::Skip(because);
+    for need in &case.needs {
+        if need.when.as_ref().is_some_and(|when| holds(when) != Truth::Holds) {
+            continue;
+        }
+        if let Truth::Fails(why) = holds(&need.require) {
+            case.plan = Planned::Skip(format!("{} ({why})", need.because));
+            return;
+        }
     }
-    let part_of_case = |step: &mut Step| match &step.when {
+    let mut part_of_case = |step: &mut Step| match step.when.take() {
         None => true,
-        Some(condition) => match condition.evaluate(facts) {
-            xenlab_model::condition::Truth::Holds => {
-                step.when = None;
-                true
-            }
-            xenlab_model::condition::Truth::Fails(_) => false,
-            // Still unknown: the judge says that it was not judged.
-            xenlab_model::condition::Truth::Unknown(_) => true,
-        },
+        Some(condition) => holds(&condition) == Truth::Holds,
     };
-    case.setup.retain_mut(part_of_case);
-    case.steps.retain_mut(part_of_case);
+    case.setup.retain_mut(&mut part_of_case);
+    case.steps.retain_mut(&mut part_of_case);
 }
 
 /// Evidence in the order of the plan: the boot, then the steps as the scenario has them.

@@ -1,0 +1,200 @@
+//! Getting ready what machines are made of: the Xen build, dom0, QEMU, the accelerator; each once for all cases that share it.
+
+use crate::EngineError;
+use crate::shared::Shared;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use xenlab_image::{Dom0, Dom0Request};
+use xenlab_machine::accel::Chosen;
+use xenlab_machine::{QemuInfo, accel};
+use xenlab_model::Arch;
+use xenlab_model::bundle::{Artefact, FORMAT, Inputs};
+use xenlab_model::case::Case;
+use xenlab_model::cause::Cause;
+use xenlab_model::event::{Sink, What};
+use xenlab_model::fact::{FactValue, Facts};
+use xenlab_model::spec::Subject;
+use xenlab_store::Store;
+use xenlab_xen::XenBuild;
+
+/// Makes what cases need.
+pub struct Preparer {
+    /// The store.
+    pub store: Arc<Store>,
+    /// Where progress and notes go.
+    pub sink: Arc<dyn Sink>,
+    builds: Shared<(Subject, Arch), XenBuild, EngineError>,
+    dom0s: Shared<String, Dom0, EngineError>,
+    qemus: Shared<(Arch, Option<String>), QemuInfo, EngineError>,
+    accels: Shared<String, Chosen, EngineError>,
+}
+
+/// Everything a case's machine is made of.
+pub struct Prepared {
+    /// The Xen build.
+    pub build: Arc<XenBuild>,
+    /// What QEMU's `-kernel` takes.
+    pub xen: PathBuf,
+    /// What is wrong with the hypervisor, so that it is not booted.
+    pub damage: Option<(Cause, String)>,
+    /// dom0.
+    pub dom0: Arc<Dom0>,
+    /// QEMU.
+    pub qemu: Arc<QemuInfo>,
+    /// What runs the processors, and why.
+    pub accel: Arc<Chosen>,
+    /// Settings for dom0's init, in the case's layer.
+    pub settings: BTreeMap<String, String>,
+    /// Everything that is known by now.
+    pub facts: Facts,
+}
+
+impl Preparer {
+    /// With this store.
+    pub fn new(store: Arc<Store>, sink: Arc<dyn Sink>) -> Preparer {
+        Preparer {
+            store,
+            sink,
+            builds: Shared::default(),
+            dom0s: Shared::default(),
+            qemus: Shared::default(),
+            accels: Shared::default(),
+        }
+    }
+
+    /// The Xen build of a subject.
+    pub async fn build(&self, subject: &Subject, arch: Arch) -> Result<Arc<XenBuild>, EngineError> {
+        let (store, wanted) = (self.store.clone(), subject.clone());
+        self.builds
+            .get((subject.clone(), arch), || async move {
+                crate::blocking(move || {
+                    xenlab_xen::provide(&wanted, arch, &store).map_err(|e| EngineError::part(e.cause(), &e))
+                })
+                .await
+            })
+            .await
+            .map_err(|e| again(&e))
+    }
+
+    /// QEMU for an architecture.
+    pub async fn qemu(&self, arch: Arch, path: Option<&str>) -> Result<Arc<QemuInfo>, EngineError> {
+        let path = path.map(str::to_owned);
+        self.qemus
+            .get((arch, path.clone()), || async move {
+                crate::blocking(move || {
+                    xenlab_machine::qemu::find(arch, path.as_deref().map(Path::new))
+                        .map_err(|e| EngineError::part(e.cause(), &e))
+                })
+                .await
+            })
+            .await
+            .map_err(|e| again(&e))
+    }
+
+    /// Everything for a case.
+    pub async fn prepare(&self, case: &Case) -> Result<Arc<Prepared>, EngineError> {
+        let config = &case.config;
+        let arch = config.arch;
+        let qemu = self.qemu(arch, config.machine.qemu.as_deref()).await?;
+        let build = self.build(&case.subject, arch).await?;
+        let request = Dom0Request {
+            arch,
+            userland: config.dom0.userland.clone(),
+            kernel: config.dom0.kernel.clone(),
+            tools: build.tools.clone(),
+            build: case.subject.clone(),
+        };
+        let key = format!("{request:?}");
+        let store = self.store.clone();
+        let dom0 = self
+            .dom0s
+            .get(key, || async move {
+                crate::blocking(move || {
+                    xenlab_image::prepare(&request, &store).map_err(|e| EngineError::part(e.cause(), &e))
+                })
+                .await
+            })
+            .await
+            .map_err(|e| again(&e))?;
+        let hypervisor = &build.hypervisor;
+        let damage = hypervisor
+            .damage
+            .as_ref()
+            .map(|d| (d.cause, d.text.clone()))
+            .or_else(|| hypervisor.no_image.as_ref().map(|why| (Cause::ImageInvalid, why.clone())));
+        let xen = hypervisor.image.clone().unwrap_or_else(|| hypervisor.original.clone());
+        let accel = self.accel(case, &qemu, &xen).await?;
+        let mut facts = build.facts();
+        facts.set("qemu.version", FactValue::Version(qemu.version.to_string()));
+        facts.set("qemu.path", FactValue::text(qemu.path.display().to_string()));
+        facts.set("machine.accel", FactValue::text(accel.accel.name()));
+        if accel.tell {
+            self.sink.emit(What::Note { case: Some(case.shown()), message: accel.because.clone() });
+        }
+        Ok(Arc::new(Prepared { build, xen, damage, dom0, qemu, accel, settings: BTreeMap::new(), facts }))
+    }
+
+    async fn accel(&self, case: &Case, qemu: &Arc<QemuInfo>, xen: &Path) -> Result<Arc<Chosen>, EngineError> {
+        let choice = case.config.machine.accel;
+        let key = format!("{choice:?} {} {} {:?}", qemu.path.display(), xen.display(), case.config.machine.cpu);
+        let (qemu, xen) = (qemu.clone(), xen.to_owned());
+        let (cache, cpu) = (self.store.root().to_owned(), case.config.machine.cpu.clone());
+        self.accels
+            .get(key, || async move {
+                accel::choose(choice, &qemu, &xen, cpu.as_deref(), &cache)
+                    .await
+                    .map_err(|e| EngineError::part(e.cause(), &e))
+            })
+            .await
+            .map_err(|e| again(&e))
+    }
+}
+
+/// A failure that several cases share, told to each.
+fn again(error: &Arc<EngineError>) -> EngineError {
+    EngineError::Part { cause: error.cause(), message: error.to_string() }
+}
+
+impl Prepared {
+    /// `inputs.json`, but for the command line, which is known when the machine starts.
+    pub fn inputs(&self, _case: &Case, facts: &Facts) -> Inputs {
+        let mut artefacts = vec![artefact("xen", &self.xen, &self.build.hypervisor.digest)];
+        artefacts.push(artefact("kernel", &self.dom0.kernel.path, &self.dom0.kernel.digest));
+        artefacts.push(artefact("initrd", &self.dom0.initrd.path, &self.dom0.initrd.digest));
+        for disk in &self.dom0.disks {
+            artefacts.push(artefact(&disk.role, &disk.path, &disk.digest));
+        }
+        Inputs {
+            format: FORMAT,
+            lab: env!("CARGO_PKG_VERSION").to_owned(),
+            argv: Vec::new(),
+            qemu: self.qemu.shown(),
+            accel: (self.accel.accel.name().to_owned(), self.accel.because.clone()),
+            artefacts,
+            facts: facts.clone(),
+        }
+    }
+
+    /// Hashes every input again; what is no longer what it was, with both digests.
+    pub fn changed_inputs(&self) -> Vec<String> {
+        let mut changed = Vec::new();
+        let mut check = |role: &str, path: &Path, digest: &str| match xenlab_store::hash_file(path) {
+            Ok(now) if now == digest => {}
+            Ok(now) => changed.push(format!("{role} {}: was {digest}, is {now}", path.display())),
+            Err(e) => changed.push(format!("{role} {}: was {digest}, cannot be read: {e}", path.display())),
+        };
+        check("xen", &self.build.hypervisor.original, &self.build.hypervisor.digest);
+        check("kernel", &self.dom0.kernel.path, &self.dom0.kernel.digest);
+        check("initrd", &self.dom0.initrd.path, &self.dom0.initrd.digest);
+        for disk in &self.dom0.disks {
+            check(&disk.role, &disk.path, &disk.digest);
+        }
+        changed
+    }
+}
+
+fn artefact(role: &str, path: &Path, digest: &str) -> Artefact {
+    let size = std::fs::metadata(path).map_or(0, |m| m.len());
+    Artefact { role: role.to_owned(), path: path.display().to_string(), digest: digest.to_owned(), size }
+}
