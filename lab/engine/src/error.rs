@@ -51,6 +51,14 @@ pub enum EngineError {
         /// What happened.
         message: String,
     },
+    /// What the user named is not there or not what it should be.
+    #[error("{message}")]
+    BadInput {
+        /// The cause.
+        cause: Cause,
+        /// What is wrong with it.
+        message: String,
+    },
     /// The user interrupted the run.
     #[error("interrupted")]
     Interrupted,
@@ -70,7 +78,7 @@ impl EngineError {
             | EngineError::BundleText { .. }
             | EngineError::NotABundle { .. }
             | EngineError::BundleFormat { .. } => Cause::LabInternal,
-            EngineError::Part { cause, .. } => *cause,
+            EngineError::Part { cause, .. } | EngineError::BadInput { cause, .. } => *cause,
             EngineError::Interrupted => Cause::Interrupted,
         }
     }

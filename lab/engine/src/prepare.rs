@@ -69,7 +69,7 @@ impl Preparer {
         self.builds
             .get((subject.clone(), arch), || async move {
                 crate::blocking(move || {
-                    xenlab_xen::provide(&wanted, arch, &store).map_err(|e| EngineError::part(e.cause(), &e))
+                    xenlab_xen::provide(&wanted, arch, &store).map_err(|e| of_input(e.is_bad_input(), e.cause(), &e))
                 })
                 .await
             })
@@ -153,7 +153,12 @@ impl Preparer {
 
 /// A failure that several cases share, told to each.
 fn again(error: &Arc<EngineError>) -> EngineError {
-    EngineError::Part { cause: error.cause(), message: error.to_string() }
+    of_input(matches!(**error, EngineError::BadInput { .. }), error.cause(), error)
+}
+
+fn of_input(bad: bool, cause: Cause, error: impl std::fmt::Display) -> EngineError {
+    let message = error.to_string();
+    if bad { EngineError::BadInput { cause, message } } else { EngineError::Part { cause, message } }
 }
 
 impl Prepared {

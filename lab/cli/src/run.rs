@@ -1,0 +1,163 @@
+//! `run` and `bench`: what boots.
+
+use crate::args::{Global, Run, Scenarios};
+use crate::failure::Failure;
+use crate::{host_packages, select};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+use xenlab_engine::{EngineError, Lab, facts, prepare::Preparer};
+use xenlab_model::case::{Case, Planned};
+use xenlab_model::event::{Sink, What};
+use xenlab_model::exit::Exit;
+use xenlab_report::{Fan, Reporter, Terminal};
+use xenlab_store::{Options, Store};
+
+/// Runs whose bundles are kept in the store when no report folder was named; older ones go.
+const RUNS_KEPT: usize = 20;
+
+/// Opens the store as the command line says.
+pub fn open_store(global: &Global, sink: Arc<dyn Sink>) -> Result<Arc<Store>, Failure> {
+    let options = Options { root: global.store.clone(), offline: global.offline, locked: global.locked, sink };
+    Store::open(options).map(Arc::new).map_err(|e| Failure::of(e.cause(), e))
+}
+
+/// A runtime for the async crates. Two threads suffice: everything heavy is QEMU's or `spawn_blocking`'s.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_stack_size(1 << 20)
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::lab(format!("cannot start threads: {e}")))
+}
+
+/// `xenlab run`
+pub fn run(args: &Run, global: &Global, started: Instant) -> Result<Exit, Failure> {
+    if global.install {
+        host_packages::install(false)?;
+    }
+    if args.jobs == Some(0) {
+        return Err(Failure::bad_input("--jobs 0 runs nothing; expected 1 or more"));
+    }
+    let cases = select::cases(&args.select, &facts::host())?;
+    let mut reporters: Vec<Box<dyn Reporter>> = vec![Box::new(Terminal::stderr())];
+    if let Some(dir) = &args.report {
+        reporters.extend(xenlab_report::files(dir).map_err(|e| Failure::of(e.cause(), e))?);
+    }
+    let fan = Arc::new(Fan::start(reporters));
+    let outcome = inner(args, global, cases, started, &fan);
+    let unwritten = fan.finish();
+    let exit = outcome?;
+    if unwritten.is_empty() {
+        return Ok(exit);
+    }
+    for error in &unwritten {
+        eprintln!("xenlab: {error}");
+    }
+    Ok(exit.worse(Exit::Lab))
+}
+
+fn inner(args: &Run, global: &Global, cases: Vec<Case>, started: Instant, fan: &Arc<Fan>) -> Result<Exit, Failure> {
+    let sink: Arc<dyn Sink> = fan.clone();
+    // What a run that was killed left behind goes before anything new is started.
+    if let Err(e) = xenlab_host::rundir::sweep() {
+        sink.emit(What::Note { case: None, message: format!("cannot look for what earlier runs left: {e}") });
+    }
+    let store = open_store(global, sink.clone())?;
+    let run_id = format!("{}-{}", xenlab_engine::now_rfc3339().replace([':', '-'], ""), xenlab_engine::random_hex(2));
+    let bundles = match &args.report {
+        Some(dir) => absolute(dir)?.join("bundles"),
+        None => {
+            let runs = store.root().join("runs");
+            prune(&runs);
+            runs.join(&run_id)
+        }
+    };
+    sink.emit(What::RunStarted {
+        run: run_id,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started: xenlab_engine::now_rfc3339(),
+        cases: cases.iter().map(|c| (c.shown(), c.plan.clone())).collect(),
+    });
+    let lab = Arc::new(Lab {
+        preparer: Preparer::new(store, sink.clone()),
+        sink,
+        control: !args.no_control,
+        bundles,
+        repeat: repeat(&args.select, global),
+        controls: Default::default(),
+    });
+    runtime()?.block_on(async {
+        named_rightly(&lab, &cases).await?;
+        let outcome = xenlab_engine::run::run(lab, cases, args.jobs, started).await;
+        Ok(outcome.exit)
+    })
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|e| Failure::bad_input(format!("{}: {e}", path.display())))
+}
+
+/// Every build that was named must be one before anything boots: a wrong name is the user's to mend, not a verdict.
+/// Whatever else goes wrong is each case's own Error.
+async fn named_rightly(lab: &Lab, cases: &[Case]) -> Result<(), Failure> {
+    let mut problems: Vec<String> = Vec::new();
+    for case in cases {
+        if matches!(case.plan, Planned::Skip(_)) || xenlab_host::interrupt::requested() {
+            continue;
+        }
+        if let Err(EngineError::BadInput { message, .. }) = lab.preparer.build(&case.subject, case.config.arch).await {
+            let place = ["xen.build", "xen"].iter().find_map(|key| case.places.get(*key));
+            let line = match place {
+                Some(place) => format!("{place}: {message}"),
+                None => message,
+            };
+            if !problems.contains(&line) {
+                problems.push(line);
+            }
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Failure::bad_input(problems.join("\n"))) }
+}
+
+/// The words of the command line that a reproducing command needs besides scenario and case.
+pub fn repeat(select: &Scenarios, global: &Global) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut flag = |name: &str, value: &str| words.extend([name.to_owned(), value.to_owned()]);
+    for xen in &select.xen {
+        flag("--xen", xen);
+    }
+    if let Some(tools) = &select.tools {
+        flag("--tools", tools);
+    }
+    if let Some(version) = &select.expect_version {
+        flag("--expect-version", version);
+    }
+    for arch in &select.arch {
+        flag("--arch", arch);
+    }
+    if let Some(qemu) = &select.qemu {
+        flag("--qemu", &qemu.display().to_string());
+    }
+    for set in &select.sets {
+        flag("--set", set);
+    }
+    if let Some(store) = &global.store {
+        flag("--store", &store.display().to_string());
+    }
+    if global.offline {
+        words.push("--offline".into());
+    }
+    words
+}
+
+/// Removes the oldest runs' bundles. Names sort by time.
+fn prune(runs: &Path) {
+    let Ok(entries) = std::fs::read_dir(runs) else { return };
+    let mut names: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect();
+    names.sort();
+    for old in names.iter().rev().skip(RUNS_KEPT) {
+        let _ = std::fs::remove_dir_all(old);
+    }
+}
