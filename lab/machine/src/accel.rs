@@ -1,0 +1,1 @@
+//! Which accelerator a machine gets, and why.
