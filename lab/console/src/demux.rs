@@ -409,8 +409,7 @@ fn is_xen_early(text: &str) -> bool {
     ];
     // The banner's letters are drawn of these; nothing else that comes before Xen is, over a whole line.
     let drawn = text.trim().len() >= 8
-        && text.contains('_')
-        && text.contains(['/', '\\', '|'])
+        && text.contains("__")
         && text.bytes().all(|b| b" _/\\|()<>,.'`-=V".contains(&b) || b.is_ascii_digit());
     version || drawn || early.iter().any(|b| text.starts_with(b))
 }
@@ -453,3 +452,6 @@ fn without_timestamp(bytes: &[u8]) -> &[u8] {
     let date = shape == b"0000-00-00 00:00:00" || shape == b"0000-00-00 00:00:00.000";
     if boot || raw || date { text } else { bytes }
 }
+
+#[cfg(test)]
+mod tests;
