@@ -85,7 +85,7 @@ impl Op {
         }
     }
 
-    fn takes_list(self) -> bool {
+    pub(crate) fn takes_list(self) -> bool {
         matches!(self, Op::AnyOf | Op::Contains | Op::Lacks)
     }
 }
