@@ -74,6 +74,14 @@ impl Diagnostic {
         }
     }
 
+    /// Whether it is about what has this origin: a mapping and its first key may share a place.
+    pub(crate) fn points_at(&self, origin: &Origin) -> bool {
+        match (&self.snippet, origin.span) {
+            (Some(snippet), Some((start, length))) => (snippet.start, snippet.length) == (start, length),
+            _ => true,
+        }
+    }
+
     /// As text for a terminal: the message, `FILE:LINE:COLUMN`, the line, a caret, what was expected, the nearest word.
     ///
     /// `colour` adds ANSI colours; without it nothing but plain characters is written, whatever stdout is.

@@ -5,7 +5,7 @@ use super::de::from_node;
 use super::diagnostic::Diagnostic;
 use super::interpolate::{Names, environment_name};
 use super::read::{Axis, Scenario};
-use super::schema::SECTIONS;
+use super::schema::{SECTIONS, Schemas};
 use super::tree::{Kind, Node, Origin};
 use super::walk::Walk;
 use super::{Settings, known};
@@ -227,10 +227,20 @@ impl Maker<'_> {
     fn holds(&mut self, condition: &Node, tree: &Node) -> Option<bool> {
         let names = Names::new(tree, None);
         let condition = from_node::<Condition>(&names.resolve(condition)).ok();
-        let mut resolved = names.resolve(tree);
-        let vars = variables(&mut resolved);
+        // Only what it asks for: elsewhere there may be a `${run.nonce}`, which nothing here can know.
+        let mut asked = Node::empty(tree.origin.clone());
+        for (name, matcher) in condition.iter().flat_map(|c| &c.0) {
+            for name in matcher.fact_names().into_iter().chain([name.as_str()]) {
+                let path =
+                    if name.starts_with("build.") { "xen.build" } else { Schemas::get().canonical(name) };
+                if let Some(node) = tree.at(path) {
+                    asked.put(path, names.resolve(node));
+                }
+            }
+        }
         self.diagnostics.append(&mut names.diagnostics.into_inner());
-        let facts = known::facts_of(&resolved, &vars, None);
+        let vars = variables(&mut asked);
+        let facts = known::facts_of(&asked, &vars, None);
         Some(condition?.evaluate(&facts, Absent::Nothing) == Truth::Holds)
     }
 
@@ -275,16 +285,18 @@ impl Maker<'_> {
         let mut walk = Walk::resolved(&self.scenario.variables);
         walk.value(tree, &walk.schemas.config, "");
         self.diagnostics.append(&mut walk.diagnostics);
-        if self.diagnostics.len() > before || has_bad(tree) {
-            return None;
-        }
+        let sound = self.diagnostics.len() == before && !has_bad(tree);
+        let rest = if sound { None } else { Some(without(tree, &self.diagnostics)) };
+        let tree = rest.as_ref().unwrap_or(tree);
         match from_node::<Config>(tree) {
             Ok(config) => {
                 super::semantic::config(&config, tree, &mut self.diagnostics);
-                Some(config)
+                sound.then_some(config)
             }
             Err(e) => {
-                self.diagnostics.push(e.diagnostic(&tree.origin));
+                if sound {
+                    self.diagnostics.push(e.diagnostic(&tree.origin));
+                }
                 None
             }
         }
@@ -320,18 +332,21 @@ impl Maker<'_> {
         let schema = serde_json::json!({"$ref": "#/$defs/Step"});
         walk.value(node, &schema, &path);
         self.diagnostics.append(&mut walk.diagnostics);
-        if self.diagnostics.len() > before || has_bad(node) {
-            return None;
-        }
+        let sound = self.diagnostics.len() == before && !has_bad(node);
+        // What is left of a step with mistakes is looked at too: its patterns may be wrong as well.
+        let rest = if sound { None } else { Some(without(node, &self.diagnostics)) };
+        let node = rest.as_ref().unwrap_or(node);
         let (key, body) =
             node.entries().iter().find(|(k, _)| !super::file::STEP_KEYS.contains(&k.text.as_str()))?;
         let mut body = match Body::read(&key.text, body)? {
             Ok(typed) => {
-                super::semantic::step(&typed, key, body, &mut self.diagnostics);
+                super::semantic::step(&typed, key, body, sound, &mut self.diagnostics);
                 typed
             }
             Err(e) => {
-                self.diagnostics.push(e.diagnostic(&key.origin));
+                if sound {
+                    self.diagnostics.push(e.diagnostic(&key.origin));
+                }
                 return None;
             }
         };
@@ -430,6 +445,27 @@ fn variables(tree: &mut Node) -> BTreeMap<String, String> {
         entries.retain(|(k, _)| SECTIONS.contains(&k.text.as_str()));
     }
     vars
+}
+
+/// The node without what was complained of.
+fn without(node: &Node, diagnostics: &[Diagnostic]) -> Node {
+    let wrong = |origin: &Origin| diagnostics.iter().any(|d| d.place == origin.place && d.points_at(origin));
+    let bad =
+        |node: &Node| node.kind == Kind::Bad || (!matches!(node.kind, Kind::Map(_)) && wrong(&node.origin));
+    let kind = match &node.kind {
+        Kind::Map(entries) => Kind::Map(
+            entries
+                .iter()
+                .filter(|(k, v)| !wrong(&k.origin) && !bad(v))
+                .map(|(k, v)| (k.clone(), without(v, diagnostics)))
+                .collect(),
+        ),
+        Kind::List(items) => {
+            Kind::List(items.iter().filter(|i| !bad(i)).map(|i| without(i, diagnostics)).collect())
+        }
+        other => other.clone(),
+    };
+    Node { origin: node.origin.clone(), kind }
 }
 
 fn has_bad(node: &Node) -> bool {

@@ -42,9 +42,10 @@ pub(crate) fn config(config: &Config, tree: &Node, diagnostics: &mut Vec<Diagnos
     }
 }
 
-/// Checks a step's body, which stands in the file as `node` under `key`.
-pub(crate) fn step(body: &Body, key: &Key, node: &Node, diagnostics: &mut Vec<Diagnostic>) {
-    for complaint in body.check() {
+/// Checks a step's body, which stands in the file as `node` under `key`. Of a body that lost keys to other mistakes
+/// (not `whole`), nothing is said that the lost ones may explain.
+pub(crate) fn step(body: &Body, key: &Key, node: &Node, whole: bool, diagnostics: &mut Vec<Diagnostic>) {
+    for complaint in body.check().into_iter().filter(|c| whole || !c.path.is_empty()) {
         let at = locate(node, &complaint.path).map_or(&key.origin, |n| &n.origin);
         let d = Diagnostic::new(at, complaint.message);
         diagnostics.push(match complaint.expected {

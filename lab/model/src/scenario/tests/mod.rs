@@ -5,6 +5,7 @@ use crate::case::Case;
 use crate::fact::Facts;
 
 mod mistakes;
+mod shipped;
 
 /// `PATH=VALUE`s as the command line's arguments.
 fn settings(sets: &[&str]) -> Settings {
