@@ -5,7 +5,7 @@ use crate::bundle::Bundle;
 use crate::exec;
 use crate::hub::{Clock, Hub};
 use crate::limits;
-use crate::prepare::Prepared;
+use crate::prepare::{Parts, Prepared};
 use crate::wait::{Allowed, Watch};
 use crate::ways::Ways;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,11 +13,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use xenlab_console::Phase;
-use xenlab_guest::serial::SerialShell;
+use xenlab_guest::serial::{Login, LoginStep, SerialShell};
 use xenlab_guest::ssh::{SshConfig, SshShell};
 use xenlab_guest::{Deadline, Shell};
 use xenlab_host::rundir::RunDir;
-use xenlab_image::{CaseLayer, Keys};
+use xenlab_image::{CaseLayer, Dance, Keys, Layout};
+use xenlab_machine::qmp::Direction;
 use xenlab_machine::{Accel, Disk, Machine, MachineSpec, Payload, StartOptions};
 use xenlab_model::bundle::{Inputs, TickWhat};
 use xenlab_model::case::Case;
@@ -77,6 +78,11 @@ impl Running {
         (self.clock)().0
     }
 
+    /// Both clocks.
+    pub fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+
     /// Guest time since power-on.
     pub fn guest(&self) -> Duration {
         (self.clock)().1
@@ -89,17 +95,17 @@ impl Running {
     }
 }
 
-/// What a machine of this case is made of, apart from the case's own initramfs.
-pub fn spec(case: &Case, prepared: &Prepared, initrd: Payload) -> Result<MachineSpec, EngineError> {
+/// What a machine of this case is made of; `initrd` is dom0's own, or that with the case's layer.
+pub fn spec(case: &Case, parts: &Parts, accel: Accel, initrd: Payload) -> Result<MachineSpec, EngineError> {
     let payload = |path: &PathBuf| {
         Payload::of(path).map_err(|e| EngineError::part(Cause::LabInternal, format!("{}: {e}", path.display())))
     };
     let config = &case.config;
     let mut spec = MachineSpec::new(
-        prepared.qemu.clone(),
-        prepared.accel.accel,
-        payload(&prepared.xen)?,
-        payload(&prepared.dom0.kernel.path)?,
+        parts.qemu.clone(),
+        accel,
+        payload(&parts.xen)?,
+        payload(&parts.dom0.kernel.path)?,
         initrd,
     );
     spec.cpu.clone_from(&config.machine.cpu);
@@ -108,8 +114,8 @@ pub fn spec(case: &Case, prepared: &Prepared, initrd: Payload) -> Result<Machine
     spec.dom0_memory = config.dom0.memory;
     spec.dom0_vcpus = config.dom0.vcpus;
     spec.xen_args.clone_from(&config.xen.args);
-    spec.dom0_args = prepared.dom0.kernel_args.iter().chain(&config.dom0.args).cloned().collect();
-    spec.disks = prepared.dom0.disks.iter().map(|d| Disk::read_only(&d.path)).collect();
+    spec.dom0_args = parts.dom0.kernel_args.iter().chain(&config.dom0.args).cloned().collect();
+    spec.disks = parts.dom0.disks.iter().map(|d| Disk::read_only(&d.path)).collect();
     spec.devices.clone_from(&config.machine.devices);
     Ok(spec)
 }
@@ -146,7 +152,7 @@ pub async fn boot(
         .await?;
     }
     let initrd = Payload::of(initrd).map_err(|e| EngineError::part(Cause::LabInternal, e))?;
-    let spec = spec(case, prepared, initrd)?;
+    let spec = spec(case, &prepared.parts, prepared.accel.accel, initrd)?;
 
     // Power-on is now for all clocks; until the machine runs guest time is wall time.
     let power_on = Arc::new(Mutex::new((Instant::now(), None::<Arc<Machine>>)));
@@ -161,16 +167,17 @@ pub async fn boot(
     let hub = Hub::new(&case.nonce, clock.clone());
     let tap = {
         let (bundle, hub, clock) = (bundle.clone(), hub.clone(), clock.clone());
-        move |direction: &'static str, message: &serde_json::Value| {
+        move |direction: Direction, message: &serde_json::Value| {
             let (wall, guest) = clock();
-            bundle.tick(wall, guest, TickWhat::Qmp { direction: direction.to_owned(), message: message.clone() });
+            let direction = direction.name().to_owned();
+            bundle.tick(wall, guest, TickWhat::Qmp { direction, message: message.clone() });
             if message["event"].as_str().is_some_and(|name| LIFE.contains(&name)) {
                 hub.touch();
             }
         }
     };
-    let machine = match Machine::start(spec, dir.clone(), StartOptions { tap: Some(Arc::new(tap)), ..Default::default() }).await {
-        Ok(machine) => Arc::new(machine),
+    let mut machine = match Machine::start(&spec, dir.clone(), StartOptions { tap: Arc::new(tap), ..Default::default() }).await {
+        Ok(machine) => machine,
         Err(error) => {
             if xenlab_host::interrupt::requested() {
                 return Err(EngineError::Interrupted);
@@ -182,6 +189,7 @@ pub async fn boot(
     let (reader, writer) = machine.take_console().ok_or_else(|| {
         EngineError::part(Cause::LabInternal, "the machine's console was already taken")
     })?;
+    let machine = Arc::new(machine);
     let pump = tokio::spawn(hub.clone().pump(reader, bundle.clone()));
     {
         let mut held = power_on.lock().unwrap_or_else(PoisonError::into_inner);
@@ -259,16 +267,25 @@ fn ways(
     let port = machine.ssh_port().unwrap_or(0);
     let ssh = SshShell::new(SshConfig {
         addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-        user: layout.ssh_user.clone(),
+        user: layout.user.clone(),
         private_key: keys.user_private.clone(),
         host_key: keys.host_public.clone(),
     })
     .map_err(|e| EngineError::part(e.cause(), &e))?;
     let (bytes, from_console) = tokio::sync::mpsc::channel(64);
-    let serial: Box<dyn Shell> = Box::new(SerialShell::new(from_console, writer, layout.login.clone()));
+    let serial: Box<dyn Shell> = Box::new(SerialShell::new(from_console, writer, login(layout)));
     let only = case.config.dom0.via;
     let uses_ssh = only != Some(xenlab_model::evidence::Transport::Serial)
         && case.steps.iter().any(|step| step.body.at() == At::Dom0);
     let early = uses_ssh.then(|| ssh.clone());
     Ok((Ways::new(hub.clone(), guest, Box::new(ssh), serial, bytes, only), early))
+}
+
+/// The image's login dance in the words of the serial shell.
+fn login(layout: &Layout) -> Login {
+    let steps = layout.login.iter().map(|step| match step {
+        Dance::Wait(text) => LoginStep::Expect(text.clone()),
+        Dance::Write(text) => LoginStep::Send(text.clone()),
+    });
+    Login { steps: steps.collect() }
 }

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use xenlab_image::{Dom0, Dom0Request};
 use xenlab_machine::accel::Chosen;
-use xenlab_machine::{QemuInfo, accel};
+use xenlab_machine::{Accel, Payload, QemuInfo, accel};
 use xenlab_model::Arch;
 use xenlab_model::bundle::{Artefact, FORMAT, Inputs};
 use xenlab_model::case::Case;
 use xenlab_model::cause::Cause;
 use xenlab_model::event::{Sink, What};
 use xenlab_model::fact::{FactValue, Facts};
+use xenlab_model::scenario::config::AccelChoice;
 use xenlab_model::spec::Subject;
 use xenlab_store::Store;
 use xenlab_xen::XenBuild;
@@ -30,24 +31,39 @@ pub struct Preparer {
     accels: Shared<String, Chosen, EngineError>,
 }
 
-/// Everything a case's machine is made of.
-pub struct Prepared {
+/// What a machine is made of, whatever runs its processors.
+#[derive(Clone)]
+pub struct Parts {
     /// The Xen build.
     pub build: Arc<XenBuild>,
     /// What QEMU's `-kernel` takes.
     pub xen: PathBuf,
-    /// What is wrong with the hypervisor, so that it is not booted.
-    pub damage: Option<(Cause, String)>,
     /// dom0.
     pub dom0: Arc<Dom0>,
     /// QEMU.
     pub qemu: Arc<QemuInfo>,
+}
+
+/// Everything a case's machine is made of.
+#[derive(Clone)]
+pub struct Prepared {
+    /// The files and programs.
+    pub parts: Parts,
+    /// What is wrong with the hypervisor, so that it is not booted.
+    pub damage: Option<(Cause, String)>,
     /// What runs the processors, and why.
     pub accel: Arc<Chosen>,
     /// Settings for dom0's init, in the case's layer.
     pub settings: BTreeMap<String, String>,
     /// Everything that is known by now.
     pub facts: Facts,
+}
+
+impl std::ops::Deref for Prepared {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
 }
 
 impl Preparer {
@@ -124,27 +140,38 @@ impl Preparer {
             .map(|d| (d.cause, d.text.clone()))
             .or_else(|| hypervisor.no_image.as_ref().map(|why| (Cause::ImageInvalid, why.clone())));
         let xen = hypervisor.image.clone().unwrap_or_else(|| hypervisor.original.clone());
-        let accel = self.accel(case, &qemu, &xen).await?;
-        let mut facts = build.facts();
-        facts.set("qemu.version", FactValue::Version(qemu.version.to_string()));
-        facts.set("qemu.path", FactValue::text(qemu.path.display().to_string()));
+        let parts = Parts { build, xen, dom0, qemu };
+        let accel = self.accel(case, &parts, damage.is_some()).await?;
+        let mut facts = parts.build.facts();
+        facts.set("qemu.version", FactValue::Version(parts.qemu.version.to_string()));
+        facts.set("qemu.path", FactValue::text(parts.qemu.path.display().to_string()));
         facts.set("machine.accel", FactValue::text(accel.accel.name()));
-        if accel.tell {
-            self.sink.emit(What::Note { case: Some(case.shown()), message: accel.because.clone() });
-        }
-        Ok(Arc::new(Prepared { build, xen, damage, dom0, qemu, accel, settings: BTreeMap::new(), facts }))
+        Ok(Arc::new(Prepared { parts, damage, accel, settings: BTreeMap::new(), facts }))
     }
 
-    async fn accel(&self, case: &Case, qemu: &Arc<QemuInfo>, xen: &Path) -> Result<Arc<Chosen>, EngineError> {
-        let choice = case.config.machine.accel;
-        let key = format!("{choice:?} {} {} {:?}", qemu.path.display(), xen.display(), case.config.machine.cpu);
-        let (qemu, xen) = (qemu.clone(), xen.to_owned());
-        let (cache, cpu) = (self.store.root().to_owned(), case.config.machine.cpu.clone());
+    async fn accel(&self, case: &Case, parts: &Parts, damaged: bool) -> Result<Arc<Chosen>, EngineError> {
+        let asked = case.config.machine.accel;
+        // A Xen that is not going to be booted cannot show what it runs on.
+        let choice = if damaged { AccelChoice::Tcg } else { asked };
+        let digest = parts.build.hypervisor.digest.clone();
+        let machine = &case.config.machine;
+        let key = format!("{choice:?} {} {digest} {:?} {:?}", parts.qemu.path.display(), machine.cpu, machine.devices);
+        let initrd = Payload::of(&parts.dom0.initrd.path)
+            .map_err(|e| EngineError::part(Cause::LabInternal, format!("{}: {e}", parts.dom0.initrd.path.display())))?;
+        let spec = crate::boot::spec(case, parts, Accel::Tcg, initrd)?;
+        let memory = self.store.root().join("accelerators.json");
+        let sink = self.sink.clone();
+        let shown = case.shown();
         self.accels
             .get(key, || async move {
-                accel::choose(choice, &qemu, &xen, cpu.as_deref(), &cache)
+                let chosen = accel::choose(choice, &spec, &digest, Some(&memory))
                     .await
-                    .map_err(|e| EngineError::part(e.cause(), &e))
+                    .map_err(|e| EngineError::part(e.cause(), &e))?;
+                if asked == AccelChoice::Auto && Arch::host() == Some(spec.arch) {
+                    let message = format!("accelerator {}: {}", chosen.accel, chosen.reason);
+                    sink.emit(What::Note { case: Some(shown), message });
+                }
+                Ok(chosen)
             })
             .await
             .map_err(|e| again(&e))
@@ -175,10 +202,18 @@ impl Prepared {
             lab: env!("CARGO_PKG_VERSION").to_owned(),
             argv: Vec::new(),
             qemu: self.qemu.shown(),
-            accel: (self.accel.accel.name().to_owned(), self.accel.because.clone()),
+            accel: (self.accel.accel.name().to_owned(), self.accel.reason.clone()),
             artefacts,
             facts: facts.clone(),
         }
+    }
+
+    /// The same with another hypervisor, which is not damaged.
+    pub fn with_xen(&self, xen: PathBuf) -> Prepared {
+        let mut other = self.clone();
+        other.parts.xen = xen;
+        other.damage = None;
+        other
     }
 
     /// Hashes every input again; what is no longer what it was, with both digests.

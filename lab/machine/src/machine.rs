@@ -248,7 +248,7 @@ impl Machine {
     }
 
     /// Ends it: asks QEMU to quit, and kills its process group when it has not within a second.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         let orderly = async {
             // A monitor that is gone or refuses leaves the same to do.
             let _ = self.qmp.execute("quit", Value::Null).await;

@@ -4,7 +4,7 @@ use super::scripts;
 use crate::ways::Ways;
 use std::time::Duration;
 use xenlab_guest::Script;
-use xenlab_image::{InitSystem, Layout};
+use xenlab_image::{Init, Layout};
 use xenlab_model::evidence::CommandResult;
 use xenlab_model::step::{Observation, file, process, run, service, under_xen, xenstored, xl_info};
 
@@ -74,20 +74,22 @@ impl Dom0<'_> {
         let mut services = Vec::new();
         for name in names.collect::<Vec<_>>() {
             let script = match self.layout.init {
-                InitSystem::Systemd => scripts::systemd_unit(&name),
-                InitSystem::Small => scripts::small_init_service(&name),
+                Init::Xenlab => scripts::small_init_service(&name),
+                Init::Systemd | Init::Unknown => scripts::systemd_unit(&name),
             };
             let result = self.sh(&script).await;
             services.push((name, result));
         }
         let failed = match (&step.failed, self.layout.init) {
             (None, _) => None,
-            (Some(_), InitSystem::Systemd) => Some(self.sh(scripts::SYSTEMD_FAILED).await),
-            (Some(_), InitSystem::Small) => Some(self.sh(scripts::SMALL_INIT_FAILED).await),
+            (Some(_), Init::Xenlab) => Some(self.sh(scripts::SMALL_INIT_FAILED).await),
+            // A root of the user's own has systemd or has no services that the lab could ask about; the command says which.
+            (Some(_), Init::Systemd | Init::Unknown) => Some(self.sh(scripts::SYSTEMD_FAILED).await),
         };
         let init = match self.layout.init {
-            InitSystem::Systemd => "systemd",
-            InitSystem::Small => "xenlab",
+            Init::Systemd => "systemd",
+            Init::Xenlab => "xenlab",
+            Init::Unknown => "unknown",
         };
         Observation::Service(service::ServiceEvidence { init: init.into(), services, failed })
     }

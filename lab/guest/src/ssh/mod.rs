@@ -140,10 +140,18 @@ impl SshShell {
     /// A refused, reset or silent connection is tried again, as it is while dom0 boots. Errors at once: another host key, the user's key refused.
     pub async fn connect(config: SshConfig, deadline: Deadline) -> Result<SshShell, SshError> {
         let shell = SshShell::new(config)?;
-        let (reply, answer) = oneshot::channel();
-        shell.send(Request::Connect { deadline, reply });
-        answer.await.unwrap_or_else(|_| Err(SshError::Lab("its thread ended".into())))?;
+        shell.open(deadline).await?;
         Ok(shell)
+    }
+
+    /// Connects now if there is no connection, so that the first command need not.
+    ///
+    /// # Errors
+    /// As [`SshShell::connect`]; the next command tries again all the same.
+    pub async fn open(&self, deadline: Deadline) -> Result<(), SshError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Connect { deadline, reply });
+        answer.await.unwrap_or_else(|_| Err(SshError::Lab("its thread ended".into())))
     }
 
     fn send(&self, request: Request) {
