@@ -137,21 +137,7 @@ pub async fn boot(
     }
     let dir = Arc::new(RunDir::create(&case.shown()).map_err(|e| EngineError::part(Cause::LabInternal, e))?);
     let keys = Keys::generate().map_err(|e| EngineError::part(e.cause(), &e))?;
-    let layer = CaseLayer {
-        nonce: case.nonce.clone(),
-        keys: keys.clone(),
-        store_daemon: case.config.dom0.xenstored,
-        settings: prepared.settings.clone(),
-    };
-    let initrd = dir.path().join("initrd");
-    {
-        let (dom0, to) = (prepared.dom0.clone(), initrd.clone());
-        crate::blocking(move || {
-            xenlab_image::write_initrd(&dom0.initrd.path, &layer, &to).map_err(|e| EngineError::part(e.cause(), &e))
-        })
-        .await?;
-    }
-    let initrd = Payload::of(initrd).map_err(|e| EngineError::part(Cause::LabInternal, e))?;
+    let initrd = initrd(case, prepared, &keys, &case.nonce, &dir).await?;
     let spec = spec(case, &prepared.parts, prepared.accel.accel, initrd)?;
 
     // Power-on is now for all clocks; until the machine runs guest time is wall time.
@@ -288,4 +274,66 @@ fn login(layout: &Layout) -> Login {
         Dance::Write(text) => LoginStep::Send(text.clone()),
     });
     Login { steps: steps.collect() }
+}
+
+/// A bare boot of the same artefacts, for the bench: nothing is judged, recorded or connected to. Seconds from QEMU's exec to
+/// dom0's own word that it is ready.
+pub async fn bare(case: &Case, prepared: &Arc<Prepared>) -> Result<f64, EngineError> {
+    use tokio::io::AsyncReadExt;
+    let dir = Arc::new(RunDir::create("bench").map_err(|e| EngineError::part(Cause::LabInternal, e))?);
+    let keys = Keys::generate().map_err(|e| EngineError::part(e.cause(), &e))?;
+    let nonce = crate::random_hex(16);
+    let initrd = initrd(case, prepared, &keys, &nonce, &dir).await?;
+    let spec = spec(case, &prepared.parts, prepared.accel.accel, initrd)?;
+    let mut machine = Machine::start(&spec, dir.clone(), StartOptions::default())
+        .await
+        .map_err(|e| EngineError::part(e.cause(), &e))?;
+    let begun = machine.spawned();
+    let taken = machine.take_console();
+    machine.resume().await.map_err(|e| EngineError::part(e.cause(), &e))?;
+    let word = format!("xenlab: ready {nonce}");
+    let mut heard = String::new();
+    let ready = async {
+        let Some((mut reader, _writer)) = taken else { return false };
+        let mut buffer = vec![0; 16 << 10];
+        loop {
+            match reader.read(&mut buffer).await {
+                Ok(n) if n > 0 => heard.push_str(&String::from_utf8_lossy(&buffer[..n])),
+                _ => return false,
+            }
+            if heard.contains(&word) {
+                return true;
+            }
+        }
+    };
+    let outcome = tokio::select! {
+        () = xenlab_host::interrupt::wait() => Err(EngineError::Interrupted),
+        ready = tokio::time::timeout(Duration::from_secs(120), ready) => Ok(ready.unwrap_or(false)),
+    };
+    let seconds = begun.elapsed().as_secs_f64();
+    machine.stop().await;
+    if outcome? { Ok(seconds) } else { Err(EngineError::part(Cause::LabInternal, "the bare boot did not become ready")) }
+}
+
+/// dom0's initramfs with the case's own layer, in the run folder.
+async fn initrd(
+    case: &Case,
+    prepared: &Arc<Prepared>,
+    keys: &Keys,
+    nonce: &str,
+    dir: &RunDir,
+) -> Result<Payload, EngineError> {
+    let layer = CaseLayer {
+        nonce: nonce.to_owned(),
+        keys: keys.clone(),
+        store_daemon: case.config.dom0.xenstored,
+        settings: prepared.settings.clone(),
+    };
+    let path = dir.path().join("initrd");
+    let (dom0, to) = (prepared.dom0.clone(), path.clone());
+    crate::blocking(move || {
+        xenlab_image::write_initrd(&dom0.initrd.path, &layer, &to).map_err(|e| EngineError::part(e.cause(), &e))
+    })
+    .await?;
+    Payload::of(&path).map_err(|e| EngineError::part(Cause::LabInternal, e))
 }

@@ -98,8 +98,8 @@ async fn once(lab: &Lab, case: &Case, prepared: &Arc<Prepared>, bundle: &Arc<Bun
             && xenlab_store::hash_file(&good.image).is_ok_and(|now| now == good.digest)
             && good.image != prepared.xen
     });
-    let (subject, image, because) = match usable {
-        Some(good) => (good.subject.to_string(), good.image, "the last Xen that passed in this very machine".to_owned()),
+    let (subject, image, digest, because) = match usable {
+        Some(good) => (good.subject.to_string(), good.image, good.digest, "the last Xen that passed in this very machine".to_owned()),
         None => {
             let subject = Subject {
                 hypervisor: XenSpec::Debian { suite: LOCKED.to_owned(), version: None },
@@ -113,14 +113,15 @@ async fn once(lab: &Lab, case: &Case, prepared: &Arc<Prepared>, bundle: &Arc<Bun
                     format!("{subject} has no image that QEMU loads"),
                 ));
             };
-            (subject.to_string(), image, "none is known to have passed in this machine, so Debian's".to_owned())
+            let digest = xenlab_store::hash_file(&image).map_err(|e| EngineError::part(e.cause(), &e))?;
+            (subject.to_string(), image, digest, "none is known to have passed in this machine, so Debian's".to_owned())
         }
     };
     lab.sink.emit(What::Note {
         case: Some(case.shown()),
         message: format!("Xen did not bring up dom0's kernel; booting {subject} in the same machine to see whose fault that is"),
     });
-    let machine = prepared.with_xen(image);
+    let machine = prepared.with_xen(image, digest);
     let dir = bundle.dir().join("control");
     let record = Arc::new(Bundle::create(dir, case, &crate::now_rfc3339())?);
     let mut inputs = machine.inputs(case, &machine.facts);

@@ -38,6 +38,8 @@ pub struct Parts {
     pub build: Arc<XenBuild>,
     /// What QEMU's `-kernel` takes.
     pub xen: PathBuf,
+    /// The file that was made of, and its digest.
+    pub xen_original: (PathBuf, String),
     /// dom0.
     pub dom0: Arc<Dom0>,
     /// QEMU.
@@ -140,7 +142,8 @@ impl Preparer {
             .map(|d| (d.cause, d.text.clone()))
             .or_else(|| hypervisor.no_image.as_ref().map(|why| (Cause::ImageInvalid, why.clone())));
         let xen = hypervisor.image.clone().unwrap_or_else(|| hypervisor.original.clone());
-        let parts = Parts { build, xen, dom0, qemu };
+        let xen_original = (hypervisor.original.clone(), hypervisor.digest.clone());
+        let parts = Parts { build, xen, xen_original, dom0, qemu };
         let accel = self.accel(case, &parts, damage.is_some()).await?;
         let mut facts = parts.build.facts();
         facts.set("qemu.version", FactValue::Version(parts.qemu.version.to_string()));
@@ -191,7 +194,7 @@ fn of_input(bad: bool, cause: Cause, error: impl std::fmt::Display) -> EngineErr
 impl Prepared {
     /// `inputs.json`, but for the command line, which is known when the machine starts.
     pub fn inputs(&self, _case: &Case, facts: &Facts) -> Inputs {
-        let mut artefacts = vec![artefact("xen", &self.xen, &self.build.hypervisor.digest)];
+        let mut artefacts = vec![artefact("xen", &self.xen_original.0, &self.xen_original.1)];
         artefacts.push(artefact("kernel", &self.dom0.kernel.path, &self.dom0.kernel.digest));
         artefacts.push(artefact("initrd", &self.dom0.initrd.path, &self.dom0.initrd.digest));
         for disk in &self.dom0.disks {
@@ -209,8 +212,9 @@ impl Prepared {
     }
 
     /// The same with another hypervisor, which is not damaged.
-    pub fn with_xen(&self, xen: PathBuf) -> Prepared {
+    pub fn with_xen(&self, xen: PathBuf, digest: String) -> Prepared {
         let mut other = self.clone();
+        other.parts.xen_original = (xen.clone(), digest);
         other.parts.xen = xen;
         other.damage = None;
         other
@@ -224,7 +228,7 @@ impl Prepared {
             Ok(now) => changed.push(format!("{role} {}: was {digest}, is {now}", path.display())),
             Err(e) => changed.push(format!("{role} {}: was {digest}, cannot be read: {e}", path.display())),
         };
-        check("xen", &self.build.hypervisor.original, &self.build.hypervisor.digest);
+        check("xen", &self.xen_original.0, &self.xen_original.1);
         check("kernel", &self.dom0.kernel.path, &self.dom0.kernel.digest);
         check("initrd", &self.dom0.initrd.path, &self.dom0.initrd.digest);
         for disk in &self.dom0.disks {
