@@ -118,7 +118,10 @@ impl Row<'_> {
         // What is left is `xen_compile_time` and `xen_compile_date`, with a vendor's own before them.
         let date = known.flatten().find(|s| s.split_whitespace().count() >= 4);
         let changeset = changeset.filter(|s| !s.is_empty() && s != "unavailable");
-        Some(Found { version, compile: CompileInfo { compiler, by, domain, host, date, changeset, debug: None } })
+        Some(Found {
+            version,
+            compile: CompileInfo { compiler, by, domain, host, date, changeset, debug: None },
+        })
     }
 
     fn next(&self, at: usize) -> Option<(usize, Returns)> {
@@ -178,7 +181,9 @@ impl Row<'_> {
         }
         // adr x0, label
         if first & 0x9f00_001f == 0x1000_0000 && word(at + 4)? == RET {
-            return Some(Returns::Address((self.address + at as u64).wrapping_add_signed(page_or_byte(first))));
+            return Some(Returns::Address(
+                (self.address + at as u64).wrapping_add_signed(page_or_byte(first)),
+            ));
         }
         // adrp x0, page; add x0, x0, #low
         let second = word(at + 4)?;

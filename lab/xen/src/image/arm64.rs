@@ -29,12 +29,15 @@ pub(super) fn read(data: &[u8], image: &mut Image) -> Map {
         image.damage = image.damage.take().or(damage);
         image.pe = found;
     } else if data.len() < 64 {
-        image.damage = Some(Damage::truncated(format!("an arm64 Image of {} bytes ends inside its header", data.len())));
+        image.damage =
+            Some(Damage::truncated(format!("an arm64 Image of {} bytes ends inside its header", data.len())));
     }
     let image_size = data.get(16..24).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
     if image.damage.is_none() && image_size != 0 && (data.len() as u64) > image_size {
-        image.damage =
-            Some(Damage::invalid(format!("the header says {image_size} bytes in memory, the file alone has {}", data.len())));
+        image.damage = Some(Damage::invalid(format!(
+            "the header says {image_size} bytes in memory, the file alone has {}",
+            data.len()
+        )));
     }
     Map::flat(data.len())
 }

@@ -24,7 +24,10 @@ pub(super) fn read(data: &[u8], image: &mut Image) -> Map {
             Map::flat(data.len())
         }
         None => {
-            image.damage = Some(Damage::truncated(format!("an ELF file of {} bytes ends inside its header", data.len())));
+            image.damage = Some(Damage::truncated(format!(
+                "an ELF file of {} bytes ends inside its header",
+                data.len()
+            )));
             Map::flat(data.len())
         }
     }
@@ -47,7 +50,8 @@ fn read_class<H: FileHeader<Endian = Endianness>>(data: &[u8], image: &mut Image
     let table_end = |offset: u64, entry: u16, count: u16| offset + u64::from(entry) * u64::from(count);
     let phend = table_end(header.e_phoff(endian).into(), header.e_phentsize(endian), header.e_phnum(endian));
     if phend > len {
-        image.damage = Some(Damage::truncated(format!("the program headers end at byte {phend}, the file at {len}")));
+        image.damage =
+            Some(Damage::truncated(format!("the program headers end at byte {phend}, the file at {len}")));
         return Map::flat(data.len());
     }
     let programs = match header.program_headers(endian, data) {
@@ -65,9 +69,13 @@ fn read_class<H: FileHeader<Endian = Endianness>>(data: &[u8], image: &mut Image
             match offset.checked_add(size) {
                 Some(end) if end <= len => {}
                 Some(end) => {
-                    image.damage = Some(Damage::truncated(format!("segment {i} ends at byte {end}, the file at {len}")));
+                    image.damage =
+                        Some(Damage::truncated(format!("segment {i} ends at byte {end}, the file at {len}")));
                 }
-                None => image.damage = Some(Damage::invalid(format!("segment {i} has no end: its size overflows"))),
+                None => {
+                    image.damage =
+                        Some(Damage::invalid(format!("segment {i} has no end: its size overflows")))
+                }
             }
         }
         if kind == elf::PT_LOAD && offset < len {
@@ -77,20 +85,26 @@ fn read_class<H: FileHeader<Endian = Endianness>>(data: &[u8], image: &mut Image
     }
     let shend = table_end(header.e_shoff(endian).into(), header.e_shentsize(endian), header.e_shnum(endian));
     if image.damage.is_none() && shend > len {
-        image.damage = Some(Damage::truncated(format!("the section headers end at byte {shend}, the file at {len}")));
+        image.damage =
+            Some(Damage::truncated(format!("the section headers end at byte {shend}, the file at {len}")));
     }
     if image.damage.is_none() && map.ranges.is_empty() {
         image.damage = Some(Damage::invalid("an ELF file without a segment to load"));
     }
     image.build_id = build_id(header, endian, data);
     if image.kind == ImageKind::Elf32 && image.damage.is_none() && !multiboot(data) {
-        image.damage = Some(Damage::invalid("an ELF32 file without the multiboot header that boot loaders look for"));
+        image.damage =
+            Some(Damage::invalid("an ELF32 file without the multiboot header that boot loaders look for"));
     }
     map
 }
 
 /// From the notes that the headers name; a stripped or cut file is searched.
-fn build_id<H: FileHeader<Endian = Endianness>>(header: &H, endian: Endianness, data: &[u8]) -> Option<String> {
+fn build_id<H: FileHeader<Endian = Endianness>>(
+    header: &H,
+    endian: Endianness,
+    data: &[u8],
+) -> Option<String> {
     let segments = header.program_headers(endian, data).ok()?;
     for p in segments {
         if let Ok(Some(notes)) = p.notes(endian, data)

@@ -10,12 +10,13 @@ use xenlab_model::cause::Cause;
 
 mod accessors;
 mod arm64;
-mod elf;
-mod note;
+pub(crate) mod elf;
+pub(crate) mod note;
 mod pe;
 mod strings;
 
 pub use accessors::CompileInfo;
+pub(crate) use elf::machine;
 pub use pe::{Pe, PeSection};
 
 /// Raised whenever reading changes, so that facts cached by an older xenlab are read again.
@@ -182,7 +183,10 @@ fn gunzip(data: &[u8]) -> (Vec<u8>, Option<Damage>) {
             data.len(),
             out.len()
         ))),
-        Err(e) => Some(Damage::invalid(format!("the gzip stream is corrupt ({e}); {} bytes could be unpacked", out.len()))),
+        Err(e) => Some(Damage::invalid(format!(
+            "the gzip stream is corrupt ({e}); {} bytes could be unpacked",
+            out.len()
+        ))),
     };
     (out, damage)
 }
@@ -211,8 +215,9 @@ fn read_plain(data: &[u8]) -> Image {
         pe::read_image(data, &mut image)
     } else {
         let start: String = data.iter().take(8).map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ");
-        image.damage =
-            Some(Damage::invalid(format!("neither an ELF, a PE, an arm64 Image nor a gzip of one; it starts with {start}")));
+        image.damage = Some(Damage::invalid(format!(
+            "neither an ELF, a PE, an arm64 Image nor a gzip of one; it starts with {start}"
+        )));
         return image;
     };
     if let Some(found) = accessors::find(data, &map, image.arch) {
@@ -236,7 +241,8 @@ fn read_plain(data: &[u8]) -> Image {
     image.compile.debug = strings::debug(body);
     // Whatever else a file may be, Xen's console prefix is in every Xen.
     if image.damage.is_none() && image.versions.is_empty() && !strings::contains(body, b"(XEN) ") {
-        image.damage = Some(Damage::invalid(format!("a {} file, but there is no Xen in it", image.kind.name())));
+        image.damage =
+            Some(Damage::invalid(format!("a {} file, but there is no Xen in it", image.kind.name())));
     }
     image
 }

@@ -14,7 +14,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 pub(super) fn search(data: &[u8]) -> Option<String> {
     memchr_iter(data, b"GNU\0").find_map(|at| {
         let head = data.get(at.checked_sub(12)?..at)?;
-        let word = |i: usize| head.get(i * 4..i * 4 + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+        let word =
+            |i: usize| head.get(i * 4..i * 4 + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
         let size = word(1)? as usize;
         let sane = at.is_multiple_of(4) && word(0)? == 4 && word(2)? == 3 && (8..=64).contains(&size);
         let desc = data.get(at + 4..at + 4 + size)?;

@@ -59,10 +59,18 @@ pub(super) fn read_image(data: &[u8], image: &mut Image) -> Map {
 pub(super) fn parse(data: &[u8]) -> (Option<Pe>, Map, Option<Damage>) {
     let len = data.len() as u64;
     let cut = || Some(Damage::truncated(format!("a PE of {len} bytes ends inside its headers")));
-    let Some(at) = u32_at(data, 0x3c).map(|n| n as usize) else { return (None, Map::flat(data.len()), cut()) };
+    let Some(at) = u32_at(data, 0x3c).map(|n| n as usize) else {
+        return (None, Map::flat(data.len()), cut());
+    };
     match data.get(at..at.saturating_add(4)) {
         Some(b"PE\0\0") => {}
-        Some(_) => return (None, Map::flat(data.len()), Some(Damage::invalid("a DOS header without a PE header where it points"))),
+        Some(_) => {
+            return (
+                None,
+                Map::flat(data.len()),
+                Some(Damage::invalid("a DOS header without a PE header where it points")),
+            );
+        }
         None => return (None, Map::flat(data.len()), cut()),
     }
     parse_at(data, at + 4).unwrap_or_else(|| (None, Map::flat(data.len()), cut()))
@@ -93,9 +101,13 @@ fn parse_at(data: &[u8], coff: usize) -> Option<(Option<Pe>, Map, Option<Damage>
             raw_size: word(16)?,
             offset: word(20)?,
         };
-        let (start, end) = (u64::from(section.offset), u64::from(section.offset) + u64::from(section.raw_size));
+        let (start, end) =
+            (u64::from(section.offset), u64::from(section.offset) + u64::from(section.raw_size));
         if damage.is_none() && section.raw_size != 0 && end > len {
-            damage = Some(Damage::truncated(format!("section {} ends at byte {end}, the file at {len}", section.name)));
+            damage = Some(Damage::truncated(format!(
+                "section {} ends at byte {end}, the file at {len}",
+                section.name
+            )));
         }
         // Debug sections are no part of the running image.
         if section.raw_size != 0 && start < len && !section.name.starts_with(".debug") {
@@ -107,9 +119,12 @@ fn parse_at(data: &[u8], coff: usize) -> Option<(Option<Pe>, Map, Option<Damage>
     if damage.is_none()
         && let Some(strings) = strings
     {
-        let end = strings + usize::try_from(strings).ok().and_then(|at| u32_at(data, at)).map_or(4, u64::from);
+        let end =
+            strings + usize::try_from(strings).ok().and_then(|at| u32_at(data, at)).map_or(4, u64::from);
         if end > len {
-            damage = Some(Damage::truncated(format!("the symbol table ends at byte {end} or later, the file at {len}")));
+            damage = Some(Damage::truncated(format!(
+                "the symbol table ends at byte {end} or later, the file at {len}"
+            )));
         }
     }
     Some((Some(pe), map, damage))
@@ -137,9 +152,15 @@ fn codeview(data: &[u8], map: &Map) -> Option<String> {
     (0..size as usize / 28).find_map(|i| {
         let entry = at + i * 28;
         const CODEVIEW: u32 = 2;
-        let record = u32_at(data, entry + 24)? as usize;
-        let found = u32_at(data, entry + 12)? == CODEVIEW && data.get(record..record + 4)? == b"RSDS";
-        found.then(|| data.get(record + 4..record + 20).map(note::hex)).flatten()
+        if u32_at(data, entry + 12)? != CODEVIEW {
+            return None;
+        }
+        // By its address, as Xen does: some linkers (binutils before 2.41) write a file offset that is none.
+        let by_address = map.offset(u64::from(u32_at(data, entry + 20)?));
+        let by_offset = u32_at(data, entry + 24).map(|n| n as usize);
+        let record =
+            [by_address, by_offset].into_iter().flatten().find(|r| data.get(*r..r + 4) == Some(b"RSDS"))?;
+        data.get(record + 4..record + 20).map(note::hex)
     })
 }
 

@@ -34,15 +34,18 @@ pub(super) fn efi_loader(data: &[u8]) -> Option<(String, Option<String>)> {
 
 /// major.minor of the `xen,xen-4.17` that Arm puts into dom0's device tree (xen/arch/arm/domain_build.c).
 pub(super) fn device_tree(data: &[u8]) -> Option<String> {
-    static PATTERN: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(?-u)xen,xen-(\d+\.\d+)\x00").ok());
+    static PATTERN: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"(?-u)xen,xen-(\d+\.\d+)\x00").ok());
     let found = PATTERN.as_ref()?.captures(data)?;
     Some(String::from_utf8_lossy(&found[1]).into_owned())
 }
 
 /// The first line of the compiler's `--version`.
 pub(super) fn compiler(data: &[u8]) -> Option<String> {
-    static PATTERN: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r"(?-u)\x00([ -~]{0,80}(?:gcc|clang version|GCC)[ -~]{0,80}\d+\.\d+\.\d+[ -~]{0,40})\x00").ok());
+    static PATTERN: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        Regex::new(r"(?-u)\x00([ -~]{0,80}(?:gcc|clang version|GCC)[ -~]{0,80}\d+\.\d+\.\d+[ -~]{0,40})\x00")
+            .ok()
+    });
     let found = PATTERN.as_ref()?.captures(data)?;
     Some(String::from_utf8_lossy(&found[1]).into_owned())
 }
