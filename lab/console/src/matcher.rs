@@ -182,3 +182,87 @@ fn report(set: &PatternSet, line: &Line<'_>, hit: &mut impl FnMut(Hit<'_>)) {
         hit(Hit { pattern, line });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn set(patterns: &[&str]) -> PatternSet {
+        PatternSet::new(patterns.iter().map(|&p| Pattern::any(p))).unwrap()
+    }
+
+    #[test]
+    fn literals_that_a_match_needs() {
+        let needed = |p: &str| {
+            literals(&regex_syntax::parse(p).unwrap())
+                .map(|l| l.into_iter().map(|l| String::from_utf8(l).unwrap()).collect::<Vec<_>>())
+        };
+        assert_eq!(needed(r"^Xen version \S+"), Some(vec!["Xen version ".into()]));
+        assert_eq!(needed(r"(?:one|two) three"), Some(vec![" three".into()]));
+        assert_eq!(needed(r"one|two"), Some(vec!["one".into(), "two".into()]));
+        assert_eq!(needed(r"(?:maybe)?\d+"), None);
+        assert_eq!(needed(r"(?:again)+"), Some(vec!["again".into()]));
+        assert_eq!(needed(r"(?i)anycase"), None);
+        assert_eq!(needed(r".*"), None);
+    }
+
+    #[test]
+    fn whose_lines() {
+        let set = PatternSet::new([Pattern::of(Speaker::Xen, "word"), Pattern::any("wor")]).unwrap();
+        assert_eq!(set.matches(Speaker::Xen, "a word").collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(set.matches(Speaker::Dom0, "a word").collect::<Vec<_>>(), [1]);
+        assert_eq!(set.matches(Speaker::Dom0, "nothing").count(), 0);
+        assert!(PatternSet::new([]).unwrap().matches(Speaker::Xen, "x").next().is_none());
+    }
+
+    #[test]
+    fn a_bad_pattern_is_named() {
+        let error = PatternSet::new([Pattern::any("fine"), Pattern::any("(open")]).unwrap_err();
+        assert_eq!(error.index, 1);
+        assert!(error.to_string().contains("(open"), "{error}");
+    }
+
+    #[test]
+    fn a_marker_cut_at_every_byte_by_chunks_and_by_xen() {
+        let record = b"(XEN) Xen\r\nmarker-\xc3\xa9-0123456789\r\r\nafter\r\n".to_vec();
+        let found = |chunks: &[&[u8]]| {
+            let mut matcher = Matcher::new([Pattern::any("^marker-é-0123456789$")]).unwrap();
+            let mut hits = 0;
+            chunks.iter().for_each(|c| matcher.feed(c, |_| hits += 1));
+            matcher.finish(|_| hits += 1);
+            hits
+        };
+        for at in 0..record.len() {
+            assert_eq!(found(&[&record[..at], &record[at..]]), 1, "chunk ends at {at}");
+        }
+        for at in 11..record.len() - 9 {
+            let cut = [&record[..at], b"(XEN) interrupts\r\n", &record[at..]].concat();
+            assert_eq!(found(&[&cut]), 1, "cut by Xen at {at}");
+        }
+    }
+
+    #[test]
+    fn prompts_stand_open() {
+        let mut matcher = Matcher::new([Pattern::any("login: $")]).unwrap();
+        let mut hits = 0;
+        matcher.feed(b"(XEN) x\nhost login: ", |_| hits += 1);
+        assert_eq!(hits, 0);
+        matcher.open(|hit| hits += usize::from(hit.pattern == 0));
+        assert_eq!(hits, 1);
+    }
+
+    proptest! {
+        /// The prefilter changes nothing.
+        #[test]
+        fn as_each_regex_alone(text in "[a-cX ]{0,30}") {
+            let patterns = ["abc", "a+bc X", "(?:abc|cab)+ ", "^c.*a$", "[ab]{3}", "bca|X X|aaa", "(abc)?X", "(?i)ABC"];
+            let all = set(&patterns);
+            let some = set(&patterns[..3]);
+            for (set, patterns) in [(all, &patterns[..]), (some, &patterns[..3])] {
+                let want: Vec<usize> = patterns.iter().enumerate().filter(|(_, p)| regex::Regex::new(p).unwrap().is_match(&text)).map(|(i, _)| i).collect();
+                prop_assert_eq!(set.matches(Speaker::Xen, &text).collect::<Vec<_>>(), want);
+            }
+        }
+    }
+}

@@ -173,3 +173,90 @@ fn runs_as_dom0(text: &str) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demux::lines;
+
+    fn phases(record: &str, nonce: &str) -> Vec<Phase> {
+        let mut tracker = PhaseTracker::new(nonce);
+        lines(record.as_bytes()).iter().filter_map(|l| tracker.push(l)).map(|t| t.phase).collect()
+    }
+
+    #[test]
+    fn in_order() {
+        let record = "SeaBIOS\n(XEN) Xen version\n(XEN) *** Building a PV Dom0 ***\n(XEN) Freed 1kB\n[    0.000000] Linux\n\
+            xenlab: init n1\n(XEN) later\nxenlab: ready n1\nxenlab: init n1\n";
+        assert_eq!(phases(record, "n1"), Phase::ALL[1..]);
+    }
+
+    #[test]
+    fn the_words_alone_do_nothing() {
+        let record = "(XEN) Xen\n(XEN) Dom0 has maximum 2 VCPUs\nxenlab: ready\nxenlab: ready n2\nxenlab: ready n11\n\
+            # echo xenlab: ready $NONCE\n(XEN) xenlab: ready n1\n(d3) xenlab: ready n1\nxenlab: ready\tn1\nready n1\n";
+        assert_eq!(phases(record, "n1"), [Phase::Xen, Phase::Dom0Build, Phase::Dom0Kernel]);
+        assert_eq!(
+            phases("(XEN) Xen\nxenlab: ready \nxenlab: ready  x\n", ""),
+            [Phase::Xen, Phase::Dom0Kernel]
+        );
+    }
+
+    #[test]
+    fn a_marker_cut_at_any_byte() {
+        let whole = "(XEN) Xen\r\nxenlab: ready 0123abcd\r\r\n";
+        let marker = whole.find("xenlab").unwrap();
+        for at in marker..whole.len() - 3 {
+            let cut = format!("{}(XEN) cut\r\n{}", &whole[..at], &whole[at..]);
+            assert_eq!(phases(&cut, "0123abcd").last(), Some(&Phase::Dom0Ready), "cut by Xen at {at}");
+        }
+    }
+
+    #[test]
+    fn dom0_is_seen_through_xen() {
+        for line in [
+            "d0v0: vGICD: unhandled word write",
+            "d0v12 Unhandled: vec 14",
+            "arch/x86/traps.c:905:d0v0 Domain attempted WRMSR",
+        ] {
+            assert!(runs_as_dom0(line), "{line}");
+        }
+        for line in [
+            "d0 has maximum 416 PIRQs",
+            "d0: extended region 0",
+            "Allocating d0v0 stack",
+            "d0v",
+            "d1v0: x",
+            "CONTEXT: pv guest (d0v0)",
+        ] {
+            assert!(!runs_as_dom0(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn linux_alone_is_no_dom0() {
+        let mut tracker = PhaseTracker::new("n1");
+        for line in lines(b"BIOS\n[    0.000000] Linux version\nxenlab: init n1\n") {
+            tracker.push(&line);
+        }
+        assert_eq!((tracker.current(), tracker.without_xen()), (Phase::Dom0Init, true));
+        tracker.push(&lines(b"(XEN) late\n")[0]);
+        assert!(!tracker.without_xen());
+    }
+
+    #[test]
+    fn names_are_those_that_serde_writes() {
+        for phase in Phase::ALL {
+            let text = format!("{phase:?}");
+            let kebab: String = text
+                .chars()
+                .enumerate()
+                .flat_map(|(n, c)| {
+                    let dash = (c.is_uppercase() && n > 0).then_some('-');
+                    dash.into_iter().chain(std::iter::once(c.to_ascii_lowercase()))
+                })
+                .collect();
+            assert_eq!(phase.name(), kebab);
+        }
+    }
+}

@@ -213,3 +213,6 @@ fn failed(reason: &str) -> &'static str {
         _ => "dom0.not-ready",
     }
 }
+
+#[cfg(test)]
+mod tests;

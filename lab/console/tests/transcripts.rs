@@ -58,7 +58,8 @@ fn each_tells_its_story() {
 
 #[test]
 fn nothing_fires_on_a_healthy_boot() {
-    let good: Vec<String> = names().into_iter().filter(|n| n.contains("good") || n.contains("64-verbose")).collect();
+    let good: Vec<String> =
+        names().into_iter().filter(|n| n.contains("good") || n.contains("64-verbose")).collect();
     assert_eq!(good.len(), 4);
     for name in good {
         let all = lines(&record(&name));

@@ -5,12 +5,16 @@ use proptest::prelude::*;
 
 /// `speaker|text` of each line, `~` before one that is not complete.
 fn shown(record: &[u8]) -> Vec<String> {
-    lines(record).iter().map(|l| format!("{}{}|{}", if l.complete { "" } else { "~" }, l.speaker, l.text)).collect()
+    lines(record)
+        .iter()
+        .map(|l| format!("{}{}|{}", if l.complete { "" } else { "~" }, l.speaker, l.text))
+        .collect()
 }
 
 #[test]
 fn whose_lines_they_are() {
-    let record = b"SeaBIOS (version 1.16)\r\nBooting from ROM..(XEN) Xen version 4.17.5\r\n(XEN)  Dom0 alloc.: 1\r\n\
+    let record =
+        b"SeaBIOS (version 1.16)\r\nBooting from ROM..(XEN) Xen version 4.17.5\r\n(XEN)  Dom0 alloc.: 1\r\n\
         mapping kernel\r\r\n(d1) from a guest\r\nlogin: ";
     assert_eq!(
         shown(record),
@@ -35,13 +39,19 @@ fn halves_are_put_together() {
     );
     let all = lines(record);
     let joined = &all[3];
-    assert_eq!(&record[joined.start as usize..joined.end as usize], b"xenlab: rea(XEN) b\r\n(XEN) c\r\ndy 123\r\n");
+    assert_eq!(
+        &record[joined.start as usize..joined.end as usize],
+        b"xenlab: rea(XEN) b\r\n(XEN) c\r\ndy 123\r\n"
+    );
 }
 
 #[test]
 fn a_carriage_return_left_behind_is_no_line() {
     // dom0's CR came before Xen's line, its LF after.
-    assert_eq!(shown(b"(XEN) a\nhello\r(XEN) b\r\n\nnext\r\n"), ["xen|a", "xen|b", "dom0|hello", "dom0|next"]);
+    assert_eq!(
+        shown(b"(XEN) a\nhello\r(XEN) b\r\n\nnext\r\n"),
+        ["xen|a", "xen|b", "dom0|hello", "dom0|next"]
+    );
 }
 
 #[test]
@@ -51,11 +61,24 @@ fn a_line_of_xen_that_another_cuts() {
 
 #[test]
 fn timestamps_of_xen_go() {
-    for stamp in ["[2024-05-01 10:00:00] ", "[2024-05-01 10:00:00.123] ", "[    1.234567] ", "[12345.123456] ", "[00000001a2b3c4d5] "]
-    {
+    for stamp in [
+        "[2024-05-01 10:00:00] ",
+        "[2024-05-01 10:00:00.123] ",
+        "[    1.234567] ",
+        "[12345.123456] ",
+        "[00000001a2b3c4d5] ",
+    ] {
         assert_eq!(shown(format!("(XEN) {stamp} text\n").as_bytes()), ["xen| text"], "{stamp}");
     }
-    for kept in ["[VT-D] x", "[0000000000100000, 000000005ffdcfff] (usable)", "[1] x", "[    1.234567]x", "[", "[]", "[.] x"] {
+    for kept in [
+        "[VT-D] x",
+        "[0000000000100000, 000000005ffdcfff] (usable)",
+        "[1] x",
+        "[    1.234567]x",
+        "[",
+        "[]",
+        "[.] x",
+    ] {
         assert_eq!(shown(format!("(XEN) {kept}\n").as_bytes()), [format!("xen|{kept}")], "{kept}");
     }
 }
@@ -84,9 +107,15 @@ fn what_comes_before_xen_has_a_prefix() {
             "dom0|[    0.000000] Linux",
         ]
     );
-    assert_eq!(shown(b" __  __            _  _    _  ____\n(XEN) a\n")[0], "xen| __  __            _  _    _  ____");
+    assert_eq!(
+        shown(b" __  __            _  _    _  ____\n(XEN) a\n")[0],
+        "xen| __  __            _  _    _  ____"
+    );
     // Without Xen everything is Linux's from its first word on.
-    assert_eq!(shown(b"BIOS\n[    0.000000] Linux version\nplain\n"), ["firmware|BIOS", "dom0|[    0.000000] Linux version", "dom0|plain"]);
+    assert_eq!(
+        shown(b"BIOS\n[    0.000000] Linux version\nplain\n"),
+        ["firmware|BIOS", "dom0|[    0.000000] Linux version", "dom0|plain"]
+    );
 }
 
 #[test]
@@ -100,10 +129,17 @@ fn long_lines_come_in_pieces() {
     record.extend(std::iter::repeat_n(b'x', 3 * MAX_LINE + 7));
     record.extend(b"\nend\n");
     let all = lines(&record);
-    let sizes: Vec<(usize, bool, bool)> = all[1..].iter().map(|l| (l.text.len(), l.complete, l.continues)).collect();
+    let sizes: Vec<(usize, bool, bool)> =
+        all[1..].iter().map(|l| (l.text.len(), l.complete, l.continues)).collect();
     assert_eq!(
         sizes,
-        [(MAX_LINE, false, false), (MAX_LINE, false, true), (MAX_LINE, false, true), (7, true, true), (3, true, false)]
+        [
+            (MAX_LINE, false, false),
+            (MAX_LINE, false, true),
+            (MAX_LINE, false, true),
+            (7, true, true),
+            (3, true, false)
+        ]
     );
     assert!(all[1..].iter().all(|l| l.speaker == Speaker::Dom0));
     assert!(all.windows(2).all(|w| w[0].end == w[1].start), "ranges follow each other");
@@ -189,7 +225,8 @@ proptest! {
 
 #[test]
 fn the_same_lines_cut_at_every_byte() {
-    let record = b"BIOS\r\n(XEN) one\r\nxenlab: rea(XEN) two\r\n(d1) g\r\ndy\xc3\xa9 n(d1) h\r\n1\r\n\x1b[1mend";
+    let record =
+        b"BIOS\r\n(XEN) one\r\nxenlab: rea(XEN) two\r\n(d1) g\r\ndy\xc3\xa9 n(d1) h\r\n1\r\n\x1b[1mend";
     let whole = lines(record);
     assert_eq!(chunked(record, &[1]), whole);
     for at in 1..record.len() {

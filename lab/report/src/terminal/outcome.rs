@@ -98,8 +98,8 @@ fn block(style: Style, case: &CaseState, verdict: &CaseVerdict) -> String {
         } else {
             "did not boot in this machine either"
         };
-        let line = format!("control: {} ({}) {end}", escape(&control.subject), escape(&control.because));
-        lines.extend(wrap(&line, "  ", style.width));
+        let line = format!("{} ({}) {end}", escape(&control.subject), escape(&control.because));
+        lines.extend(labelled("control:", &line, style));
     }
     for step in &verdict.steps {
         let bad: Vec<&Check> =
@@ -120,6 +120,15 @@ fn block(style: Style, case: &CaseState, verdict: &CaseVerdict) -> String {
         lines.push(format!("  again:   {}", escape_lines(&case.reproduce)));
     }
     lines.join("\n") + "\n"
+}
+
+/// A label and its text, further lines under the text.
+fn labelled(label: &str, text: &str, style: Style) -> Vec<String> {
+    let mut lines = wrap(text, "           ", style.width);
+    if let Some(first) = lines.first_mut() {
+        *first = format!("  {label:<9}{}", first.trim_start());
+    }
+    lines
 }
 
 /// A check that does not hold, its values under each other.
