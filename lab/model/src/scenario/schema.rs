@@ -158,7 +158,7 @@ impl Schemas {
             Some("integer") => "a whole number".into(),
             Some("boolean") => "true or false".into(),
             Some("array") => match resolved.schema.get("items").map(|i| self.describe(i)) {
-                Some(items) if items == "text" => "a list of values".into(),
+                Some(items) if items == "text" || items == "a value" => "a list of values".into(),
                 Some(items) => format!("a list, each {items}"),
                 None => "a list".into(),
             },

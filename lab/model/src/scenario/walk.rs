@@ -154,7 +154,11 @@ impl<'a> Walk<'a> {
                 self.value(value, additional, &key.text);
             } else if schema.get("patternProperties").is_none() {
                 unknown = true;
-                let d = Diagnostic::new(&key.origin, format!("unknown key `{}`{}", key.text, of(what)));
+                let message = match schema.get("x-step") {
+                    Some(_) => format!("unknown kind of step, or key of one: `{}`", key.text),
+                    None => format!("unknown key `{}`{}", key.text, of(what)),
+                };
+                let d = Diagnostic::new(&key.origin, message);
                 let d =
                     if known.is_empty() { d.expected("no keys") } else { d.expected(alternatives(&known)) };
                 self.say(d.nearest(&key.text, known.iter().copied()));
@@ -233,10 +237,7 @@ impl<'a> Walk<'a> {
         if let Some(only) = schema.get("const").map(Value::to_string) {
             if text != only {
                 let d = Diagnostic::new(&node.origin, format!("`{what}` is {text} here"));
-                self.say(
-                    d.expected(self.schemas.describe(schema))
-                        .help(format!("this program reads version {only}")),
-                );
+                self.say(d.expected(only.clone()).help(format!("this program reads version {only}")));
             }
             return;
         }
