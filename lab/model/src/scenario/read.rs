@@ -312,6 +312,13 @@ impl Reader<'_> {
                 self.diagnostics.push(d.expected("letters, digits, `-` and `_`"));
             }
             let required = node.get("required").and_then(Node::text) == Some("true");
+            if let Some(flag) =
+                node.get("required").filter(|n| n.text().is_some_and(super::walk::interpolated))
+            {
+                let d = Diagnostic::new(&flag.origin, "a declaration is not interpolated")
+                    .expected("true or false");
+                self.diagnostics.push(d);
+            }
             if let (true, Some(default)) = (required, node.get("default")) {
                 let message = format!("`{}` is required and has a default", key.text);
                 self.diagnostics

@@ -80,6 +80,8 @@ golden! {
     expected_version: with("").replace("xen: debian:trixie", "xen: {build: debian:trixie, expect-version: v4}");
     every_step_gone: steps("  - under-xen: {}\n    when: {arch: aarch64}\n");
     command_line: with("vars: {word: a}\n"), "xen.toools=dir:/x", "dom0.memory=1Q", "xen.args=[a, b", "vars.wrod=b", "dom0.userland=sytemd";
+    a_composed_build: with("").replace("xen: debian:trixie", "xen: {hypervisor: 'file:x', tools: debian:trixie}");
+    declarations_are_not_interpolated: "xenlab: 1\nname: '${arch}'\narch: x86_64\nxen: debian:trixie\nvars: {a: {required: '${vars.b}'}}\nsteps: [{under-xen: {}}]\n";
     several_at_once: "xenlab: 1\nname: t\nmatrx: {}\narch: x86_65\nxen: debain:trixie\ndom0: {memory: 1Q}\nsteps:\n  - phase: dom0-redy\n  - run: {script: a, argv: [b]}\n    within: 3\n  - console: {has: ['('], lack: x}\n    when: {build.xenstored: {at-least: 3}}\n";
     control_characters: "xenlab: 1\nname: \"a\\e[31m\"\narch: x86_64\nxen: debian:trixie\nsteps: [{under-xen: {}}]\n";
     unicode_before_the_mistake: "xenlab: 1\nname: t\ndescription: {größe: 'ä', 日本: 語}\narch: x86_64\nxen: debian:trixie\nsteps: [{under-xen: {}}]\n";
