@@ -51,7 +51,9 @@ pub(crate) fn cases(
             break;
         }
     }
-    twins(scenario, &cases, diagnostics);
+    if diagnostics.is_empty() {
+        twins(scenario, &cases, diagnostics);
+    }
     if cases.is_empty() && excluded > 0 && diagnostics.is_empty() {
         let origin = scenario.exclude.first().map_or(&scenario.origin, |e| &e.origin);
         diagnostics.push(
@@ -175,7 +177,7 @@ impl Maker<'_> {
         let typed_steps = self.steps(&mut steps, "steps", &environment, &facts);
         let (needs_left, plan) = self.needs(&mut needs, &facts);
         let (Some(config), Some(subject)) = (config, subject) else { return Made::Nothing };
-        if typed_steps.is_empty() && self.diagnostics.is_empty() {
+        if typed_steps.is_empty() && !scenario.steps.items().is_empty() && self.diagnostics.is_empty() {
             let d = Diagnostic::new(&scenario.steps.origin, format!("no step is left in case {id}"));
             self.diagnostics
                 .push(d.help("every step's `when` is false there: exclude the case, or give it a step"));
@@ -330,7 +332,7 @@ impl Maker<'_> {
         let before = self.diagnostics.len();
         let mut walk = Walk::resolved(&self.scenario.variables);
         let schema = serde_json::json!({"$ref": "#/$defs/Step"});
-        walk.value(node, &schema, &path);
+        walk.value(node, &schema, "steps");
         self.diagnostics.append(&mut walk.diagnostics);
         let sound = self.diagnostics.len() == before && !has_bad(node);
         // What is left of a step with mistakes is looked at too: its patterns may be wrong as well.

@@ -72,7 +72,7 @@ impl<'a> Walk<'a> {
             (_, Some("Matcher")) => return self.matcher(node, None),
             (_, Some("Condition")) => return self.condition(node),
             (Kind::Scalar(text), _)
-                if self.raw && interpolated(text) && resolved.name != Some("Language") =>
+                if self.raw && interpolated(text) && !matches!(resolved.name, Some("Language" | "Ident")) =>
             {
                 return;
             }
@@ -154,10 +154,21 @@ impl<'a> Walk<'a> {
                 self.value(value, additional, &key.text);
             } else if schema.get("patternProperties").is_none() {
                 unknown = true;
-                let d = Diagnostic::new(&key.origin, format!("unknown key `{}`{}", key.text, of(what)));
+                let message = match schema.get("x-step") {
+                    Some(_) => format!("unknown kind of step, or key of one: `{}`", key.text),
+                    None => format!("unknown key `{}`{}", key.text, of(what)),
+                };
+                let d = Diagnostic::new(&key.origin, message);
                 let d =
                     if known.is_empty() { d.expected("no keys") } else { d.expected(alternatives(&known)) };
-                self.say(d.nearest(&key.text, known.iter().copied()));
+                let d = d.nearest(&key.text, known.iter().copied());
+                // Too far off for the nearest word, and what the command line calls it.
+                let d = if what == "xen" && key.text == "hypervisor" {
+                    d.help("the hypervisor is `build`")
+                } else {
+                    d
+                };
+                self.say(d);
             }
         }
         if schema.get("x-step").is_some() {
@@ -233,10 +244,7 @@ impl<'a> Walk<'a> {
         if let Some(only) = schema.get("const").map(Value::to_string) {
             if text != only {
                 let d = Diagnostic::new(&node.origin, format!("`{what}` is {text} here"));
-                self.say(
-                    d.expected(self.schemas.describe(schema))
-                        .help(format!("this program reads version {only}")),
-                );
+                self.say(d.expected(only.clone()).help(format!("this program reads version {only}")));
             }
             return;
         }
@@ -279,9 +287,6 @@ impl<'a> Walk<'a> {
 
     fn string(&mut self, node: &Node, schema: &Value, name: Option<&str>, what: &str) {
         let Some(text) = node.text() else { return self.wrong(node, schema, what) };
-        if interpolated(text) && self.raw {
-            return;
-        }
         let read = match name {
             Some("Size") => text.parse::<crate::units::Size>().map(drop),
             Some("Duration") => text.parse::<crate::units::GuestDuration>().map(drop),
