@@ -17,7 +17,7 @@ use xenlab_guest::serial::{Login, LoginStep, SerialShell};
 use xenlab_guest::ssh::{SshConfig, SshShell};
 use xenlab_guest::{Deadline, Shell};
 use xenlab_host::rundir::RunDir;
-use xenlab_image::{CaseLayer, Dance, Keys, Layout};
+use xenlab_image::{CaseLayer, Dance, HostKey, Layout, UserKey};
 use xenlab_machine::qmp::Direction;
 use xenlab_machine::{Accel, Disk, Machine, MachineSpec, Payload, StartOptions};
 use xenlab_model::bundle::{Inputs, TickWhat};
@@ -29,6 +29,20 @@ use xenlab_model::step::{At, Body, Observation, Step};
 
 /// Names of QEMU's QMP events after which the machine's record goes on as if a byte had come.
 const LIFE: &[&str] = &["RESUME", "STOP", "RTC_CHANGE", "NIC_RX_FILTER_CHANGED"];
+
+/// The keys of one boot: nobody else's, and gone with it.
+#[derive(Clone)]
+struct Keys {
+    user: UserKey,
+    host: HostKey,
+}
+
+impl Keys {
+    fn generate() -> Result<Keys, EngineError> {
+        let key = || HostKey::generate().map_err(|e| EngineError::part(e.cause(), &e));
+        Ok(Keys { user: key()?, host: key()? })
+    }
+}
 
 /// How far the boot must come before the first step: as far as the furthest step needs.
 pub fn target(steps: &[&Step]) -> Phase {
@@ -105,7 +119,7 @@ pub fn spec(case: &Case, parts: &Parts, accel: Accel, initrd: Payload) -> Result
         parts.qemu.clone(),
         accel,
         payload(&parts.xen)?,
-        payload(&parts.dom0.kernel.path)?,
+        payload(&parts.dom0.kernel)?,
         initrd,
     );
     spec.cpu.clone_from(&config.machine.cpu);
@@ -114,8 +128,8 @@ pub fn spec(case: &Case, parts: &Parts, accel: Accel, initrd: Payload) -> Result
     spec.dom0_memory = config.dom0.memory;
     spec.dom0_vcpus = config.dom0.vcpus;
     spec.xen_args.clone_from(&config.xen.args);
-    spec.dom0_args = parts.dom0.kernel_args.iter().chain(&config.dom0.args).cloned().collect();
-    spec.disks = parts.dom0.disks.iter().map(|d| Disk::read_only(&d.path)).collect();
+    spec.dom0_args.clone_from(&config.dom0.args);
+    spec.disks = parts.dom0.disks.iter().map(Disk::read_only).collect();
     spec.devices.clone_from(&config.machine.devices);
     Ok(spec)
 }
@@ -136,7 +150,7 @@ pub async fn boot(
         return Ok(Booted { evidence: evidence(0.0, seen), machine: None });
     }
     let dir = Arc::new(RunDir::create(&case.shown()).map_err(|e| EngineError::part(Cause::LabInternal, e))?);
-    let keys = Keys::generate().map_err(|e| EngineError::part(e.cause(), &e))?;
+    let keys = Keys::generate()?;
     let initrd = initrd(case, prepared, &keys, &case.nonce, &dir).await?;
     let spec = spec(case, &prepared.parts, prepared.accel.accel, initrd)?;
 
@@ -254,8 +268,8 @@ fn ways(
     let ssh = SshShell::new(SshConfig {
         addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         user: layout.user.clone(),
-        private_key: keys.user_private.clone(),
-        host_key: keys.host_public.clone(),
+        private_key: keys.user.openssh.clone(),
+        host_key: keys.host.public.clone(),
     })
     .map_err(|e| EngineError::part(e.cause(), &e))?;
     let (bytes, from_console) = tokio::sync::mpsc::channel(64);
@@ -281,7 +295,7 @@ fn login(layout: &Layout) -> Login {
 pub async fn bare(case: &Case, prepared: &Arc<Prepared>) -> Result<f64, EngineError> {
     use tokio::io::AsyncReadExt;
     let dir = Arc::new(RunDir::create("bench").map_err(|e| EngineError::part(Cause::LabInternal, e))?);
-    let keys = Keys::generate().map_err(|e| EngineError::part(e.cause(), &e))?;
+    let keys = Keys::generate()?;
     let nonce = crate::random_hex(16);
     let initrd = initrd(case, prepared, &keys, &nonce, &dir).await?;
     let spec = spec(case, &prepared.parts, prepared.accel.accel, initrd)?;
@@ -325,14 +339,16 @@ async fn initrd(
 ) -> Result<Payload, EngineError> {
     let layer = CaseLayer {
         nonce: nonce.to_owned(),
-        keys: keys.clone(),
-        store_daemon: case.config.dom0.xenstored,
+        authorized_keys: vec![keys.user.public.clone()],
+        host_key: keys.host.clone(),
+        store: case.config.dom0.xenstored,
         settings: prepared.settings.clone(),
+        files: Vec::new(),
     };
     let path = dir.path().join("initrd");
     let (dom0, to) = (prepared.dom0.clone(), path.clone());
     crate::blocking(move || {
-        xenlab_image::write_initrd(&dom0.initrd.path, &layer, &to).map_err(|e| EngineError::part(e.cause(), &e))
+        xenlab_image::write_initrd(&dom0, &layer, &to).map_err(|e| EngineError::part(e.cause(), &e))
     })
     .await?;
     Payload::of(&path).map_err(|e| EngineError::part(Cause::LabInternal, e))

@@ -124,7 +124,7 @@ async fn once(lab: &Lab, case: &Case, prepared: &Arc<Prepared>, bundle: &Arc<Bun
     let machine = prepared.with_xen(image, digest);
     let dir = bundle.dir().join("control");
     let record = Arc::new(Bundle::create(dir, case, &crate::now_rfc3339())?);
-    let mut inputs = machine.inputs(case, &machine.facts);
+    let mut inputs = machine.inputs(&lab.preparer.store, &machine.facts)?;
     let booted = boot::boot(case, &Arc::new(machine), &record, Phase::Dom0Kernel, &mut inputs, &|_, _| {}).await?;
     record.inputs(&inputs)?;
     let passed = matches!(&booted.evidence.seen, Ok(seen) if boot::came_far_enough(seen));

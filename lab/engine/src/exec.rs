@@ -152,7 +152,7 @@ async fn go(lab: &Lab, case: &mut Case, bundle: &Arc<Bundle>, done: &mut Done, b
         return Ok(());
     }
     stage(lab, case, "prepare", begun);
-    let inputs = prepared.inputs(case, &done.facts);
+    let inputs = prepared.inputs(&lab.preparer.store, &done.facts)?;
     bundle.inputs(&inputs)?;
 
     // Steps on the build's own files need no machine, and what they find is worth knowing if nothing boots.

@@ -5,7 +5,7 @@ use crate::shared::Shared;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use xenlab_image::{Dom0, Dom0Request};
+use xenlab_image::{Dom0, Dom0Request, ToolsTree};
 use xenlab_machine::accel::Chosen;
 use xenlab_machine::{Accel, Payload, QemuInfo, accel};
 use xenlab_model::Arch;
@@ -15,7 +15,7 @@ use xenlab_model::cause::Cause;
 use xenlab_model::event::{Sink, What};
 use xenlab_model::fact::{FactValue, Facts};
 use xenlab_model::scenario::config::AccelChoice;
-use xenlab_model::spec::Subject;
+use xenlab_model::spec::{Subject, XenSpec};
 use xenlab_store::Store;
 use xenlab_xen::XenBuild;
 
@@ -120,8 +120,8 @@ impl Preparer {
             arch,
             userland: config.dom0.userland.clone(),
             kernel: config.dom0.kernel.clone(),
-            tools: build.tools.clone(),
-            build: case.subject.clone(),
+            tools: build.tools.as_ref().map(tools_tree),
+            suite: suite(&case.subject, &build),
         };
         let key = format!("{request:?}");
         let store = self.store.clone();
@@ -129,7 +129,7 @@ impl Preparer {
             .dom0s
             .get(key, || async move {
                 crate::blocking(move || {
-                    xenlab_image::prepare(&request, &store).map_err(|e| EngineError::part(e.cause(), &e))
+                    xenlab_image::prepare(&request, &store).map_err(|e| of_input(e.is_bad_input(), e.cause(), &e))
                 })
                 .await
             })
@@ -159,8 +159,8 @@ impl Preparer {
         let digest = parts.build.hypervisor.digest.clone();
         let machine = &case.config.machine;
         let key = format!("{choice:?} {} {digest} {:?} {:?}", parts.qemu.path.display(), machine.cpu, machine.devices);
-        let initrd = Payload::of(&parts.dom0.initrd.path)
-            .map_err(|e| EngineError::part(Cause::LabInternal, format!("{}: {e}", parts.dom0.initrd.path.display())))?;
+        let initrd = Payload::of(&parts.dom0.initrd)
+            .map_err(|e| EngineError::part(Cause::LabInternal, format!("{}: {e}", parts.dom0.initrd.display())))?;
         let spec = crate::boot::spec(case, parts, Accel::Tcg, initrd)?;
         let memory = self.store.root().join("accelerators.json");
         let sink = self.sink.clone();
@@ -193,14 +193,16 @@ fn of_input(bad: bool, cause: Cause, error: impl std::fmt::Display) -> EngineErr
 
 impl Prepared {
     /// `inputs.json`, but for the command line, which is known when the machine starts.
-    pub fn inputs(&self, _case: &Case, facts: &Facts) -> Inputs {
-        let mut artefacts = vec![artefact("xen", &self.xen_original.0, &self.xen_original.1)];
-        artefacts.push(artefact("kernel", &self.dom0.kernel.path, &self.dom0.kernel.digest));
-        artefacts.push(artefact("initrd", &self.dom0.initrd.path, &self.dom0.initrd.digest));
-        for disk in &self.dom0.disks {
-            artefacts.push(artefact(&disk.role, &disk.path, &disk.digest));
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn inputs(&self, store: &Store, facts: &Facts) -> Result<Inputs, EngineError> {
+        let mut artefacts = vec![artefact("xen", &self.xen_original.0, self.xen_original.1.clone())];
+        for part in &self.dom0.parts {
+            let digest = store.digest_file(&part.path).map_err(|e| EngineError::part(e.cause(), &e))?;
+            artefacts.push(artefact(part.role, &part.path, digest));
         }
-        Inputs {
+        Ok(Inputs {
             format: FORMAT,
             lab: env!("CARGO_PKG_VERSION").to_owned(),
             argv: Vec::new(),
@@ -208,7 +210,7 @@ impl Prepared {
             accel: (self.accel.accel.name().to_owned(), self.accel.reason.clone()),
             artefacts,
             facts: facts.clone(),
-        }
+        })
     }
 
     /// The same with another hypervisor, which is not damaged.
@@ -220,25 +222,73 @@ impl Prepared {
         other
     }
 
-    /// Hashes every input again; what is no longer what it was, with both digests.
+    /// Hashes every input again; what is no longer what it was, in words.
     pub fn changed_inputs(&self) -> Vec<String> {
         let mut changed = Vec::new();
-        let mut check = |role: &str, path: &Path, digest: &str| match xenlab_store::hash_file(path) {
-            Ok(now) if now == digest => {}
-            Ok(now) => changed.push(format!("{role} {}: was {digest}, is {now}", path.display())),
-            Err(e) => changed.push(format!("{role} {}: was {digest}, cannot be read: {e}", path.display())),
-        };
-        check("xen", &self.xen_original.0, &self.xen_original.1);
-        check("kernel", &self.dom0.kernel.path, &self.dom0.kernel.digest);
-        check("initrd", &self.dom0.initrd.path, &self.dom0.initrd.digest);
-        for disk in &self.dom0.disks {
-            check(&disk.role, &disk.path, &disk.digest);
+        let (path, digest) = &self.xen_original;
+        match xenlab_store::hash_file(path) {
+            Ok(now) if now == *digest => {}
+            Ok(now) => changed.push(format!("xen {}: was {digest}, is {now}", path.display())),
+            Err(e) => changed.push(format!("xen {}: was {digest}, cannot be read: {e}", path.display())),
+        }
+        for part in &self.dom0.parts {
+            if let Err(e) = part.verify() {
+                changed.push(format!("{}: {e}", part.role));
+            }
         }
         changed
     }
 }
 
-fn artefact(role: &str, path: &Path, digest: &str) -> Artefact {
+fn artefact(role: &str, path: &Path, digest: String) -> Artefact {
     let size = std::fs::metadata(path).map_or(0, |m| m.len());
-    Artefact { role: role.to_owned(), path: path.display().to_string(), digest: digest.to_owned(), size }
+    Artefact { role: role.to_owned(), path: path.display().to_string(), digest, size }
+}
+
+fn tools_tree(tools: &xenlab_xen::Tools) -> ToolsTree {
+    let text = |paths: &[PathBuf]| paths.iter().map(|p| p.display().to_string()).collect();
+    ToolsTree {
+        root: tools.root.clone(),
+        mount: tools.mount.display().to_string(),
+        key: tools.key.clone(),
+        bin_dirs: text(&tools.bin_dirs),
+        lib_dirs: text(&tools.lib_dirs),
+    }
+}
+
+/// Suites that a userland can be of, oldest first, and their C library's version (package libc6).
+const SUITES: &[(&str, (u32, u32))] = &[("bookworm", (2, 36)), ("trixie", (2, 41)), ("sid", (u32::MAX, 0))];
+
+/// The suite of dom0's userland and kernel where the scenario names none: that of the packages under test; for a build from
+/// elsewhere the oldest whose C library its tools can use.
+fn suite(subject: &Subject, build: &XenBuild) -> String {
+    for spec in [subject.tools.as_ref(), Some(&subject.hypervisor)].into_iter().flatten() {
+        if let XenSpec::Debian { suite, .. } = spec {
+            return suite.clone();
+        }
+    }
+    let needs = build.tools.as_ref().map_or((0, 0), glibc_needed);
+    let fits = SUITES.iter().find(|(_, has)| *has >= needs);
+    fits.map_or("sid", |(suite, _)| suite).to_owned()
+}
+
+/// The highest `GLIBC_2.N` symbol version that the tools' programs name.
+fn glibc_needed(tools: &xenlab_xen::Tools) -> (u32, u32) {
+    const MARK: &[u8] = b"GLIBC_";
+    let mut highest = (0, 0);
+    for path in tools.programs.values() {
+        let relative = path.strip_prefix(&tools.mount).unwrap_or(path);
+        let relative = relative.strip_prefix("/").unwrap_or(relative);
+        let Ok(bytes) = std::fs::read(tools.root.join(relative)) else { continue };
+        let mut rest = bytes.as_slice();
+        while let Some(at) = rest.windows(MARK.len()).position(|w| w == MARK) {
+            rest = &rest[at + MARK.len()..];
+            let end = rest.iter().position(|b| !b.is_ascii_digit() && *b != b'.').unwrap_or(0);
+            let mut numbers = std::str::from_utf8(&rest[..end]).unwrap_or_default().split('.').map(str::parse::<u32>);
+            if let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) {
+                highest = highest.max((major, minor));
+            }
+        }
+    }
+    highest
 }

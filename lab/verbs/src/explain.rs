@@ -52,7 +52,7 @@ pub async fn case(preparer: &Preparer, case: &Case) -> String {
     let (spec, made) = match preparer.prepare(case).await {
         Ok(prepared) => {
             line("accelerator", &format!("{}: {}", prepared.accel.accel, prepared.accel.reason));
-            let initrd = Payload::of(&prepared.dom0.initrd.path).ok();
+            let initrd = Payload::of(&prepared.dom0.initrd).ok();
             let initrd = initrd.unwrap_or_else(|| placeholder("initrd"));
             (xenlab_engine::boot::spec(case, &prepared.parts, prepared.accel.accel, initrd), true)
         }

@@ -22,7 +22,7 @@ pub fn start(case: &Case, prepared: &Arc<Prepared>) -> impl Future<Output = Vec<
                 let from = begun.elapsed().as_secs_f64();
                 let seen = match &step.body {
                     Body::PkgConfig(wanted) => Ok(Observation::PkgConfig(xenlab_xen::pkg_config(&prepared.build, wanted))),
-                    Body::BootFiles(wanted) => Ok(Observation::BootFiles(xenlab_xen::boot_files(&prepared.build, wanted))),
+                    Body::BootFiles(_) => Ok(Observation::BootFiles(xenlab_xen::boot_files(&prepared.build))),
                     other => Err(Loss::Lab {
                         code: Cause::LabInternal.code().to_owned(),
                         message: format!("a `{}` step needs a machine", other.kind()),

@@ -70,8 +70,9 @@ async fn observe(step: &Step, prepared: &Arc<Prepared>, running: &mut Running, l
         Body::Phase(phase) => Ok(Observation::Phase(reach(phase, &watch, limit, machine.ended()).await)),
         Body::Console(step) => Ok(console::console(step, &watch, limit, running.case_start, machine.ended()).await),
         body => {
+            let env = environment(&prepared.dom0.layout);
             let mut dom0 =
-                dom0::Dom0 { ways: &mut running.ways, layout: &prepared.dom0.layout, env: &prepared.dom0.env, limit };
+                dom0::Dom0 { ways: &mut running.ways, layout: &prepared.dom0.layout, env: &env, limit };
             Ok(match body {
                 Body::UnderXen(_) => dom0.under_xen().await,
                 Body::XlInfo(_) => dom0.xl_info().await,
@@ -112,4 +113,11 @@ async fn reach(
         tails: state.tails(),
         signs: state.signs(),
     }
+}
+
+/// What every script finds: this build's own tools first, then what any shell has.
+fn environment(layout: &xenlab_image::Layout) -> Vec<(String, String)> {
+    let mut path = layout.path.clone();
+    path.extend(["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(str::to_owned));
+    vec![("PATH".to_owned(), path.join(":"))]
 }
