@@ -21,8 +21,8 @@ pub enum StoreError {
     Format { root: PathBuf, found: String },
     #[error("store entry {label} is damaged: {reason}")]
     Damaged { label: String, reason: String },
-    #[error("`{program}` is needed and not installed (Debian package {package})")]
-    ToolMissing { program: String, package: &'static str },
+    #[error("`{program}` is needed and not installed; {hint}")]
+    ToolMissing { program: String, hint: String },
     #[error("`{program}` failed ({status}): {stderr}")]
     Tool { program: String, status: String, stderr: String },
     #[error(

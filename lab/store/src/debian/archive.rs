@@ -3,7 +3,7 @@
 use crate::run;
 use crate::{Store, StoreError};
 use std::path::PathBuf;
-use std::process::Command;
+use xenlab_host::child::Command;
 
 /// An archive: where its two pools are, and whose signatures to believe.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,14 +58,13 @@ pub fn find(store: &Store, suite: &str) -> Result<Archive, StoreError> {
 
 /// The host's own sources, if their Release files say `Origin: Debian`.
 fn from_apt() -> Result<Option<(String, Option<String>)>, StoreError> {
-    let mut command = Command::new("apt-get");
-    command.args(["indextargets", "--format", "$(ORIGIN)|$(CODENAME)|$(REPO_URI)"]);
-    let output = match run::output(&mut command, "apt") {
+    let command = Command::new("apt-get").args(["indextargets", "--format", "$(ORIGIN)|$(CODENAME)|$(REPO_URI)"]);
+    let output = match run::output(command) {
         Ok(output) => output,
         Err(StoreError::ToolMissing { .. }) => return Ok(None),
         Err(e) => return Err(e),
     };
-    Ok(parse_targets(&String::from_utf8_lossy(&output.stdout)))
+    Ok(parse_targets(&output.stdout.text()))
 }
 
 fn parse_targets(text: &str) -> Option<(String, Option<String>)> {
@@ -86,9 +85,7 @@ fn parse_targets(text: &str) -> Option<(String, Option<String>)> {
 fn from_mmdebstrap(store: &Store, suite: &str) -> Result<(String, Option<String>), StoreError> {
     let tmp = store.temporary("sources")?;
     let list = tmp.path().join("list");
-    let mut command = Command::new("mmdebstrap");
-    command
-        .args([
+    let command = Command::new("mmdebstrap").args([
             "--quiet",
             "--variant=custom",
             "--setup-hook=cat \"$1\"/etc/apt/sources.list >\"$XENLAB_LIST\"; exit 1",
@@ -96,7 +93,7 @@ fn from_mmdebstrap(store: &Store, suite: &str) -> Result<(String, Option<String>
         ])
         .arg("/dev/null")
         .env("XENLAB_LIST", &list);
-    let output = run::output(&mut command, "mmdebstrap")?;
+    let output = run::output(command)?;
     let text = std::fs::read_to_string(&list).unwrap_or_default();
     let uri = |security: bool| {
         text.lines().filter_map(|l| l.strip_prefix("deb ")).find_map(|l| {
@@ -110,7 +107,7 @@ fn from_mmdebstrap(store: &Store, suite: &str) -> Result<(String, Option<String>
         None => Err(StoreError::NoArchive {
             detail: format!(
                 "apt has no Debian source, and mmdebstrap names none for {suite}: {}",
-                String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or("it said nothing")
+                output.stderr.text().lines().last().unwrap_or("it said nothing")
             ),
         }),
     }

@@ -2,9 +2,9 @@
 
 use super::Deb;
 use crate::{Store, StoreError};
-use std::io::Read as _;
 use std::path::Path;
-use std::process::{ChildStdout, Command, Stdio};
+use std::process::ChildStdout;
+use xenlab_host::child::Command;
 
 /// The tar stream of a package's files, as `dpkg-deb --fsys-tarfile` writes it: names begin with `./`.
 /// `each` gets every entry; what it does not read of an entry is skipped.
@@ -18,29 +18,19 @@ pub fn for_each_file<E: From<StoreError>>(
     let mut child = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
         .arg(&deb.path)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stdout_pipe()
         .spawn()
-        .map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => {
-                StoreError::ToolMissing { program: "dpkg-deb".into(), package: "dpkg" }
-            }
-            _ => StoreError::io("start", Path::new("dpkg-deb"), e),
-        })?;
-    let result = child.stdout.take().map_or(Ok(()), |stdout| read_all(stdout, &deb.path, &mut each));
+        .map_err(StoreError::from)?;
+    let result = child.take_stdout().map_or(Ok(()), |stdout| read_all(stdout, &deb.path, &mut each));
     if result.is_err() {
-        let _ = child.kill();
+        child.kill();
     }
-    let mut stderr = String::new();
-    if let Some(pipe) = child.stderr.take() {
-        let _ = pipe.take(8192).read_to_string(&mut stderr);
+    let ended = child.wait_blocking().map_err(StoreError::from)?;
+    // What dpkg-deb says of a damaged package is better than that its stream broke off.
+    if !ended.ok() && (result.is_ok() || !child.stderr_tail().is_empty()) {
+        return Err(StoreError::tool("dpkg-deb", &ended.to_string(), &child.stderr_tail(), &deb.path).into());
     }
-    let status = child.wait().map_err(|e| StoreError::io("wait for dpkg-deb on", &deb.path, e))?;
     result?;
-    if !status.success() {
-        return Err(StoreError::tool("dpkg-deb", &status.to_string(), &stderr, &deb.path).into());
-    }
     Ok(())
 }
 

@@ -6,8 +6,8 @@ use super::{Deb, resolve};
 use crate::{Entry, Key, Store, StoreError, hash_file};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
+use xenlab_host::child::Command;
 
 /// apt's downloader: proxies, redirects, retries and hashes as the host's apt does them.
 const HELPER: &str = "/usr/lib/apt/apt-helper";
@@ -85,13 +85,12 @@ fn download(
     // A few downloaders side by side: each has one connection to a host.
     let parts = wanted.len().min(3);
     for part in 0..parts {
-        let mut command = Command::new(HELPER);
-        command.args(["-o", "Acquire::Retries=2", "download-file"]).env("APT_CONFIG", &config);
+        let mut command = Command::new(HELPER).arg("download-file").stderr_limit(1 << 20).env("APT_CONFIG", &config).env("LC_ALL", "C");
         for p in wanted.iter().skip(part).step_by(parts) {
             // The file: method makes links, copy: copies.
             let uri =
                 format!("{}{}", archive.base(&p.pocket), encoded(&p.file)).replacen("file:", "copy:", 1);
-            command.arg(&uri).arg(dir.join(format!("{}.deb", p.sha256))).arg(format!("SHA256:{}", p.sha256));
+            command = command.arg(&uri).arg(dir.join(format!("{}.deb", p.sha256))).arg(format!("SHA256:{}", p.sha256));
             jobs.insert(uri, p);
         }
         commands.push(command);
@@ -124,48 +123,23 @@ fn download(
 /// Runs downloaders side by side until all have ended; their outputs together.
 fn run_all(commands: Vec<Command>, dir: &Path, progress: &dyn Fn(u64)) -> Result<String, StoreError> {
     let mut children = Vec::new();
-    for (n, mut command) in commands.into_iter().enumerate() {
-        let log = dir.join(format!("log{n}"));
-        let open = || {
-            std::fs::File::options()
-                .append(true)
-                .create(true)
-                .open(&log)
-                .map_err(|e| StoreError::io("write", &log, e))
-        };
-        let child =
-            command.env("LC_ALL", "C").stdin(Stdio::null()).stdout(open()?).stderr(open()?).spawn().map_err(
-                |e| match e.kind() {
-                    std::io::ErrorKind::NotFound => {
-                        StoreError::ToolMissing { program: HELPER.into(), package: "apt" }
-                    }
-                    _ => StoreError::io("start", Path::new(HELPER), e),
-                },
-            )?;
-        children.push((child, log));
+    for command in commands {
+        children.push(command.spawn()?);
     }
     loop {
-        let mut running = false;
-        for (child, _) in &mut children {
-            running |=
-                child.try_wait().map_err(|e| StoreError::io("wait for", Path::new(HELPER), e))?.is_none();
-        }
         progress(bytes_in(dir));
-        if let Err(e) = crate::run::check_interrupted() {
-            for (child, _) in &mut children {
-                let _ = child.kill();
-                let _ = child.wait();
-            }
-            return Err(e);
-        }
-        if !running {
+        // Dropping the children kills them.
+        crate::run::check_interrupted()?;
+        if children.iter().all(|c| c.ended().is_some()) {
             break;
         }
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(50));
     }
     let mut text = String::new();
-    for (_, log) in &children {
-        text.push_str(&std::fs::read_to_string(log).unwrap_or_default());
+    for child in &children {
+        child.wait_blocking()?;
+        text.push_str(&child.stderr().text());
+        text.push('\n');
     }
     Ok(text)
 }

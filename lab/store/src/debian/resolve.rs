@@ -9,7 +9,7 @@ use crate::{Store, StoreError};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use xenlab_host::child::Command;
 use std::time::SystemTime;
 
 /// A configuration for apt that reads nothing of the host's but how to reach the network. `arch` is Debian's name.
@@ -38,10 +38,9 @@ pub(super) fn apt_config(dir: &Path, arch: Option<&str>) -> Result<PathBuf, Stor
         let _ = write!(text, "APT::Architecture \"{arch}\";\nAPT::Architectures {{ \"{arch}\"; }};\n");
     }
     // Proxies and the like are the host's to say.
-    let mut dump = Command::new("apt-config");
-    dump.args(["dump", "--format", "%F \"%v\";%n"]);
-    if let Ok(output) = run::output(&mut dump, "apt") {
-        for line in String::from_utf8_lossy(&output.stdout).lines() {
+    let dump = Command::new("apt-config").args(["dump", "--format", "%F \"%v\";%n"]);
+    if let Ok(output) = run::output(dump) {
+        for line in output.stdout.text().lines() {
             let low = line.to_ascii_lowercase();
             if (low.starts_with("acquire::http") || low.starts_with("acquire::https"))
                 && !low.contains("::verify-")
@@ -116,11 +115,10 @@ impl<'a> Resolver<'a> {
                 .map(|(pocket, suite)| format!("deb{options} {} {suite} main\n", archive.base(pocket)))
                 .collect();
             std::fs::write(&sources, list).map_err(|e| StoreError::io("write", &sources, e))?;
-            let mut update = Command::new("apt-get");
-            update.args(["-q", "update"]).env("APT_CONFIG", &config);
-            let output = run::output(&mut update, "apt")?;
-            let text = String::from_utf8_lossy(&output.stderr).into_owned();
-            if output.status.success() && !text.contains("Failed to fetch") {
+            let update = Command::new("apt-get").args(["-q", "update"]).env("APT_CONFIG", &config);
+            let output = run::output(update)?;
+            let text = output.stderr.text();
+            if output.ended.ok() && !text.contains("Failed to fetch") {
                 break;
             }
             let lacking = judge_update(&text, &wanted, request, tmp.path())?;
@@ -137,27 +135,24 @@ impl<'a> Resolver<'a> {
     }
 
     fn read_indexes(&mut self, wanted: &[(&'static str, String)]) -> Result<(), StoreError> {
-        let mut targets = Command::new("apt-get");
-        targets
-            .args(["indextargets", "--format", "$(RELEASE)|$(FILENAME)", "Created-By: Packages"])
+        let targets = Command::new("apt-get").args(["indextargets", "--format", "$(RELEASE)|$(FILENAME)", "Created-By: Packages"])
             .env("APT_CONFIG", &self.config);
-        let output = run::output(&mut targets, "apt")?;
-        for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let output = run::output(targets)?;
+        for line in output.stdout.text().lines() {
             let Some((release, file)) = line.split_once('|') else { continue };
             let Some((pocket, _)) = wanted.iter().find(|(_, s)| s == release) else { continue };
-            let mut cat = Command::new("/usr/lib/apt/apt-helper");
-            cat.args(["cat-file", file]).env("APT_CONFIG", &self.config);
-            let output = run::output(&mut cat, "apt")?;
-            if !output.status.success() {
-                let stderr = String::from_utf8_lossy(&output.stderr);
+            let cat = Command::new("/usr/lib/apt/apt-helper").stdout_limit(512 << 20).args(["cat-file", file]).env("APT_CONFIG", &self.config);
+            let output = run::output(cat)?;
+            if !output.ended.ok() {
+                let stderr = output.stderr.text();
                 return Err(StoreError::tool(
                     "apt-helper",
-                    &output.status.to_string(),
+                    &output.ended.to_string(),
                     &stderr,
                     self.tmp.path(),
                 ));
             }
-            self.stanzas.extend(index::parse(&String::from_utf8_lossy(&output.stdout), pocket));
+            self.stanzas.extend(index::parse(&output.stdout.text(), pocket));
         }
         Ok(())
     }
@@ -198,18 +193,16 @@ impl<'a> Resolver<'a> {
 
     /// Asks apt what it would install, and takes of it what the request wants.
     fn lock(self) -> Result<Lock, StoreError> {
-        let mut simulate = Command::new("apt-get");
-        simulate
-            .args(["-qq", "--print-uris", "-y", "install"])
+        let mut simulate = Command::new("apt-get").args(["-qq", "--print-uris", "-y", "install"])
             .args(&self.request.include)
             .env("APT_CONFIG", &self.config);
         if self.request.backports {
-            simulate.args(["-t", &format!("{}-backports", self.request.suite)]);
+            simulate = simulate.args(["-t", &format!("{}-backports", self.request.suite)]);
         }
-        let output = run::output(&mut simulate, "apt")?;
-        if !output.status.success() {
-            let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
-            said.push_str(&String::from_utf8_lossy(&output.stderr));
+        let output = run::output(simulate)?;
+        if !output.ended.ok() {
+            let mut said = output.stdout.text();
+            said.push_str(&output.stderr.text());
             let lines: Vec<&str> =
                 said.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('\'')).collect();
             return Err(StoreError::Unresolvable {
@@ -224,7 +217,7 @@ impl<'a> Resolver<'a> {
             known.entry((&s.name, &s.version, &s.arch)).or_insert(s);
         }
         let mut chosen = Vec::new();
-        for line in String::from_utf8_lossy(&output.stdout).lines() {
+        for line in output.stdout.text().lines() {
             let Some((name, version, arch)) = parse_uri_line(line) else { continue };
             match known.get(&(name.as_str(), version.as_str(), arch.as_str())) {
                 Some(s) => chosen.push((*s).clone()),
