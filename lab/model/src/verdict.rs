@@ -172,3 +172,10 @@ impl CaseVerdict {
         }
     }
 }
+
+/// The exit code of a run.
+pub fn run_exit(verdicts: &[CaseVerdict], interrupted: bool) -> Exit {
+    let exits = verdicts.iter().filter_map(CaseVerdict::exit);
+    let start = if interrupted { Some(Exit::Interrupted) } else { None };
+    exits.chain(start).reduce(Exit::worse).unwrap_or(if verdicts.is_empty() { Exit::BadInput } else { Exit::Lab })
+}
