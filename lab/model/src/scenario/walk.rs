@@ -1,11 +1,12 @@
 //! Pass 2: a walk of the tree against the schema. Puts shorthands in their full form and collects every unknown key,
 //! wrong type, missing key and unknown fact, each with its place.
 
+use super::de::from_node;
 use super::diagnostic::{Diagnostic, alternatives};
 use super::schema::{Schemas, keys, scalar};
 use super::tree::{Key, Kind, Node};
 use crate::fact::{self, FactType};
-use crate::matcher::Op;
+use crate::matcher::{Matcher, Op};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -347,7 +348,7 @@ impl<'a> Walk<'a> {
             return Some(Named { kind: Some(path.kind), schema: self.schemas.at(&path.path) });
         }
         let variable = name.strip_prefix("vars.")?;
-        self.variables.contains(variable).then_some(Named { kind: None, schema: None })
+        self.variables.contains(variable).then_some(Named { kind: Some(FactType::Text), schema: None })
     }
 
     /// Every name a condition can hold.
@@ -396,6 +397,22 @@ impl<'a> Walk<'a> {
 
     /// A matcher of a value of type `kind`, where that is known.
     pub fn matcher(&mut self, node: &Node, kind: Option<FactType>) {
+        let before = self.diagnostics.len();
+        self.matcher_parts(node, kind);
+        // The rest is the matcher's own knowledge: what operators of a type can be asked together, empty operands.
+        let mut open = false;
+        node.visit("", &mut |_, n| {
+            open |= n.kind == Kind::Bad || (self.raw && n.text().is_some_and(interpolated))
+        });
+        if let (Some(kind), false) = (kind, open || self.diagnostics.len() > before) {
+            let faults = from_node::<Matcher>(node).ok().and_then(|m| m.check(kind).err());
+            for fault in faults.into_iter().flatten() {
+                self.say(Diagnostic::new(&node.origin, fault));
+            }
+        }
+    }
+
+    fn matcher_parts(&mut self, node: &Node, kind: Option<FactType>) {
         match &node.kind {
             Kind::Scalar(_) => self.operand(node, Op::Equals, kind),
             Kind::List(items) if items.is_empty() => {
@@ -502,19 +519,18 @@ impl<'a> Walk<'a> {
 
 /// Whether a value of that type can be asked so; else what can be.
 fn suits(op: Op, kind: FactType) -> Result<(), &'static str> {
-    let ordered = matches!(kind, FactType::Integer | FactType::Size | FactType::Version);
-    match op {
-        Op::AtLeast | Op::Below if !ordered => Err(match kind {
-            FactType::Set => "contains or lacks: a set has members, no order",
-            FactType::Flag => "true or false",
-            _ => "equals, matches, starts-with or contains: text has no order",
-        }),
-        Op::Contains | Op::Lacks | Op::Matches | Op::StartsWith
-            if matches!(kind, FactType::Integer | FactType::Size | FactType::Flag) =>
-        {
-            Err("equals, not or any-of, and at-least or below for a number")
+    use FactType::{Flag, Integer, Set, Size, Text, Version};
+    match (op, kind) {
+        (Op::AtLeast | Op::Below, Set) => Err("contains or lacks: a set has members, no order"),
+        (Op::AtLeast | Op::Below, Text) => Err("equals, matches, starts-with or contains: text has no order"),
+        (Op::Matches | Op::StartsWith, Set) => Err("contains or lacks: a set has members"),
+        (Op::Contains | Op::Lacks | Op::Matches | Op::StartsWith, Integer | Size) => {
+            Err("equals, not, any-of, at-least or below")
         }
-        _ => Ok(()),
+        (Op::AtLeast | Op::Below | Op::Contains | Op::Lacks | Op::Matches | Op::StartsWith, Flag) => {
+            Err("true or false")
+        }
+        (_, Text | Version | Integer | Size | Set | Flag) => Ok(()),
     }
 }
 
