@@ -3,6 +3,7 @@
 //! See docs/SCENARIO.md for the grammar. Three passes, each collecting what is wrong rather than stopping at it:
 //! [`tree`] reads the text, `walk` checks it against the schema made from the types, `expand` makes the cases.
 
+mod conditions;
 pub mod config;
 mod de;
 pub mod diagnostic;
@@ -10,6 +11,7 @@ mod expand;
 pub mod file;
 mod interpolate;
 mod known;
+mod parts;
 mod read;
 mod schema;
 mod semantic;
