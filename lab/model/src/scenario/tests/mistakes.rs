@@ -54,6 +54,7 @@ golden! {
     empty_axis: with("matrix: {dom0.userland: []}\n");
     axis_that_is_no_list: with("matrix: {dom0.userland: minimal}\n");
     axis_at_no_path: with("matrix: {dom0.userlnad: [minimal], steps: [a], name: [b]}\n");
+    axis_of_a_strange_variable: with("matrix: {vars.a b: [x], vars.: [y], vars.c.d: [z], vars.e: [[f]]}\n");
     axis_twice: with("matrix: {xen: [debian:sid], xen.build: [debian:trixie]}\n");
     axis_of_wrong_values: with("matrix: {dom0.memory: [1G, big], arch: [x86_64, riscv64]}\n");
     the_same_case_twice: with("matrix: {dom0.memory: [1G, 2G, 1G]}\n");
@@ -111,6 +112,24 @@ fn in_one_line() {
             "dir/t.yaml:5:7: no userland is called `sytemd`; expected minimal[:SUITE], systemd[:SUITE] or tar:FILE; did you mean `systemd`?"
         ]
     );
+}
+
+#[test]
+fn columns_count_characters() {
+    let text = with("tags: [ä日, '-x']\n");
+    let mistakes = super::load(&text, "t.yaml", &settings(&[]), &Facts::default()).unwrap_err();
+    assert_eq!(
+        mistakes.iter().map(|d| d.place.to_string()).collect::<Vec<_>>(),
+        ["t.yaml:5:8", "t.yaml:5:12"]
+    );
+}
+
+#[test]
+fn a_value_does_not_grow_without_end() {
+    let doubled: String =
+        (1..60).map(|i| format!("v{i}: '${{vars.v{}}}${{vars.v{}}}', ", i - 1, i - 1)).collect();
+    let text = with(&format!("vars: {{v0: a, {doubled}}}\n"));
+    assert!(shown(&text, &[]).contains("this value grows too large"));
 }
 
 #[test]
