@@ -1,0 +1,147 @@
+//! What is shown of a case that has ended, and at the end of a run: pure, from the run's state.
+
+use super::Style;
+use crate::run::{CaseState, Run};
+use crate::text::{self, pad, shorten, width, wrap};
+use xenlab_model::case::Planned;
+use xenlab_model::verdict::{CaseVerdict, Check, Verdict};
+use xenlab_model::{escape, escape_lines};
+
+/// The word of a verdict, in its colour.
+fn word(style: Style, verdict: Option<Verdict>) -> String {
+    match verdict {
+        Some(v @ Verdict::Pass) => style.paint("32", v.word()),
+        Some(v @ Verdict::Fail) => style.paint("1;31", v.word()),
+        Some(v @ Verdict::Error) => style.paint("1;35", v.word()),
+        Some(v @ Verdict::Skip) => style.paint("33", v.word()),
+        Some(v @ Verdict::NotReached) => style.paint("1;33", v.word()),
+        None => style.paint("1;33", "NO VERDICT"),
+    }
+}
+
+/// One line when a case ends.
+pub(super) fn ended(style: Style, case: &CaseState) -> String {
+    let Some(verdict) = &case.verdict else { return String::new() };
+    let shown = escape(&case.shown);
+    let head = format!("{} {shown} ({:.1} s)", word(style, Some(verdict.verdict)), verdict.seconds);
+    match verdict.verdict {
+        Verdict::Pass => head,
+        Verdict::Skip => format!("{head}: {}", escape(reason(case, verdict))),
+        _ => {
+            let cause = verdict.cause.map(|c| format!("{c}: ")).unwrap_or_default();
+            format!("{head}: {cause}{}", escape(verdict.message.lines().next().unwrap_or("")))
+        }
+    }
+}
+
+fn reason<'a>(case: &'a CaseState, verdict: &'a CaseVerdict) -> &'a str {
+    match &case.planned {
+        Planned::Skip(because) if verdict.message.is_empty() => because,
+        _ => &verdict.message,
+    }
+}
+
+/// The end of a run: a table of every case, a block for each that did not pass, and the count.
+pub(super) fn report(style: Style, run: &Run) -> String {
+    let mut out = String::new();
+    if !run.cases.is_empty() {
+        out.push_str(&table(style, run));
+    }
+    for case in &run.cases {
+        if let Some(verdict) = &case.verdict
+            && !matches!(verdict.verdict, Verdict::Pass | Verdict::Skip)
+        {
+            out.push('\n');
+            out.push_str(&block(style, case, verdict));
+        }
+    }
+    let seconds = run.finished.map(|(_, s)| format!(" ({s:.1} s)")).unwrap_or_default();
+    let interrupted = if run.interrupted { "interrupted; " } else { "" };
+    out.push_str(&format!("\n{interrupted}{}{seconds}\n", run.tally()));
+    out
+}
+
+fn table(style: Style, run: &Run) -> String {
+    const VERDICT: usize = 11;
+    const SECONDS: usize = 8;
+    let names: Vec<String> = run.cases.iter().map(|c| escape(&c.shown)).collect();
+    let room = style.width.saturating_sub(VERDICT + SECONDS + 4).max(20);
+    let column = names.iter().map(|n| width(n)).max().unwrap_or(0).clamp(4, room);
+    let head = format!("\n{}  {}  {:>SECONDS$}", pad("case", column), pad("verdict", VERDICT), "seconds");
+    let mut out = style.paint("1", &head) + "\n";
+    for (name, case) in names.iter().zip(&run.cases) {
+        let verdict = case.verdict.as_ref();
+        let plain = verdict.map_or("NO VERDICT", |v| v.verdict.word());
+        let word = word(style, verdict.map(|v| v.verdict)) + &" ".repeat(VERDICT - plain.len());
+        let seconds = verdict.map(|v| format!("{:.1}", v.seconds)).unwrap_or_default();
+        out.push_str(&format!("{}  {word}  {seconds:>SECONDS$}\n", pad(&shorten(name, column), column)));
+    }
+    out
+}
+
+/// Everything about a case that did not pass.
+fn block(style: Style, case: &CaseState, verdict: &CaseVerdict) -> String {
+    let mut lines =
+        vec![format!("{} {}", word(style, Some(verdict.verdict)), style.paint("1", &escape(&case.shown)))];
+    lines.extend(wrap(&escape_lines(&verdict.message), "  ", style.width));
+    if let Some(cause) = verdict.cause {
+        let fault = text::blame(verdict.blame.unwrap_or(cause.blame()));
+        lines.extend(wrap(
+            &format!("cause:   {cause} ({}); fault of {fault}", cause.meaning()),
+            "  ",
+            style.width,
+        ));
+    }
+    if let Some(control) = &verdict.control {
+        let end = if control.passed {
+            "booted in this very machine"
+        } else {
+            "did not boot in this machine either"
+        };
+        let line = format!("control: {} ({}) {end}", escape(&control.subject), escape(&control.because));
+        lines.extend(wrap(&line, "  ", style.width));
+    }
+    for step in &verdict.steps {
+        let bad: Vec<&Check> =
+            step.checks.iter().filter(|c| matches!(c.verdict, Verdict::Fail | Verdict::Error)).collect();
+        if bad.is_empty() {
+            continue;
+        }
+        lines.push(format!("  {} {}", step.step, style.paint("1", &escape(&step.title))));
+        for check in bad {
+            lines.extend(shown(style, check));
+        }
+    }
+    // Paths and commands are copied: they are never broken over lines.
+    if !case.bundle.is_empty() {
+        lines.push(format!("  bundle:  {}", escape(&case.bundle)));
+    }
+    if !case.reproduce.is_empty() {
+        lines.push(format!("  again:   {}", escape_lines(&case.reproduce)));
+    }
+    lines.join("\n") + "\n"
+}
+
+/// A check that does not hold, its values under each other.
+fn shown(style: Style, check: &Check) -> Vec<String> {
+    let cause = check.cause.map(|c| format!(" [{c}]")).unwrap_or_default();
+    let head = format!("{}{cause}: {}", escape(&check.name), escape_lines(&check.message));
+    let mut lines = Vec::new();
+    for (n, line) in wrap(&head, "", style.width.saturating_sub(10)).into_iter().enumerate() {
+        let lead =
+            if n == 0 { word(style, Some(check.verdict)) } else { " ".repeat(check.verdict.word().len()) };
+        lines.push(format!("    {lead} {line}"));
+    }
+    let label = check.shown.iter().map(|(l, _)| width(&escape(l))).max().unwrap_or(0);
+    for (name, value) in &check.shown {
+        let value = escape_lines(value);
+        for (n, line) in value.trim_end().split('\n').enumerate() {
+            let name = if n == 0 { escape(name) } else { String::new() };
+            lines.push(format!("      {}  {line}", pad(&name, label)));
+        }
+    }
+    if let Some(place) = &check.place {
+        lines.push(format!("      at {place}"));
+    }
+    lines
+}
