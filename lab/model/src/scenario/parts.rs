@@ -61,25 +61,36 @@ pub(crate) fn variables(tree: &mut Node) -> BTreeMap<String, String> {
     vars
 }
 
-/// The node without what was complained of.
+/// The node without what was complained of, nor what holds nothing else.
 pub(crate) fn without(node: &Node, diagnostics: &[Diagnostic]) -> Node {
+    rest_of(node, diagnostics).unwrap_or_else(|| Node::empty(node.origin.clone()))
+}
+
+fn rest_of(node: &Node, diagnostics: &[Diagnostic]) -> Option<Node> {
     let wrong = |origin: &Origin| diagnostics.iter().any(|d| d.place == origin.place && d.points_at(origin));
-    let bad =
-        |node: &Node| node.kind == Kind::Bad || (!matches!(node.kind, Kind::Map(_)) && wrong(&node.origin));
     let kind = match &node.kind {
-        Kind::Map(entries) => Kind::Map(
-            entries
-                .iter()
-                .filter(|(k, v)| !wrong(&k.origin) && !bad(v))
-                .map(|(k, v)| (k.clone(), without(v, diagnostics)))
-                .collect(),
-        ),
-        Kind::List(items) => {
-            Kind::List(items.iter().filter(|i| !bad(i)).map(|i| without(i, diagnostics)).collect())
+        Kind::Bad => return None,
+        // A mapping is complained of where a key is missing; what it has is still looked at.
+        Kind::Map(entries) => {
+            let left = entries.iter().filter(|(k, _)| !wrong(&k.origin));
+            let left: Vec<_> =
+                left.filter_map(|(k, v)| Some((k.clone(), rest_of(v, diagnostics)?))).collect();
+            if left.is_empty() && !entries.is_empty() {
+                return None;
+            }
+            Kind::Map(left)
         }
-        other => other.clone(),
+        _ if wrong(&node.origin) => return None,
+        Kind::List(items) => {
+            let left: Vec<_> = items.iter().filter_map(|i| rest_of(i, diagnostics)).collect();
+            if left.is_empty() && !items.is_empty() {
+                return None;
+            }
+            Kind::List(left)
+        }
+        Kind::Scalar(text) => Kind::Scalar(text.clone()),
     };
-    Node { origin: node.origin.clone(), kind }
+    Some(Node { origin: node.origin.clone(), kind })
 }
 
 pub(crate) fn has_bad(node: &Node) -> bool {

@@ -71,6 +71,7 @@ golden! {
     bad_patterns: steps("  - console: {has: ['(', panic, '.*'], lacks: ['[z-a]']}\n  - run: {script: a, stdout: {matches: '+'}}\n");
     console_of_nothing: steps("  - console: {of: xen}\n");
     script_and_argv: steps("  - run: {script: a, argv: [b]}\n  - run: {via: [ssh, ssh]}\n  - run: {argv: [a], exit: {matches: '0'}}\n  - run: {script: '', via: telnet}\n");
+    fields_of_xl_info: steps("  - xl-info: {xen_caps: {at-least: 3}, free_memory: {contains: 6}, nr_cpus: many, xen_version: {at-leat: 4.17}, xen_new_field: {present: true}}\n");
     files: steps("  - file: proc/cmdline\n  - file: {path: /a, mode: rwx}\n  - file: {path: /b, present: false, content: x}\n  - file: {type: pipe}\n");
     nothing_named: steps("  - process: []\n  - service: {}\n  - pkg-config: {modules: []}\n");
     a_wait_of_nothing: steps("  - under-xen: {}\n    within: 0s\n  - under-xen: {}\n    within: 3\n");
