@@ -41,7 +41,8 @@ impl Walk<'_> {
 
     fn named(&self, name: &str) -> Option<Named> {
         if let Some(info) = fact::info(name) {
-            return Some(Named { kind: Some(info.kind), schema: None });
+            // `machine.accel` is a PATH too: what was chosen is one of the words that can be asked for.
+            return Some(Named { kind: Some(info.kind), schema: self.schemas.at(name) });
         }
         if let Some(path) = self.schemas.path(name) {
             return Some(Named { kind: Some(path.kind), schema: self.schemas.at(&path.path) });

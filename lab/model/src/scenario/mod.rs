@@ -50,7 +50,10 @@ pub struct Settings {
 
 /// Reads a scenario and makes its cases, in the order of its matrix, the last axis turning fastest.
 ///
-/// `facts` are those known already, of host and QEMU. `file` is the name that messages and places use.
+/// `facts` are those known already and the same for every case (`host.*`). What depends on the case, as `qemu.version` on
+/// its architecture and `build.*` on its subject, comes later: [`Case::plan`] for `needs`, and for a step's `when`
+/// [`Condition::evaluate`](crate::condition::Condition::evaluate), each with the case's own facts and the new ones.
+/// `file` is the name that messages and places use.
 ///
 /// # Errors
 /// Every mistake found, in the order of the text.

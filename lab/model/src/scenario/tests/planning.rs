@@ -110,3 +110,19 @@ fn a_condition_that_fails_says_so_whatever_else_is_unknown() {
         matches!(condition.evaluate(&facts(Some(true), None), Absent::Nothing), Truth::Fails(why) if why.starts_with("build.efi"))
     );
 }
+
+#[test]
+fn the_accelerator_is_known_when_it_was_chosen() {
+    let text = format!(
+        "{BASE}needs: [{{require: {{machine.accel: kvm}}, because: nested}}]\nsteps: [{{under-xen: {{}}}}]\n"
+    );
+    let planned =
+        |sets: &[&str], facts: &Facts| load(&text, "t.yaml", &settings(sets), facts).unwrap().remove(0).plan;
+    assert_eq!(planned(&[], &Facts::default()), Planned::Unknown(vec!["machine.accel".to_owned()]));
+    assert_eq!(planned(&["machine.accel=kvm"], &Facts::default()), Planned::Run);
+    assert!(matches!(planned(&["machine.accel=tcg"], &Facts::default()), Planned::Skip(_)));
+    let mut chosen = Facts::default();
+    chosen.set("machine.accel", FactValue::text("kvm"));
+    assert_eq!(planned(&[], &chosen), Planned::Run);
+    assert!(super::shown(&text.replace("kvm", "kmv"), &[]).contains("`kmv` is no value of `machine.accel`"));
+}
