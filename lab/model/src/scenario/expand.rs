@@ -3,7 +3,7 @@
 use super::config::{Config, Need};
 use super::de::from_node;
 use super::diagnostic::Diagnostic;
-use super::interpolate::{Names, environment_name};
+use super::interpolate::{Names, environment_name, not_given};
 use super::parts::{apply, defaults, has_bad, nonce, shown, variables, without};
 use super::read::{Axis, Scenario};
 use super::schema::Schemas;
@@ -116,15 +116,13 @@ impl Maker<'_> {
                 apply(&mut base, entry);
             }
         }
-        let tree = self.over(&base);
+        let mut tree = self.over(&base);
         for condition in &scenario.exclude {
             if self.holds(condition, &tree) == Some(true) {
                 return Made::Excluded;
             }
         }
-        if !self.required(&tree) {
-            return Made::Nothing;
-        }
+        self.required(&mut tree);
 
         let names = Names::new(&tree, None);
         let axes: Vec<(String, String)> = self
@@ -246,22 +244,20 @@ impl Maker<'_> {
         Some(condition?.evaluate(&facts, Absent::Nothing) == Truth::Holds)
     }
 
-    /// Complains of variables that nobody gave.
-    fn required(&mut self, tree: &Node) -> bool {
-        let mut all = true;
+    /// Complains of variables that nobody gave, and marks them, so that the rest can be looked at.
+    fn required(&mut self, tree: &mut Node) {
         for var in &self.scenario.vars {
-            if var.required && tree.at(&format!("vars.{}", var.key.text)).is_none() {
-                let d =
-                    Diagnostic::new(&var.key.origin, format!("the variable `{}` has no value", var.key.text));
-                let how = format!("give it one: --set vars.{}=VALUE", var.key.text);
+            let path = format!("vars.{}", var.key.text);
+            if var.required && tree.at(&path).is_none() {
+                let d = Diagnostic::new(&var.key.origin, not_given(&var.key.text));
+                let how = format!("give it one: --set {path}=VALUE");
                 self.diagnostics.push(match &var.help {
                     Some(help) => d.expected(help.clone()).help(how),
                     None => d.help(how),
                 });
-                all = false;
+                tree.put(&path, Node { origin: var.key.origin.clone(), kind: Kind::Bad });
             }
         }
-        all
     }
 
     fn config(&mut self, tree: &mut Node) -> Option<Config> {

@@ -143,6 +143,10 @@ impl<'a> Names<'a> {
                 within.pop();
                 value
             }
+            // Told already, where it is declared; told again in the same words, it is told once.
+            Some(Node { kind: Kind::Bad, origin }) => {
+                Err(Box::new(Diagnostic::new(origin, not_given(name.strip_prefix("vars.").unwrap_or(name)))))
+            }
             Some(node) => {
                 let d =
                     Diagnostic::new(origin, format!("`${{{name}}}` is {}, not a single value", node.word()));
@@ -169,7 +173,7 @@ impl<'a> Names<'a> {
     fn names(&self) -> Vec<String> {
         let mut names = vec!["run.nonce".to_owned()];
         self.config.visit("", &mut |path, node| {
-            if node.text().is_some() {
+            if matches!(node.kind, Kind::Scalar(_) | Kind::Bad) {
                 names.push(path.to_owned());
             }
         });
@@ -181,4 +185,9 @@ impl<'a> Names<'a> {
 /// The environment variable that a script finds `${path}` in: upper case, `_` for everything but letters and digits.
 pub(crate) fn environment_name(path: &str) -> String {
     path.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+}
+
+/// The complaint of a required variable.
+pub(crate) fn not_given(name: &str) -> String {
+    format!("the variable `{name}` has no value")
 }

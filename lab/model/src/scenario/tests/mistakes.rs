@@ -79,6 +79,7 @@ golden! {
     undefined: format!("{HEAD}{SUBJECT}vars: {{word: a}}\nsteps:\n  - run: {{argv: [echo, '${{vars.wrod}}', '${{machine.cpu}}', '${{xen.args}}', '${{oops']}}\n");
     defined_by_itself: format!("{HEAD}{SUBJECT}vars: {{a: '${{vars.b}}', b: '${{vars.a}}'}}\nsteps:\n  - run: {{argv: [echo, '${{vars.a}}']}}\n");
     required_variable: format!("{HEAD}{SUBJECT}vars:\n  tree: {{required: true, help: 'a built XTF tree'}}\n  a: {{required: true, default: x}}\n  b.c: d\n{STEPS}");
+    required_variable_and_more: format!("{HEAD}{SUBJECT}vars: {{tree: {{required: true}}}}\nsteps:\n  - run: {{argv: ['${{vars.tree}}/a', '${{vars.treee}}'], exit: many}}\n  - console: {{has: '('}}\n");
     nonce_in_an_axis: format!("{HEAD}{SUBJECT}matrix: {{vars.x: ['${{run.nonce}}']}}\n{STEPS}");
     expected_version: with("").replace("xen: debian:trixie", "xen: {build: debian:trixie, expect-version: v4}");
     every_step_gone: steps("  - under-xen: {}\n    when: {arch: aarch64}\n");
