@@ -55,6 +55,7 @@ causes! {
     VersionMismatch = "build.version-mismatch", Build, "declared, carried and running version do not agree";
     BuildIdMismatch = "build.build-id-mismatch", Build, "the running Xen is not the artefact under test";
     ToolsMismatch = "build.tools-mismatch", Build, "the tools belong to another Xen than the hypervisor";
+    ToolsFailed = "build.tools-failed", Build, "the tools do not work on the hypervisor";
     PkgConfigMissing = "build.pkg-config-missing", Build, "a pkg-config module is missing";
     PkgConfigVersion = "build.pkg-config-version", Build, "a pkg-config module has the wrong version";
     PkgConfigLibrary = "build.pkg-config-library", Build, "a pkg-config module names a library that is not right";
@@ -72,18 +73,24 @@ causes! {
     Dom0Silent = "dom0.silent", Dom0, "dom0 never wrote to its console";
     Dom0Hung = "dom0.hung", Dom0, "dom0 started and then fell silent";
     Dom0NotReady = "dom0.not-ready", Dom0, "dom0 runs but did not become ready in time";
+    Dom0Reset = "dom0.reset", Dom0, "dom0 reset the machine";
     Dom0PowerOff = "dom0.power-off", Dom0, "dom0 shut the machine down";
     Dom0NotUnderXen = "dom0.not-under-xen", Dom0, "this is not a control domain on Xen";
     Dom0Warning = "dom0.warning", Dom0, "dom0 warned on its console";
     StoreAbsent = "store.absent", Dom0, "no xenstore daemon runs or answers";
     StoreWrongDaemon = "store.wrong-daemon", Dom0, "the xenstore daemon is not the one asked for";
+    StoreSeveral = "store.several", Dom0, "more than one xenstore daemon runs";
+    StorePidFile = "store.pid-file", Dom0, "the store's pid file names another process";
     StoreSelfTest = "store.self-test", Build, "test-xenstore failed";
     ServiceMissing = "service.missing", Dom0, "a service that must run does not exist";
     ServiceFailed = "service.failed", Dom0, "a service is not in the state it must be in";
+    ServiceUnknown = "service.unknown", Dom0, "the state of a service could not be read";
     ProcessMissing = "process.missing", Dom0, "a process that must run does not";
     FileWrong = "file.wrong", Dom0, "a file in dom0 is not what it should be";
     SshDead = "dom0.ssh", Dom0, "dom0 cannot be reached over SSH while its console lives";
     SerialDead = "dom0.serial", Dom0, "dom0's console takes no commands";
+    Dom0Unreachable = "dom0.unreachable", Dom0, "dom0 cannot be reached by any way in";
+    CommandKilled = "step.signal", Dom0, "a command was killed by a signal";
     CommandTimeout = "step.timeout", Dom0, "a command did not end in time";
     CheckFailed = "check.failed", Xen, "something is not what the scenario expects";
     ConsoleLacks = "console.missing", Xen, "an expected line never appeared on a console";
@@ -108,6 +115,22 @@ causes! {
     Interrupted = "lab.interrupted", Lab, "the run was interrupted";
 }
 
+impl Cause {
+    /// The cause with this code.
+    pub fn from_code(code: &str) -> Option<Cause> {
+        Cause::ALL.iter().copied().find(|c| c.code() == code)
+    }
+
+    /// What a cause makes of a step: what is wrong with the subject, or with what the scenario asks for, was judged; what is
+    /// wrong with QEMU, the host or the lab says nothing of it.
+    pub fn verdict(self) -> crate::verdict::Verdict {
+        match self.blame() {
+            Blame::Xen | Blame::Build | Blame::Dom0 | Blame::Scenario => crate::verdict::Verdict::Fail,
+            Blame::Qemu | Blame::Host | Blame::Lab => crate::verdict::Verdict::Error,
+        }
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.code())
@@ -123,10 +146,6 @@ impl Serialize for Cause {
 impl<'de> Deserialize<'de> for Cause {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let code = String::deserialize(d)?;
-        Cause::ALL
-            .iter()
-            .copied()
-            .find(|c| c.code() == code)
-            .ok_or_else(|| serde::de::Error::custom(format!("unknown cause `{code}`")))
+        Cause::from_code(&code).ok_or_else(|| serde::de::Error::custom(format!("unknown cause `{code}`")))
     }
 }

@@ -1,55 +1,287 @@
 //! From a case, its evidence and the facts to its verdict. Pure: live runs and replays share it.
 
 use crate::case::{Case, Planned};
-use crate::cause::Cause;
+use crate::cause::{Blame, Cause};
+use crate::condition::{Absent, Truth};
 use crate::evidence::{Evidence, Loss};
 use crate::fact::Facts;
-use crate::step::JudgeContext;
+use crate::step::{At, JudgeContext, Observation, Step, phase};
 use crate::verdict::{CaseVerdict, Check, Control, StepVerdict, Verdict};
+use xenlab_console::Phase;
 
-/// Judges one step.
+/// The key path of the wait for dom0 that every boot begins with; its evidence is a
+/// [`PhaseEvidence`](phase::PhaseEvidence).
+pub const BOOT: &str = "boot";
+
+/// The key path under which a lost input is told: a [`Loss::Lab`] with `lab.input-changed`, when the machine's inputs, hashed again
+/// before a Fail is blamed on anybody, were not what they had been. It outweighs every Fail.
+pub const INPUTS: &str = "inputs";
+
+/// Judges one step by its evidence; `facts` are what is known besides the case's own.
 pub fn step(case: &Case, evidence: &Evidence, facts: &Facts) -> StepVerdict {
-    let boot = crate::step::Body::Phase(crate::step::phase::Phase { reach: xenlab_console::Phase::Dom0Ready });
-    let found = case.setup.iter().chain(&case.steps).find(|s| s.path == evidence.step);
-    let body = found.map_or(&boot, |s| &s.body);
-    let cx = JudgeContext { facts, places: &case.places, step: &evidence.step };
-    let checks = match &evidence.seen {
-        Ok(seen) => body.judge(seen, &cx).unwrap_or_default(),
-        Err(Loss::Lab { code, message }) => vec![Check::error("lab", code_of(code), message.clone())],
-        Err(loss) => vec![Check::error("lab", Cause::LabInternal, format!("{loss:?}"))],
-    };
-    StepVerdict {
-        step: evidence.step.clone(),
-        title: found.map_or("boot", |s| s.title()).to_owned(),
-        kind: body.kind().to_owned(),
-        verdict: Verdict::worst(checks.iter().map(|c| c.verdict)),
-        checks,
-        seconds: evidence.to - evidence.from,
+    let facts = known(case, facts);
+    match find(case, &evidence.step) {
+        Some(step) => judge_step(case, step, evidence, &facts),
+        None if evidence.step == BOOT => judge_boot(evidence),
+        None => {
+            let message =
+                format!("{}: there is evidence of a step that the case does not have", evidence.step);
+            let check = Check::error(&evidence.step, Cause::LabInternal, message);
+            verdict(&evidence.step, &evidence.step, "", vec![check], evidence.to - evidence.from)
+        }
     }
 }
 
-fn code_of(code: &str) -> Cause {
-    Cause::ALL.iter().copied().find(|c| c.code() == code).unwrap_or(Cause::LabInternal)
-}
-
-/// Judges a whole case.
+/// Judges a whole case. Always gives a verdict: what there is no evidence of was not reached.
 pub fn case(case: &Case, evidence: &[Evidence], facts: &Facts, control: Option<&Control>) -> CaseVerdict {
-    let steps: Vec<StepVerdict> = evidence.iter().map(|e| step(case, e, facts)).collect();
-    let verdict = match &case.plan {
-        Planned::Skip(_) => Verdict::Skip,
-        _ => Verdict::worst(steps.iter().map(|s| s.verdict)),
+    let facts = known(case, facts);
+    let seconds = evidence.iter().map(|e| e.to).fold(0.0, f64::max);
+    if let Planned::Skip(because) = case.plan(&facts, Absent::Nothing) {
+        return CaseVerdict {
+            format: crate::bundle::FORMAT,
+            case: case.id.clone(),
+            subject: case.subject.to_string(),
+            verdict: Verdict::Skip,
+            cause: None,
+            blame: None,
+            message: because,
+            steps: Vec::new(),
+            control: None,
+            seconds,
+        };
+    }
+    let mut steps = steps(case, evidence, &facts);
+    let changed = evidence.iter().find(|e| changed_input(e).is_some());
+    if let Some(evidence) = changed.filter(|e| !steps.iter().any(|s| s.step == e.step)) {
+        steps.push(changed_inputs(evidence));
+    }
+    let decided = match changed.and_then(changed_input) {
+        Some(message) => Decided {
+            verdict: Verdict::Error,
+            cause: Some(Cause::InputChanged),
+            blame: Some(Cause::InputChanged.blame()),
+            message: message.to_owned(),
+        },
+        None => decide(case, &steps, control),
     };
-    let first = steps.iter().flat_map(|s| &s.checks).find(|c| c.verdict == verdict && c.cause.is_some());
     CaseVerdict {
-        format: 1,
+        format: crate::bundle::FORMAT,
         case: case.id.clone(),
         subject: case.subject.to_string(),
-        verdict,
-        cause: first.and_then(|c| c.cause),
-        blame: first.and_then(|c| c.cause).map(Cause::blame),
-        message: first.map_or(String::new(), |c| c.message.clone()),
+        verdict: decided.verdict,
+        cause: decided.cause,
+        blame: decided.blame,
+        message: decided.message,
         steps,
         control: control.cloned(),
-        seconds: 0.0,
+        seconds,
     }
 }
+
+/// What is said of an input that changed, if this evidence says that one did.
+fn changed_input(evidence: &Evidence) -> Option<&str> {
+    match &evidence.seen {
+        Err(Loss::Lab { code, message }) if code == Cause::InputChanged.code() => Some(message),
+        _ => None,
+    }
+}
+
+fn changed_inputs(evidence: &Evidence) -> StepVerdict {
+    let message = changed_input(evidence).unwrap_or_default();
+    let check = Check::error(INPUTS, Cause::InputChanged, format!("{INPUTS}: {message}"));
+    verdict(&evidence.step, INPUTS, INPUTS, vec![check], evidence.to - evidence.from)
+}
+
+/// Whether a case's verdict asks for a control boot: Xen never spoke, so this build or this host may be at fault.
+pub fn wants_control(verdict: &CaseVerdict) -> bool {
+    verdict.control.is_none() && verdict.cause == Some(Cause::XenSilent)
+}
+
+/// What planning knew and what came to be known since.
+fn known(case: &Case, facts: &Facts) -> Facts {
+    let mut all = case.facts.clone();
+    all.extend(facts);
+    all
+}
+
+fn find<'a>(case: &'a Case, path: &str) -> Option<&'a Step> {
+    case.setup.iter().chain(&case.steps).find(|step| step.path == path)
+}
+
+/// The boot, the set-up and the steps, in order; a step whose `when` does not hold is not part of the case.
+fn steps(case: &Case, evidence: &[Evidence], facts: &Facts) -> Vec<StepVerdict> {
+    let seen = |path: &str| evidence.iter().rev().find(|e| e.step == path);
+    let all = || case.setup.iter().chain(&case.steps);
+    let mut verdicts = Vec::new();
+    match seen(BOOT) {
+        Some(boot) => verdicts.push(judge_boot(boot)),
+        // A case of `build` steps alone needs no machine.
+        None if all().all(|s| s.body.at() == At::Build) => {}
+        None => verdicts.push(not_reached(BOOT, BOOT, phase_kind(), 0.0)),
+    }
+    for step in all() {
+        let part = step
+            .when
+            .as_ref()
+            .is_none_or(|when| !matches!(when.evaluate(facts, Absent::Nothing), Truth::Fails(_)));
+        if !part {
+            continue;
+        }
+        verdicts.push(match seen(&step.path) {
+            Some(evidence) => judge_step(case, step, evidence, facts),
+            None => not_reached(&step.path, step.title(), step.body.kind(), 0.0),
+        });
+    }
+    verdicts
+}
+
+fn phase_kind() -> &'static str {
+    <phase::Phase as crate::step::StepKind>::NAME
+}
+
+fn judge_boot(evidence: &Evidence) -> StepVerdict {
+    let seconds = evidence.to - evidence.from;
+    let checks = match &evidence.seen {
+        Ok(Observation::Phase(seen)) => vec![phase::judge(Phase::Dom0Ready, seen)],
+        Ok(_) => {
+            vec![Check::error(BOOT, Cause::LabInternal, "boot: its evidence is of another kind of step")]
+        }
+        Err(Loss::NotReached) => return not_reached(BOOT, BOOT, phase_kind(), seconds),
+        Err(loss) => vec![lost(BOOT, loss, Phase::PowerOn)],
+    };
+    verdict(BOOT, BOOT, phase_kind(), checks, seconds)
+}
+
+fn judge_step(case: &Case, step: &Step, evidence: &Evidence, facts: &Facts) -> StepVerdict {
+    let (title, kind) = (step.title(), step.body.kind());
+    let seconds = evidence.to - evidence.from;
+    let cx = JudgeContext { facts, places: &case.places, step: &step.path, arch: case.config.arch };
+    let checks = match &evidence.seen {
+        Ok(seen) => step.body.judge(seen, &cx).unwrap_or_else(|| {
+            vec![Check::error(
+                kind,
+                Cause::LabInternal,
+                format!("{kind}: its evidence is of another kind of step"),
+            )]
+        }),
+        Err(Loss::NotReached) => return not_reached(&step.path, title, kind, seconds),
+        // Steps come after the boot: dom0 ran.
+        Err(loss) => vec![lost(kind, loss, Phase::Dom0Ready).at(cx.place(kind, ""))],
+    };
+    verdict(&step.path, title, kind, checks, seconds)
+}
+
+/// The machine, the run or the lab was lost while a step ran.
+fn lost(name: &str, loss: &Loss, phase: Phase) -> Check {
+    let (cause, message) = match loss {
+        Loss::NotReached => return Check::not_judged(name, "not reached"),
+        Loss::Machine(end) => (phase::machine_cause(end, phase), phase::machine_words(end)),
+        Loss::Interrupted => (Cause::Interrupted, "the run was interrupted".to_owned()),
+        Loss::Lab { code, message } => match Cause::from_code(code) {
+            Some(cause) => (cause, message.clone()),
+            None => (Cause::LabInternal, format!("{message} ({code})")),
+        },
+    };
+    let message = format!("{name}: {message}");
+    match cause.verdict() {
+        Verdict::Error => Check::error(name, cause, message),
+        _ => Check::fail(name, cause, message),
+    }
+}
+
+fn not_reached(step: &str, title: &str, kind: &str, seconds: f64) -> StepVerdict {
+    StepVerdict {
+        step: step.to_owned(),
+        title: title.to_owned(),
+        kind: kind.to_owned(),
+        verdict: Verdict::NotReached,
+        checks: Vec::new(),
+        seconds,
+    }
+}
+
+fn verdict(step: &str, title: &str, kind: &str, checks: Vec<Check>, seconds: f64) -> StepVerdict {
+    StepVerdict {
+        step: step.to_owned(),
+        title: title.to_owned(),
+        kind: kind.to_owned(),
+        // Nothing was judged: a Skip.
+        verdict: Verdict::worst(checks.iter().map(|c| c.verdict)),
+        checks,
+        seconds: seconds.max(0.0),
+    }
+}
+
+/// What a case comes to.
+struct Decided {
+    verdict: Verdict,
+    cause: Option<Cause>,
+    blame: Option<Blame>,
+    message: String,
+}
+
+fn decide(case: &Case, steps: &[StepVerdict], control: Option<&Control>) -> Decided {
+    let decided = decide_by(steps.iter());
+    let Some(control) = control else { return decided };
+    if control.passed {
+        // The same machine boots another Xen: what is said of this one stands.
+        let message = format!("{}; {} boots in this very machine", decided.message, control.subject);
+        return Decided { message, ..decided };
+    }
+    // Nothing that came of this machine says anything of the subject; what was read off the build's files still does.
+    let by_files =
+        decide_by(steps.iter().filter(|s| find(case, &s.step).is_some_and(|s| s.body.at() == At::Build)));
+    let host = format!(
+        "{}, known to be good, does not boot in this machine either: this host, QEMU or machine is at fault, not the build",
+        control.subject
+    );
+    if by_files.verdict == Verdict::Fail {
+        return Decided { message: format!("{}; beside that, {host}", by_files.message), ..by_files };
+    }
+    Decided {
+        verdict: Verdict::Error,
+        cause: Some(Cause::ControlFailed),
+        blame: Some(Cause::ControlFailed.blame()),
+        message: host,
+    }
+}
+
+/// The worst of the steps, and the first check that made it so.
+fn decide_by<'a>(steps: impl Iterator<Item = &'a StepVerdict> + Clone) -> Decided {
+    let verdict = Verdict::worst(steps.clone().map(|s| s.verdict));
+    let count = |v: Verdict| steps.clone().filter(|s| s.verdict == v).count();
+    let first = steps.clone().find(|s| s.verdict == verdict);
+    let check = first.and_then(|s| s.checks.iter().find(|c| c.verdict == verdict));
+    let cause = check.and_then(|c| c.cause);
+    let message = match (verdict, first) {
+        (Verdict::Fail | Verdict::Error, Some(step)) => {
+            let said = check.map_or("", |c| c.message.as_str());
+            let more = match count(verdict) {
+                0 | 1 => String::new(),
+                n => format!(" (and {} more of the steps)", n - 1),
+            };
+            let said = said.strip_prefix(&format!("{}: ", step.title)).unwrap_or(said);
+            format!("{}: {said}{more}", step.title)
+        }
+        (Verdict::NotReached, Some(step)) => {
+            format!(
+                "{} of the steps were not reached, the first is {}",
+                count(Verdict::NotReached),
+                step.title
+            )
+        }
+        (Verdict::Pass, _) => {
+            let skipped = match count(Verdict::Skip) {
+                0 => String::new(),
+                n => format!(", {n} not judged"),
+            };
+            format!("{} steps passed{skipped}", count(Verdict::Pass))
+        }
+        _ => "nothing was judged".to_owned(),
+    };
+    let cause = cause.filter(|_| matches!(verdict, Verdict::Fail | Verdict::Error));
+    Decided { verdict, cause, blame: cause.map(Cause::blame), message }
+}
+
+#[cfg(test)]
+mod tests;

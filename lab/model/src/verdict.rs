@@ -173,9 +173,15 @@ impl CaseVerdict {
     }
 }
 
-/// The exit code of a run.
-pub fn run_exit(verdicts: &[CaseVerdict], interrupted: bool) -> Exit {
-    let exits = verdicts.iter().filter_map(CaseVerdict::exit);
-    let start = if interrupted { Some(Exit::Interrupted) } else { None };
-    exits.chain(start).reduce(Exit::worse).unwrap_or(if verdicts.is_empty() { Exit::BadInput } else { Exit::Lab })
+/// The exit code of a run: 130 when it was interrupted, 2 when it selected nothing, 1 when something failed, 3 when the lab could
+/// not do something or judged nothing at all (every case skipped), else 0, which needs at least one pass.
+pub fn run_exit(cases: &[CaseVerdict], interrupted: bool) -> Exit {
+    let stopped = cases.iter().any(|c| c.verdict == Verdict::Error && c.cause == Some(Cause::Interrupted));
+    if interrupted || stopped {
+        return Exit::Interrupted;
+    }
+    if cases.is_empty() {
+        return Exit::BadInput;
+    }
+    cases.iter().filter_map(CaseVerdict::exit).reduce(Exit::worse).unwrap_or(Exit::Lab)
 }

@@ -178,6 +178,11 @@ impl Reader<'_> {
                 self.diagnostics.push(d);
                 return None;
             }
+            if !super::walk::is_name(name) || name.contains('.') {
+                let d = Diagnostic::new(&key.origin, format!("`{name}` is not a variable's name"));
+                self.diagnostics.push(d.expected("letters, digits, `-` and `_`, a letter or digit first"));
+                return None;
+            }
             if value.text().is_none() && value.kind != Kind::Bad {
                 let d = Diagnostic::new(&value.origin, format!("`{}` is {} here", key.text, value.word()));
                 self.diagnostics.push(d.expected("a single value"));

@@ -392,12 +392,12 @@ impl Reader<'_> {
         if plain && key.text == "<<" {
             let d = Diagnostic::new(&key.origin, "merge keys are not part of the language");
             self.diagnostics.push(d.help("write the keys out"));
-        } else if let Some(Open { node, .. }) = self.open.last() {
-            if let Some((first, _)) = node.entries().iter().find(|(k, _)| k.text == key.text) {
-                let d = Diagnostic::new(&key.origin, format!("the key `{}` is here twice", key.text));
-                let d = d.help(format!("it is at {} already", first.origin.place));
-                self.diagnostics.push(d);
-            }
+        } else if let Some(Open { node, .. }) = self.open.last()
+            && let Some((first, _)) = node.entries().iter().find(|(k, _)| k.text == key.text)
+        {
+            let d = Diagnostic::new(&key.origin, format!("the key `{}` is here twice", key.text));
+            let d = d.help(format!("it is at {} already", first.origin.place));
+            self.diagnostics.push(d);
         }
         if let Some(open) = self.open.last_mut() {
             open.key = Some(key);

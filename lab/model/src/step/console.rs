@@ -1,11 +1,13 @@
 //! `console`: what must and must not appear on a console.
 
-use super::{At, Complaint, JudgeContext, StepKind, one_or_many};
+use super::{At, Complaint, JudgeContext, StepKind, one_or_many, phase, say};
+use crate::cause::Cause;
 use crate::evidence::WaitEnd;
+use crate::matcher::quote;
 use crate::verdict::Check;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
-use xenlab_console::Catalogue;
+use xenlab_console::{Catalogue, Demux, Line, Speaker};
 
 /// `console: {of: xen, has: [PATTERN], lacks: [panic, PATTERN]}`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -70,8 +72,26 @@ impl StepKind for Console {
     const AT: At = At::Boot;
     type Evidence = ConsoleEvidence;
 
-    fn judge(&self, _evidence: &ConsoleEvidence, _cx: &JudgeContext<'_>) -> Vec<Check> {
-        Vec::new()
+    fn judge(&self, evidence: &ConsoleEvidence, cx: &JudgeContext<'_>) -> Vec<Check> {
+        // A record with fewer bytes than the console wrote was cut, whatever it says of itself.
+        let wrote = evidence.to.saturating_sub(evidence.from);
+        let cut = evidence.cut || (evidence.text.len() as u64) < wrote;
+        if evidence.text.is_empty() && wrote > 0 && !evidence.cut {
+            let message = format!("console: the record of its {wrote} bytes is not there");
+            return vec![Check::error("console", Cause::LabInternal, message).at(cx.place(Self::NAME, ""))];
+        }
+        let lines = lines(evidence);
+        let of: Vec<&Line<'_>> = lines.iter().filter(|line| self.of.is(line.speaker)).collect();
+        let mut checks = Vec::new();
+        for (i, pattern) in self.has.iter().enumerate() {
+            let place = cx.place(Self::NAME, &format!("has[{i}]"));
+            checks.push(self.has_one(pattern, &of, cut, evidence).at(place));
+        }
+        for (i, pattern) in self.lacks.iter().enumerate() {
+            let place = cx.place(Self::NAME, &format!("lacks[{i}]"));
+            checks.push(self.lacks_one(pattern, &lines, &of, cut.then_some(wrote)).at(place));
+        }
+        checks
     }
 
     fn check(&self) -> Vec<Complaint> {
@@ -120,3 +140,120 @@ impl StepKind for Console {
         wrong
     }
 }
+
+impl Of {
+    fn is(self, speaker: Speaker) -> bool {
+        match self {
+            Of::Xen => speaker == Speaker::Xen,
+            Of::Dom0 => speaker == Speaker::Dom0,
+            Of::All => true,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Of::Xen => "Xen",
+            Of::Dom0 => "dom0",
+            Of::All => "the machine",
+        }
+    }
+}
+
+/// The record's lines, each with whose it is. A record that begins later has no boot in it from which that could be told.
+fn lines(evidence: &ConsoleEvidence) -> Vec<Line<'static>> {
+    let mut demux = if evidence.from == 0 { Demux::new() } else { Demux::after_boot(evidence.from) };
+    let mut all = Vec::new();
+    demux.feed(evidence.text.as_bytes(), |line| all.push(line.into_owned()));
+    demux.finish(|line| all.push(line.into_owned()));
+    all
+}
+
+impl Console {
+    /// A line's text; of everything on the console also with the prefix that stands there.
+    fn found(&self, regex: &Regex, line: &Line<'_>) -> bool {
+        regex.is_match(&line.text) || (self.of == Of::All && regex.is_match(&line.shown()))
+    }
+
+    fn has_one(&self, pattern: &str, of: &[&Line<'_>], cut: bool, evidence: &ConsoleEvidence) -> Check {
+        let name = format!("has {pattern}");
+        let regex = match Regex::new(pattern) {
+            Ok(regex) => regex,
+            Err(e) => return Check::error(name, Cause::LabInternal, format!("{}: {e}", quote(pattern))),
+        };
+        if let Some(line) = of.iter().find(|line| self.found(&regex, line)) {
+            return Check::pass(name, format!("{} wrote {}", self.of.name(), quote(&line.text)));
+        }
+        let expected = format!("a line of {} that matches {}", self.of.name(), quote(pattern));
+        if cut {
+            return say::cut(&name, &expected, evidence.to.saturating_sub(evidence.from));
+        }
+        let how = phase::end_words(&evidence.end);
+        let message = match of.last() {
+            Some(last) => format!(
+                "console: expected {expected}, saw none in {} lines{how}; the last is {}",
+                of.len(),
+                quote(&last.text)
+            ),
+            None => format!("console: expected {expected}, it wrote nothing{how}"),
+        };
+        // What ended the wait may be no fault of what was waited for.
+        match phase::end_cause(&evidence.end) {
+            Some(cause) if cause.verdict() == crate::verdict::Verdict::Error => {
+                Check::error(name, cause, message)
+            }
+            _ => Check::fail(name, Cause::ConsoleLacks, message),
+        }
+    }
+
+    fn lacks_one(&self, pattern: &str, all: &[Line<'_>], of: &[&Line<'_>], cut: Option<u64>) -> Check {
+        let name = format!("lacks {pattern}");
+        let found: Vec<(Cause, String)> = match Catalogue::named(pattern) {
+            Some(catalogue) => catalogue
+                .scan(all)
+                .into_iter()
+                .filter(|finding| self.of.is(finding.speaker))
+                .map(|finding| (Cause::from_code(finding.code).unwrap_or(Cause::ConsoleHas), finding.text))
+                .collect(),
+            None => match Regex::new(pattern) {
+                Ok(regex) => of
+                    .iter()
+                    .filter(|line| self.found(&regex, line))
+                    .map(|line| (Cause::ConsoleHas, line.text.to_string()))
+                    .collect(),
+                Err(e) => return Check::error(name, Cause::LabInternal, format!("{}: {e}", quote(pattern))),
+            },
+        };
+        let what = match Catalogue::named(pattern) {
+            Some(_) => format!("no {pattern} of {}", self.of.name()),
+            None => format!("no line of {} that matches {}", self.of.name(), quote(pattern)),
+        };
+        if let Some((cause, text)) = found.first() {
+            let more = match found.len() {
+                1 => String::new(),
+                n => format!(" and {} more", n - 1),
+            };
+            let message = format!("console: expected {what}, saw {}{more}", quote(text));
+            let mut check = Check::fail(name, *cause, message);
+            for (cause, text) in found.iter().take(MOST_SHOWN) {
+                check = check.show(cause.code(), text.clone());
+            }
+            return check;
+        }
+        if let Some(total) = cut {
+            return say::cut(&name, &what, total);
+        }
+        if of.is_empty() {
+            // A silent console has no panic either; that is no good sign.
+            let message =
+                format!("not judged: {} wrote nothing in which {what} could be shown", self.of.name());
+            return Check::not_judged(name, message);
+        }
+        Check::pass(name, format!("{what} in {} lines", of.len()))
+    }
+}
+
+/// Findings shown with a check; the message says how many there are.
+const MOST_SHOWN: usize = 20;
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,7 @@ pub mod phase;
 pub mod pkg_config;
 pub mod process;
 pub mod run;
+mod say;
 pub mod service;
 pub mod under_xen;
 pub mod xenstored;
@@ -42,6 +43,8 @@ pub struct JudgeContext<'a> {
     pub places: &'a Places,
     /// This step's key path, `steps[3]`.
     pub step: &'a str,
+    /// The architecture of the case: what every file of the build must be for.
+    pub arch: crate::arch::Arch,
 }
 
 impl JudgeContext<'_> {

@@ -1,9 +1,16 @@
 //! `pkg-config`: the build's development files, asked of the real pkg-config.
 
 use super::{At, Complaint, JudgeContext, StepKind};
-use crate::verdict::Check;
+use crate::arch::Arch;
+use crate::cause::Cause;
+use crate::matcher::quote;
+use crate::verdict::{Check, Verdict};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
+
+mod table;
+
+pub use table::{Expected, ExpectedModule, expected};
 
 /// `pkg-config: {modules: all, versions: {xencall: 1.3}, compile: true}`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -112,8 +119,27 @@ impl StepKind for PkgConfig {
     const PRIMARY: Option<&'static str> = Some("modules");
     type Evidence = PkgConfigEvidence;
 
-    fn judge(&self, _evidence: &PkgConfigEvidence, _cx: &JudgeContext<'_>) -> Vec<Check> {
-        Vec::new()
+    fn judge(&self, evidence: &PkgConfigEvidence, cx: &JudgeContext<'_>) -> Vec<Check> {
+        let body = cx.place(Self::NAME, "");
+        if let Some(why) = &evidence.absent {
+            let message = format!("development files: expected the build to have them, it has none: {why}");
+            return vec![Check::fail("development files", Cause::PartMissing, message).at(body)];
+        }
+        let table = expected(&evidence.branch);
+        let mut checks = Vec::new();
+        if table.by != evidence.branch {
+            let message = format!(
+                "not judged: nothing is known of Xen {}; what follows is judged as Xen {}'s, `versions` can say otherwise",
+                quote(&evidence.branch),
+                table.by
+            );
+            checks.push(Check::not_judged("branch", message).at(body));
+        }
+        for name in self.names(&table) {
+            let known = table.modules.iter().find(|m| m.name == name);
+            checks.extend(self.module(&name, known, evidence, cx));
+        }
+        checks
     }
 
     fn check(&self) -> Vec<Complaint> {
@@ -153,3 +179,173 @@ impl Default for Outcome {
         Outcome::Failed("not asked".into())
     }
 }
+
+impl PkgConfig {
+    /// The modules to judge, each once.
+    fn names(&self, table: &Expected) -> Vec<String> {
+        let mut names: Vec<String> = match &self.modules {
+            Modules::All => table.modules.iter().map(|m| m.name.to_owned()).collect(),
+            Modules::These(list) => list.clone(),
+        };
+        names.extend(self.versions.keys().cloned());
+        let mut seen = std::collections::BTreeSet::new();
+        names.retain(|name| seen.insert(name.clone()));
+        names
+    }
+
+    /// One check when all of a module is right; else one for each thing that is not.
+    fn module(
+        &self,
+        name: &str,
+        known: Option<&ExpectedModule>,
+        evidence: &PkgConfigEvidence,
+        cx: &JudgeContext<'_>,
+    ) -> Vec<Check> {
+        let title = format!("{name}.pc");
+        let position = match &self.modules {
+            Modules::These(list) => list.iter().position(|m| m == name),
+            Modules::All => None,
+        };
+        let place =
+            cx.place(Self::NAME, &position.map_or_else(|| "modules".to_owned(), |i| format!("modules[{i}]")));
+        let seen = evidence.modules.iter().find(|m| m.name == name && m.file.is_some());
+        let Some(seen) = seen else {
+            let source = known.map(|k| format!(" ({})", k.source)).unwrap_or_default();
+            let message =
+                format!("{title}: expected Xen {} to have it{source}, the build does not", evidence.branch);
+            return vec![Check::fail(title, Cause::PkgConfigMissing, message).at(place)];
+        };
+        let version = self.version(&title, known, seen).at(cx.place(Self::NAME, &format!("versions.{name}")));
+        let mut checks = vec![version];
+        checks.push(libs(&title, known, seen).at(place.clone()));
+        checks.extend(seen.libraries.iter().map(|l| library(&title, l, seen, cx.arch).at(place.clone())));
+        checks.push(requires(&title, seen).at(place.clone()));
+        if self.compile {
+            checks.push(compile(&title, seen).at(cx.place(Self::NAME, "compile")));
+        }
+        let wrong: Vec<Check> = checks.iter().filter(|c| c.verdict != Verdict::Pass).cloned().collect();
+        if !wrong.is_empty() {
+            return wrong;
+        }
+        let all =
+            checks.into_iter().map(|c| c.message).filter(|m| !m.is_empty()).collect::<Vec<_>>().join(", ");
+        vec![Check::pass(title, all).at(place)]
+    }
+
+    fn version(&self, title: &str, known: Option<&ExpectedModule>, seen: &ModuleSeen) -> Check {
+        let said = match &seen.version {
+            Outcome::Said(version) => version,
+            Outcome::Failed(why) => {
+                let message =
+                    format!("{title}: expected pkg-config to read it, it says {}", quote(why.trim()));
+                return Check::fail(title, Cause::PkgConfigInvalid, message);
+            }
+        };
+        let (expected, source) = match (self.versions.get(&seen.name), known) {
+            (Some(asked), _) => (asked.clone(), "the scenario".to_owned()),
+            (None, Some(known)) => (known.version.clone(), known.source.to_owned()),
+            (None, None) => {
+                let message = format!("{title} has version {said}; not judged: no expected version");
+                return Check::not_judged(title, message);
+            }
+        };
+        if *said == expected {
+            Check::pass(title, format!("version {said}"))
+        } else {
+            let message = format!("{title}: expected version {expected} ({source}), saw {said}");
+            Check::fail(title, Cause::PkgConfigVersion, message).show("expected", expected).show("seen", said)
+        }
+    }
+}
+
+/// `Libs` can be read and names the library that the module is for.
+fn libs(title: &str, known: Option<&ExpectedModule>, seen: &ModuleSeen) -> Check {
+    if let Outcome::Failed(why) = &seen.libs {
+        let message = format!("{title}: expected pkg-config to give its Libs, it says {}", quote(why.trim()));
+        // What pkg-config says of a module that requires another one that is not there is judged by that.
+        let cause = if seen.requires.iter().any(|(_, there)| !there) {
+            Cause::PkgConfigRequires
+        } else {
+            Cause::PkgConfigInvalid
+        };
+        return Check::fail(title, cause, message);
+    }
+    let names: Vec<&str> = seen.libraries.iter().map(|l| l.name.as_str()).collect();
+    let wanted = known.map(|k| k.library);
+    let right = wanted.map_or(!names.is_empty(), |wanted| names.contains(&wanted));
+    if right {
+        return Check::pass(title, "");
+    }
+    let expected = wanted.unwrap_or("a library");
+    let saw = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    let message = format!("{title}: expected Libs to name {expected}, it names {saw}");
+    Check::fail(title, Cause::PkgConfigLibrary, message)
+}
+
+/// A library of `Libs` is a file of this build, for this architecture, with a soname that its version and its file name agree
+/// with.
+fn library(title: &str, library: &LibrarySeen, module: &ModuleSeen, arch: Arch) -> Check {
+    let wrong = |what: String| Check::fail(title, Cause::PkgConfigLibrary, format!("{title}: {what}"));
+    let name = &library.name;
+    let Some(file) = &library.file else {
+        return wrong(format!("expected lib{name} in the build's own library directories, it is not there"));
+    };
+    match library.arch.as_deref() {
+        Some(seen) if seen == arch.name() => {}
+        seen => {
+            let saw = seen.unwrap_or("one that cannot be told");
+            return wrong(format!("expected {file} to be for {arch}, it is for {saw}"));
+        }
+    }
+    let Some(soname) = &library.soname else {
+        return wrong(format!("expected {file} to have a soname, it has none"));
+    };
+    // lib*.so.MAJOR; the libraries without a stable ABI have the whole branch for their major (tools/libs/libs.mk).
+    let major = match &module.version {
+        Outcome::Said(version) => version.rsplit_once('.').map_or(version.as_str(), |(major, _)| major),
+        Outcome::Failed(_) => "",
+    };
+    let expected = format!("lib{name}.so.{major}");
+    if !major.is_empty() && *soname != expected {
+        return wrong(format!("expected the soname of {file} to be {expected}, it is {}", quote(soname)));
+    }
+    if !library.soname_present {
+        return wrong(format!(
+            "expected a file {soname} in the build's library directories, it is not there"
+        ));
+    }
+    Check::pass(title, soname.clone())
+}
+
+/// Every module that this one requires is in the build.
+fn requires(title: &str, seen: &ModuleSeen) -> Check {
+    let missing: Vec<&str> =
+        seen.requires.iter().filter(|(_, there)| !there).map(|(m, _)| m.as_str()).collect();
+    if missing.is_empty() {
+        return Check::pass(title, format!("{} required modules are there", seen.requires.len()));
+    }
+    let message =
+        format!("{title}: expected all that it requires in the build, it lacks {}", missing.join(", "));
+    Check::fail(title, Cause::PkgConfigRequires, message)
+}
+
+fn compile(title: &str, seen: &ModuleSeen) -> Check {
+    match (&seen.compile, &seen.compile_skipped) {
+        (Some(Ok(())), _) => Check::pass(title, "a program compiles and links"),
+        (Some(Err(why)), _) => {
+            let message =
+                format!("{title}: expected a program to compile and link with it: {}", quote(why.trim()));
+            Check::fail(title, Cause::PkgConfigCompile, message).show("compiler", why.trim())
+        }
+        (None, Some(why)) => {
+            Check::not_judged(title, format!("{title}: not judged whether a program compiles: {why}"))
+        }
+        (None, None) => {
+            let message = format!("{title}: a program was to be compiled and was not");
+            Check::error(title, Cause::LabInternal, message)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,10 @@
 //! `run`: a command in dom0, its status, standard output and standard error judged apart.
 
-use super::{At, Complaint, JudgeContext, StepKind, one_or_many};
-use crate::evidence::{CommandResult, Transport};
+use super::{At, Complaint, JudgeContext, StepKind, one_or_many, say};
+use crate::cause::Cause;
+use crate::evidence::{CommandEnd, CommandResult, Transport};
 use crate::fact::FactType;
-use crate::matcher::Matcher;
+use crate::matcher::{Matcher, quote};
 use crate::verdict::Check;
 use serde::{Deserialize, Serialize};
 
@@ -48,8 +49,15 @@ impl StepKind for Run {
     const PRIMARY: Option<&'static str> = Some("script");
     type Evidence = RunEvidence;
 
-    fn judge(&self, _evidence: &RunEvidence, _cx: &JudgeContext<'_>) -> Vec<Check> {
-        Vec::new()
+    fn judge(&self, evidence: &RunEvidence, cx: &JudgeContext<'_>) -> Vec<Check> {
+        let mut checks: Vec<Check> =
+            evidence.results.iter().flat_map(|result| self.judge_one(result, evidence, cx)).collect();
+        for via in self.via.iter().filter(|via| !evidence.results.iter().any(|r| r.via == **via)) {
+            let name = format!("exit over {}", via.name());
+            let message = format!("{name}: the command was to be run over {} and was not", via.name());
+            checks.push(Check::error(name, Cause::LabInternal, message).at(cx.place(Self::NAME, "via")));
+        }
+        checks
     }
 
     fn check(&self) -> Vec<Complaint> {
@@ -84,3 +92,62 @@ impl StepKind for Run {
         wrong
     }
 }
+
+impl Run {
+    /// Status, standard output and standard error apart.
+    fn judge_one(&self, result: &CommandResult, all: &RunEvidence, cx: &JudgeContext<'_>) -> Vec<Check> {
+        let via = result.via.name();
+        let name = format!("exit over {via}");
+        let what = self.argv.first().map_or_else(|| "the script".to_owned(), |program| quote(program));
+        let status = match say::exited(&name, &what, result) {
+            Ok(status) => status,
+            Err(check) => return vec![said_by_others(check, result, all).at(cx.place(Self::NAME, "via"))],
+        };
+        let zero = Matcher::Equals("0".into());
+        let matcher = self.exit.as_ref().unwrap_or(&zero);
+        let text = status.to_string();
+        let place = cx.place(Self::NAME, "exit");
+        let mut exit =
+            say::value(&name, Cause::CheckFailed, matcher, Some((&text, FactType::Integer)), cx, place);
+        if exit.verdict == crate::verdict::Verdict::Fail {
+            if status == 127 {
+                exit.message.push_str(" (the program was not found)");
+            }
+            exit.message.push_str(&say::stderr_tail(result));
+        }
+        let mut checks = vec![exit];
+        let outputs = [("stdout", &self.stdout, &result.stdout), ("stderr", &self.stderr, &result.stderr)];
+        for (stream, matcher, seen) in outputs {
+            if let Some(matcher) = matcher {
+                let name = format!("{stream} over {via}");
+                let place = cx.place(Self::NAME, stream);
+                checks.push(say::output(&name, Cause::CheckFailed, matcher, seen, cx, place));
+            }
+        }
+        checks
+    }
+}
+
+/// A lost way in means something else where another one lives, and where none does.
+fn said_by_others(mut check: Check, result: &CommandResult, all: &RunEvidence) -> Check {
+    if !matches!(result.end, CommandEnd::Lost(_)) {
+        return check;
+    }
+    let mut others = all.results.iter().filter(|r| r.via != result.via).peekable();
+    if others.peek().is_none() {
+        return check;
+    }
+    match others.find(|r| !matches!(r.end, CommandEnd::Lost(_))) {
+        Some(alive) => {
+            check.message.push_str(&format!("; over {} it does", alive.via.name()));
+        }
+        None => {
+            check.cause = Some(Cause::Dom0Unreachable);
+            check.message.push_str("; nor by any other way");
+        }
+    }
+    check
+}
+
+#[cfg(test)]
+mod tests;

@@ -54,6 +54,7 @@ golden! {
     empty_axis: with("matrix: {dom0.userland: []}\n");
     axis_that_is_no_list: with("matrix: {dom0.userland: minimal}\n");
     axis_at_no_path: with("matrix: {dom0.userlnad: [minimal], steps: [a], name: [b]}\n");
+    axis_of_a_strange_variable: with("matrix: {vars.a b: [x], vars.: [y], vars.c.d: [z], vars.e: [[f]]}\n");
     axis_twice: with("matrix: {xen: [debian:sid], xen.build: [debian:trixie]}\n");
     axis_of_wrong_values: with("matrix: {dom0.memory: [1G, big], arch: [x86_64, riscv64]}\n");
     the_same_case_twice: with("matrix: {dom0.memory: [1G, 2G, 1G]}\n");
@@ -61,6 +62,7 @@ golden! {
     exclude_by_what_is_not_known: with("exclude: [{build.efi: true}]\noverrides: [{when: {machine.accel: tcg}, set: {dom0.memory: 2G}}]\n");
     overrides: with("overrides:\n  - set: {dom0.memroy: 2G, dom0.vcpus: two}\n  - add: {dom0.memory: [1G], xen.args: {a: b}}\n  - when: {arch: x86_64}\n");
     conditions: with("needs:\n  - {require: {host.kmv: true}, because: a}\n  - {require: {build.xenstored: {at-least: 4.20}}, because: b}\n  - {require: {arch: x86}, because: c}\n  - {require: {}, because: d}\n  - {require: {host.cores: {at-leest: 4}}, because: e}\n  - {require: {host.cores: few}, because: f}\n  - {require: {dom0.memory: {below: much}}, because: g}\n  - {require: {build.config: {same-as: build.build-id}}, because: h}\n  - {require: {build.image-version: {same-as: build.version}}, because: i}\n");
+    matchers: with("vars: {n: 4}\nneeds:\n  - {require: {vars.n: {at-least: 3}}, because: a}\n  - {require: {build.config: {matches: x}}, because: b}\n  - {require: {host.kvm: {contains: r}}, because: c}\n  - {require: {build.compiler: {matches: ''}}, because: d}\n  - {require: {build.compiler: {present: false, contains: gcc}}, because: e}\n  - {require: {qemu.version: {at-least: new}}, because: f}\n  - {require: {host.cores: {contains: 4, any-of: []}}, because: g}\n  - {require: {arch: []}, because: h}\n  - {require: {arch: {}}, because: i}\n  - {require: {host.kvm: {present: yes}}, because: j}\n  - {require: [arch], because: k}\n");
     step_without_kind: steps("  - name: nothing\n  - {}\n");
     step_of_two_kinds: steps("  - under-xen: {}\n    xl-info: {}\n");
     step_of_unknown_kind: steps("  - xlinfo: {}\n  - under_xen: {}\n");
@@ -69,6 +71,7 @@ golden! {
     bad_patterns: steps("  - console: {has: ['(', panic, '.*'], lacks: ['[z-a]']}\n  - run: {script: a, stdout: {matches: '+'}}\n");
     console_of_nothing: steps("  - console: {of: xen}\n");
     script_and_argv: steps("  - run: {script: a, argv: [b]}\n  - run: {via: [ssh, ssh]}\n  - run: {argv: [a], exit: {matches: '0'}}\n  - run: {script: '', via: telnet}\n");
+    fields_of_xl_info: steps("  - xl-info: {xen_caps: {at-least: 3}, free_memory: {contains: 6}, nr_cpus: many, xen_version: {at-leat: 4.17}, xen_new_field: {present: true}}\n");
     files: steps("  - file: proc/cmdline\n  - file: {path: /a, mode: rwx}\n  - file: {path: /b, present: false, content: x}\n  - file: {type: pipe}\n");
     nothing_named: steps("  - process: []\n  - service: {}\n  - pkg-config: {modules: []}\n");
     a_wait_of_nothing: steps("  - under-xen: {}\n    within: 0s\n  - under-xen: {}\n    within: 3\n");
@@ -76,6 +79,7 @@ golden! {
     undefined: format!("{HEAD}{SUBJECT}vars: {{word: a}}\nsteps:\n  - run: {{argv: [echo, '${{vars.wrod}}', '${{machine.cpu}}', '${{xen.args}}', '${{oops']}}\n");
     defined_by_itself: format!("{HEAD}{SUBJECT}vars: {{a: '${{vars.b}}', b: '${{vars.a}}'}}\nsteps:\n  - run: {{argv: [echo, '${{vars.a}}']}}\n");
     required_variable: format!("{HEAD}{SUBJECT}vars:\n  tree: {{required: true, help: 'a built XTF tree'}}\n  a: {{required: true, default: x}}\n  b.c: d\n{STEPS}");
+    required_variable_and_more: format!("{HEAD}{SUBJECT}vars: {{tree: {{required: true}}}}\nsteps:\n  - run: {{argv: ['${{vars.tree}}/a', '${{vars.treee}}'], exit: many}}\n  - console: {{has: '('}}\n");
     nonce_in_an_axis: format!("{HEAD}{SUBJECT}matrix: {{vars.x: ['${{run.nonce}}']}}\n{STEPS}");
     expected_version: with("").replace("xen: debian:trixie", "xen: {build: debian:trixie, expect-version: v4}");
     every_step_gone: steps("  - under-xen: {}\n    when: {arch: aarch64}\n");
@@ -110,6 +114,24 @@ fn in_one_line() {
             "dir/t.yaml:5:7: no userland is called `sytemd`; expected minimal[:SUITE], systemd[:SUITE] or tar:FILE; did you mean `systemd`?"
         ]
     );
+}
+
+#[test]
+fn columns_count_characters() {
+    let text = with("tags: [ä日, '-x']\n");
+    let mistakes = super::load(&text, "t.yaml", &settings(&[]), &Facts::default()).unwrap_err();
+    assert_eq!(
+        mistakes.iter().map(|d| d.place.to_string()).collect::<Vec<_>>(),
+        ["t.yaml:5:8", "t.yaml:5:12"]
+    );
+}
+
+#[test]
+fn a_value_does_not_grow_without_end() {
+    let doubled: String =
+        (1..60).map(|i| format!("v{i}: '${{vars.v{}}}${{vars.v{}}}', ", i - 1, i - 1)).collect();
+    let text = with(&format!("vars: {{v0: a, {doubled}}}\n"));
+    assert!(shown(&text, &[]).contains("this value grows too large"));
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn needs_are_three_valued() {
     let table = [
         // when, require, planned, needs left
         (Some(true), Some(true), Planned::Run, 0),
-        (Some(true), Some(false), skip, 1),
+        (Some(true), Some(false), skip, 0),
         (Some(true), None, unknown(&["machine.pvh-guests"]), 1),
         (Some(false), Some(true), Planned::Run, 0),
         (Some(false), Some(false), Planned::Run, 0),
@@ -109,4 +109,20 @@ fn a_condition_that_fails_says_so_whatever_else_is_unknown() {
     assert!(
         matches!(condition.evaluate(&facts(Some(true), None), Absent::Nothing), Truth::Fails(why) if why.starts_with("build.efi"))
     );
+}
+
+#[test]
+fn the_accelerator_is_known_when_it_was_chosen() {
+    let text = format!(
+        "{BASE}needs: [{{require: {{machine.accel: kvm}}, because: nested}}]\nsteps: [{{under-xen: {{}}}}]\n"
+    );
+    let planned =
+        |sets: &[&str], facts: &Facts| load(&text, "t.yaml", &settings(sets), facts).unwrap().remove(0).plan;
+    assert_eq!(planned(&[], &Facts::default()), Planned::Unknown(vec!["machine.accel".to_owned()]));
+    assert_eq!(planned(&["machine.accel=kvm"], &Facts::default()), Planned::Run);
+    assert!(matches!(planned(&["machine.accel=tcg"], &Facts::default()), Planned::Skip(_)));
+    let mut chosen = Facts::default();
+    chosen.set("machine.accel", FactValue::text("kvm"));
+    assert_eq!(planned(&[], &chosen), Planned::Run);
+    assert!(super::shown(&text.replace("kvm", "kmv"), &[]).contains("`kmv` is no value of `machine.accel`"));
 }

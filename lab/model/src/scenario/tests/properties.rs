@@ -83,7 +83,7 @@ fn tree() -> impl Strategy<Value = serde_json::Value> {
     leaf.prop_recursive(4, 24, 4, |inner| {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::Array),
-            proptest::collection::btree_map("[a-z<~-]{1,6}", inner, 0..4)
+            proptest::collection::btree_map("[a-z~-]{1,6}", inner, 0..4)
                 .prop_map(|m| m.into_iter().collect()),
         ]
     })
@@ -132,8 +132,6 @@ proptest! {
     fn trees_round_trip(value in tree()) {
         let text = serde_yaml::to_string(&value).unwrap();
         let (node, mistakes) = parse(&text, &Within::File("t"));
-        // A plain `<<` is refused; serde_yaml does not quote it.
-        prop_assume!(!text.contains("<<"));
         prop_assert!(mistakes.is_empty(), "{text}\n{mistakes:?}");
         prop_assert_eq!(plain(&node.unwrap()), value);
     }

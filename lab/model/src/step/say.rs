@@ -1,0 +1,178 @@
+//! What the judges of several kinds of step share: from an outcome or a command's end to a check.
+
+use super::JudgeContext;
+use crate::cause::Cause;
+use crate::evidence::{CommandEnd, CommandResult, Transport};
+use crate::fact::{FactType, FactValue};
+use crate::matcher::{Cut, Matcher, Outcome, quote};
+use crate::place::Place;
+use crate::verdict::Check;
+
+/// A value against its matcher, as a check with its place.
+pub(super) fn value(
+    name: &str,
+    cause: Cause,
+    matcher: &Matcher,
+    seen: Option<(&str, FactType)>,
+    cx: &JudgeContext<'_>,
+    place: Option<Place>,
+) -> Check {
+    let (outcome, shown) = match seen {
+        Some((text, kind)) => (matcher.test_text(text, kind, cx.facts), quote(text)),
+        None => (matcher.test(None, cx.facts), "no value".to_owned()),
+    };
+    outcome_check(name, cause, outcome, &shown).at(place)
+}
+
+/// A command's output against its matcher. What a cut output cannot show is a Fail of its own.
+pub(super) fn output(
+    name: &str,
+    cause: Cause,
+    matcher: &Matcher,
+    seen: &crate::evidence::Captured,
+    cx: &JudgeContext<'_>,
+    place: Option<Place>,
+) -> Check {
+    match matcher.test_captured(seen, cx.facts) {
+        Ok(outcome) => outcome_check(name, cause, outcome, &quote(seen.text.trim_end())),
+        Err(Cut { expected }) => cut(name, &expected, seen.total),
+    }
+    .at(place)
+}
+
+/// The output was cut, and what was kept does not show `expected`.
+pub(super) fn cut(name: &str, expected: &str, total: u64) -> Check {
+    Check::fail(
+        name,
+        Cause::CaptureCut,
+        format!(
+            "expected {expected}; the output was cut ({total} bytes in all), and what was kept cannot show that"
+        ),
+    )
+}
+
+fn outcome_check(name: &str, cause: Cause, outcome: Outcome, shown: &str) -> Check {
+    match outcome {
+        Outcome::Holds => Check::pass(name, format!("{name} is {shown}")),
+        Outcome::Fails { expected, seen } => {
+            Check::fail(name, cause, format!("{name}: expected {expected}, saw {seen}"))
+        }
+        Outcome::Unknown { facts } => Check::not_judged(
+            name,
+            format!("{name} is {shown}; not judged: nothing is known of {}", facts.join(", ")),
+        ),
+    }
+}
+
+/// The exit status of a command that ended by itself; else the check that says how it did not.
+pub(super) fn exited(name: &str, what: &str, result: &CommandResult) -> Result<i32, Check> {
+    let via = result.via.name();
+    match &result.end {
+        CommandEnd::Exit(status) => Ok(*status),
+        CommandEnd::Signal(signal) => Err(Check::fail(
+            name,
+            Cause::CommandKilled,
+            format!("{what} was killed by signal {signal}{}", stderr_tail(result)),
+        )),
+        CommandEnd::TimedOut(seconds) => Err(Check::fail(
+            name,
+            Cause::CommandTimeout,
+            format!("{what} did not end within {seconds} s of guest time over {via}{}", stderr_tail(result)),
+        )),
+        CommandEnd::Lost(why) => Err(lost(name, what, result.via, why)),
+    }
+}
+
+/// The way in failed.
+fn lost(name: &str, what: &str, via: Transport, why: &str) -> Check {
+    let (cause, way) = match via {
+        Transport::Ssh => (Cause::SshDead, "SSH"),
+        Transport::Serial => (Cause::SerialDead, "the serial console"),
+    };
+    Check::fail(name, cause, format!("{what} could not be run: dom0 does not answer over {way} ({why})"))
+}
+
+/// A command that must exit with 0; `Ok` when it did.
+pub(super) fn succeeded(name: &str, what: &str, result: &CommandResult, cause: Cause) -> Result<(), Check> {
+    match exited(name, what, result)? {
+        0 => Ok(()),
+        status => Err(Check::fail(
+            name,
+            cause,
+            format!("{what} was expected to exit with 0, exited with {status}{}", stderr_tail(result)),
+        )),
+    }
+}
+
+/// `: ` and the last lines on stderr, for the end of a message; empty where there are none.
+pub(super) fn stderr_tail(result: &CommandResult) -> String {
+    let lines: Vec<&str> = result.stderr.text.lines().filter(|l| !l.trim().is_empty()).collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    let last = lines[lines.len().saturating_sub(4)..].join("\n");
+    format!("; on stderr: {}", quote(&last))
+}
+
+/// The program is not there, as a shell or `env` says it.
+pub(super) fn no_such_program(result: &CommandResult) -> bool {
+    let said = result.stderr.text.to_ascii_lowercase();
+    matches!(result.end, CommandEnd::Exit(126 | 127))
+        && (said.is_empty() || said.contains("not found") || said.contains("no such file"))
+}
+
+/// The text of a fact, if it is known.
+pub(super) fn fact(cx: &JudgeContext<'_>, name: &str) -> Option<String> {
+    cx.facts.get(name).map(FactValue::to_string).filter(|text| !text.is_empty())
+}
+
+/// Base name of an executable, as people call it: without the mark of a deleted file, and without what nixpkgs' `wrapProgram`
+/// adds (`.oxenstored-wrapped`).
+pub(super) fn program(exe: &str) -> &str {
+    let exe = exe.strip_suffix(" (deleted)").unwrap_or(exe);
+    let base = exe.rsplit('/').next().unwrap_or(exe);
+    base.strip_prefix('.').and_then(|b| b.strip_suffix("-wrapped")).unwrap_or(base)
+}
+
+/// Why `xl` failed, read off what it wrote. `running` is the hypervisor's major.minor.
+pub(super) fn xl_failed(name: &str, what: &str, result: &CommandResult, cx: &JudgeContext<'_>) -> Check {
+    let status = match exited(name, what, result) {
+        Ok(status) => status,
+        Err(check) => return check,
+    };
+    let said = &result.stderr.text;
+    let has = |needle: &str| said.contains(needle);
+    let running = fact(cx, "build.branch");
+    let tools = fact(cx, "build.tools-branch");
+    let mixed = matches!((&running, &tools), (Some(a), Some(b)) if a != b);
+    let branches = || {
+        let shown = |v: &Option<String>| v.clone().unwrap_or_else(|| "unknown".to_owned());
+        format!("the tools are {}, the hypervisor is {}", shown(&tools), shown(&running))
+    };
+    let (cause, why) = if no_such_program(result) {
+        // Debian's wrapper says it itself, and exits with 127 too: that one has other words.
+        (Cause::PartMissing, "the program is not in dom0".to_owned())
+    } else if has("Can't find version") && has("xen utils") {
+        (Cause::ToolsMismatch, format!("dom0 has no tools for the hypervisor that runs ({})", branches()))
+    } else if has("Can't find hypervisor information in sysfs")
+        || (has("privileged command interface") && has("No such file or directory"))
+    {
+        (Cause::Dom0NotUnderXen, "this Linux does not run on Xen".to_owned())
+    } else if mixed {
+        (Cause::ToolsMismatch, branches())
+    } else if has("Permission denied") || has("version mismatch") || has("Operation not permitted") {
+        // The domctl and sysctl interfaces answer EACCES to another version than their own (xen/common/sysctl.c, domctl.c).
+        (
+            Cause::ToolsFailed,
+            "the hypervisor refuses these tools, as it does those of another version".to_owned(),
+        )
+    } else {
+        (Cause::ToolsFailed, "the tools do not work on this hypervisor".to_owned())
+    };
+    Check::fail(
+        name,
+        cause,
+        format!("{what} was expected to exit with 0, exited with {status}: {why}{}", stderr_tail(result)),
+    )
+    .show("stderr", said.trim_end())
+}
