@@ -8,10 +8,10 @@ sum(){ case $C in cksum)$b_cksum;;sha256)read -r h _ <<X
 $($b_sha256sum)
 X
 echo $h;;*)echo 0;;esac;}
-grab(){ $b_head -c $L <&3 >$W/$1 & echo $! >$W/$1.h;wait $!;z=0;c=0;w=
+grab(){ $b_head -c $L <&3 >$W/$1 & echo $! >$W/$1.h;wait $!;q=$?;z=0;c=0;w=
 [ -s $W/$1 ]&&{ z=$($b_wc -c <$W/$1);c=$(sum <$W/$1);c=${c%% *};z=$((z));};t=$z
 [ $z -lt $L ]||{ $b_wc -c <&3 >$W/$1.w & echo $! >$W/$1.h;wait $!;read -r w <$W/$1.w;t=$((z+${w:-1}));}
-echo "$c:$z:$t" >$W/$1.s;}
+[ $q -lt 129 ]||t=$((t+1));echo "$c:$z:$t" >$W/$1.s;}
 lines(){ n=0;$enc <$W/$2|while read -r v;do [ $n -lt $3 ]||[ $n -gt $4 ]||say "D:$1:$2:$n:$v";n=$((n+1));done;}
 run(){ if [ "$D" ];then S=$(echo $B|$D);else S=$(printf "$B");fi
 v=$(printf %s "$S"|sum);if [ "${v%% *}" != "$2" ];then v="E:$1:bad:0:0:0:0:0:0:0:0";else
@@ -33,7 +33,7 @@ d)[ "$2" = "$K" ]||{ K=$2;N=0;B=;};[ "$3" = $N ]&&{ B=$B$4;N=$((N+1));};say "A:$
 x)[ "$2" = "$R" ]||{ R=$2;L=$4;I=$5;$b_rm -f $W/end $W/m $W/pid $W/*.s $W/*.w;run $2 $3&};say "X:$2";;
 e)v=W:$R;[ -s $W/end ]&&read -r v <$W/end;say "$v";;
 g)lines $R $2 $3 $4;say "G:$2:$3:$4";;
-c)for f in o e;do read -r h <$W/$f.h&&kill -9 $h;done 2>/dev/null;say "C:$R";;
+c){ read -r h <$W/pid&&kill -9 -$h||for f in o e;do read -r h <$W/$f.h&&kill -9 $h;done;} 2>/dev/null;say "C:$R";;
 k){ read -r h <$W/pid&&{ kill -9 -$h||kill -9 $h;};} 2>/dev/null;say "K:$R";;
 q)$b_rm -rf $W;say Q;break;;
 esac;done;fi

@@ -8,6 +8,9 @@
 //! Nothing that is typed contains what is waited for, and neither scripts nor outputs are legible on the console: whoever looks for
 //! a panic there does not find the word in somebody's script.
 //!
+//! What a command leaves running with its outputs still open is killed a second after the command's own end (a daemon's outputs
+//! want redirecting); should that not do, the output is taken as it is and counts as cut.
+//!
 //! In dom0 it needs `sh`, `head`, `wc`, `mkfifo`, `mkdir`, `rm`; for encoding `base64` or `od`; for checksums `cksum` or `sha256sum`
 //! (else lengths alone); `setsid` to kill a whole process group. Each may be an applet of `busybox`.
 
