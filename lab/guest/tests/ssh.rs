@@ -67,9 +67,24 @@ fn serve(openssh: bool) -> Server {
     } else {
         ok(Command::new("dropbearconvert").args(["openssh", "dropbear", &path("host"), &path("dropbear")]));
         let port = format!("127.0.0.1:{}", addr.port());
-        ["/usr/sbin/dropbear", "-F", "-E", "-r", &path("dropbear"), "-D", &path("auth"), "-p", &port]
-            .map(str::to_owned)
-            .to_vec()
+        let help = Command::new("/usr/sbin/dropbear").arg("-h").output().unwrap();
+        let own_folder = String::from_utf8_lossy(&help.stderr).contains("\n-D");
+        let mut argv: Vec<String> = Vec::new();
+        if !own_folder {
+            // Before 2024 it reads the user's own folder and no other: give it a home of its own, in a mount namespace.
+            std::fs::create_dir(at("auth/.ssh")).unwrap();
+            std::fs::set_permissions(at("auth/.ssh"), std::fs::Permissions::from_mode(0o700)).unwrap();
+            std::fs::rename(at("auth/authorized_keys"), at("auth/.ssh/authorized_keys")).unwrap();
+            let script = "mount --bind \"$0\" ~ && exec \"$@\"";
+            argv.extend(["unshare", "-m", "sh", "-c", script, &path("auth")].map(str::to_owned));
+        }
+        argv.extend(
+            ["/usr/sbin/dropbear", "-F", "-E", "-r", &path("dropbear"), "-p", &port].map(str::to_owned),
+        );
+        if own_folder {
+            argv.extend(["-D".to_owned(), path("auth")]);
+        }
+        argv
     };
     let user =
         String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap().trim().to_owned();
