@@ -1,7 +1,7 @@
 say(){ printf '~%s:%s:%s~\n' "$T" "$1" "${#1}";}
 l=" $(busybox --list 2>/dev/null|while read -r c;do printf '%s ' "$c";done)"
-for c in base64 od cksum sha256sum head wc mkfifo setsid mkdir rm;do case $l in *" $c "*)eval "b_$c='busybox $c'";;*)if command -v $c >/dev/null 2>&1;then eval "b_$c=$c";else eval "b_$c=";fi;;esac;done
-E=b64;enc="$b_base64";[ "$enc" ]||{ E=hex;enc="$b_od -An -v -tx1";}
+for c in base64 od cksum sha256sum head tail wc mkfifo setsid mkdir rm;do case $l in *" $c "*)eval "b_$c='busybox $c'";;*)if command -v $c >/dev/null 2>&1;then eval "b_$c=$c";else eval "b_$c=";fi;;esac;done
+E=b64;Q=57;enc="$b_base64";[ "$enc" ]||{ E=hex;Q=16;enc="$b_od -An -v -tx1";}
 C=none;[ "$b_sha256sum" ]&&C=sha256;[ "$b_cksum" ]&&C=cksum
 W=;for d in /run /dev/shm /tmp /var/tmp;do W=$d/xenlab-$T;$b_mkdir -m 700 $W 2>/dev/null&&break;W=;done
 sum(){ case $C in cksum)$b_cksum;;sha256)read -r h _ <<X
@@ -12,7 +12,7 @@ grab(){ $b_head -c $L <&3 >$W/$1 & echo $! >$W/$1.h;wait $!;q=$?;z=0;c=0;w=
 [ -s $W/$1 ]&&{ z=$($b_wc -c <$W/$1);c=$(sum <$W/$1);c=${c%% *};z=$((z));};t=$z
 [ $z -lt $L ]||{ $b_wc -c <&3 >$W/$1.w & echo $! >$W/$1.h;wait $!;read -r w <$W/$1.w;t=$((z+${w:-1}));}
 [ $q -lt 129 ]||t=$((t+1));echo "$c:$z:$t" >$W/$1.s;}
-lines(){ n=0;$enc <$W/$2|while read -r v;do [ $n -lt $3 ]||[ $n -gt $4 ]||say "D:$1:$2:$n:$v";n=$((n+1));done;}
+lines(){ n=$3;$b_tail -c +$((n*Q+1)) $W/$2|$enc|while read -r v;do [ $n -gt $4 ]&&break;say "D:$1:$2:$n:$v";n=$((n+1));done;}
 run(){ if [ "$D" ];then S=$(echo $B|$D);else S=$(printf "$B");fi
 v=$(printf %s "$S"|sum);if [ "${v%% *}" != "$2" ];then v="E:$1:bad:0:0:0:0:0:0:0:0";else
 grab o 3<$W/po& ho=$!
