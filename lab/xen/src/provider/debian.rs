@@ -68,7 +68,9 @@ impl Provider for Debian {
         let label = format!("{name} for {arch}");
         let entry = store
             .get_or_make::<StoreError>(&key, &label, |dir| {
-                debian::extract(store, &resolved.debs, &dir.join("root"))
+                let root = dir.join("root");
+                std::fs::create_dir(&root).map_err(|e| StoreError::io("make", &root, e))?;
+                debian::extract(store, &resolved.debs, &root)
             })
             .map_err(&wrap)?;
         let mut provided = from_tree(&name, &entry.file("root"), &entry.digest, None, arch, store)?;
