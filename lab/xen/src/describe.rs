@@ -348,12 +348,16 @@ impl fmt::Display for Description {
                     ),
                 )?;
             }
-            line(f, "needs", t.needs.join(" "))?;
+            if !t.needs.is_empty() {
+                line(f, "needs", t.needs.join(" "))?;
+            }
         }
         if let Some(d) = &self.development {
             writeln!(f, "development files, from {}", d.from)?;
             line(f, "modules", d.modules.keys().cloned().collect::<Vec<_>>().join(" "))?;
-            line(f, "headers", paths(&d.include_dirs))?;
+            if !d.include_dirs.is_empty() {
+                line(f, "headers", paths(&d.include_dirs))?;
+            }
         }
         for (title, list) in [("missing", &self.missing), ("problems", &self.problems)] {
             if !list.is_empty() {

@@ -11,7 +11,7 @@ use xenlab_model::arch::Arch;
 use xenlab_model::step::boot_files::BootFile;
 
 /// Raised whenever what is found changes, so that what an older xenlab kept is looked for again.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 3;
 
 /// What a tree has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,7 +88,8 @@ fn mount(root: &Path, tree: &Tree, modules: &BTreeMap<String, PathBuf>) -> PathB
         let Ok(text) = std::fs::read_to_string(root.join(relative)) else { continue };
         let Some(libdir) = pc_variable(&text, "libdir") else { continue };
         let installed = Path::new(&libdir).join("pkgconfig").display().to_string();
-        if let Some(mount) = installed.strip_suffix(&relative.display().to_string())
+        let dir = relative.parent().unwrap_or(relative).display().to_string();
+        if let Some(mount) = installed.strip_suffix(&dir)
             && mount.starts_with('/')
         {
             return PathBuf::from(if mount == "/" { mount } else { mount.trim_end_matches('/') });
