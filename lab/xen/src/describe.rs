@@ -242,6 +242,11 @@ impl XenBuild {
         for v in h.facts.versions.iter().skip(1).filter(|v| Some(&v.version) != first.map(|f| &f.version)) {
             out.push(format!("the image disagrees with itself: {} by {}", v.version, v.from.describe()));
         }
+        if let (Some(k), Some(v)) = (&h.config, h.version())
+            && let Some(title) = k.title_version.as_deref().filter(|t| *t != v)
+        {
+            out.push(format!("{} is the configuration of {title}, the image carries {v}", k.from));
+        }
         if let (Some(d), Some(v)) = (&self.declared, h.version())
             && d.version != v
         {

@@ -191,18 +191,24 @@ fn a_prefix_that_was_moved_lies_where_its_pc_files_say() {
 fn a_source_tree_declares_its_version() {
     let lab = Lab::new();
     lab.file("src/xen/Makefile", "export XEN_VERSION = 4\nexport XEN_SUBVERSION = 20\nexport XEN_EXTRAVERSION ?= .2$(XEN_VENDORVERSION)\n");
-    lab.file("src/xen/.config", "CONFIG_X86=y\n");
+    lab.file("src/xen/.config", "# Xen/x86 4.20.0 Configuration\nCONFIG_X86=y\n");
+    lab.file("src/xen/xen.efi", efi(&Made::default()));
     lab.file("src/xen/xen", elf32(&Made::default()));
     for spec in [lab.dir_spec("src"), format!("file:{}", lab.dir.path().join("src/xen/xen").display())] {
         let build = lab.provide(&spec, Arch::X86_64).expect("provided");
         assert_eq!(build.declared.as_ref().map(|d| d.version.as_str()), Some("4.20.2"));
         assert!(build.hypervisor.config.is_some());
-        assert_eq!(boot_files(&build).layout, "bare");
+        let boot = boot_files(&build);
+        assert_eq!((boot.absent, boot.layout.as_str()), (None, "bare"));
+        let kinds: Vec<(&str, &str)> =
+            boot.files.iter().map(|f| (f.path.as_str(), f.kind.as_str())).collect();
+        assert_eq!(kinds, [("xen", "elf32"), ("xen.efi", "pe")]);
         let problems = build.describe().problems;
         assert!(
             problems.iter().any(|p| p.contains("declared 4.20.2") && p.contains("carries 4.20.1")),
             "{problems:?}"
         );
+        assert!(problems.iter().any(|p| p.contains("configuration of 4.20.0")), "{problems:?}");
     }
 }
 
