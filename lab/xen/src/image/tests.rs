@@ -79,6 +79,20 @@ fn a_cut_image_is_truncated_wherever_it_was_cut() {
 }
 
 #[test]
+fn a_section_behind_the_end() {
+    let mut data = elf32(&Made::default());
+    let table = data.len() as u32;
+    // One section of four bytes, right behind the table of sections.
+    let section = [0, 1, 0, 0, table + 40, 4, 0, 0, 1, 0];
+    data.extend(section.iter().flat_map(|w: &u32| w.to_le_bytes()));
+    data[32..36].copy_from_slice(&table.to_le_bytes());
+    data[48] = 1;
+    assert_eq!(plain(&data).damage.map(|d| d.cause), Some(Cause::ImageTruncated));
+    data.extend([0; 4]);
+    assert_eq!(plain(&data).damage, None);
+}
+
+#[test]
 fn a_corrupt_gzip_is_invalid_and_not_truncated() {
     let mut data = gzip(&elf32(&Made::default()));
     let crc = data.len() - 8;
