@@ -85,12 +85,19 @@ fn download(
     // A few downloaders side by side: each has one connection to a host.
     let parts = wanted.len().min(3);
     for part in 0..parts {
-        let mut command = Command::new(HELPER).arg("download-file").stderr_limit(1 << 20).env("APT_CONFIG", &config).env("LC_ALL", "C");
+        let mut command = Command::new(HELPER)
+            .arg("download-file")
+            .stderr_limit(1 << 20)
+            .env("APT_CONFIG", &config)
+            .env("LC_ALL", "C");
         for p in wanted.iter().skip(part).step_by(parts) {
             // The file: method makes links, copy: copies.
             let uri =
                 format!("{}{}", archive.base(&p.pocket), encoded(&p.file)).replacen("file:", "copy:", 1);
-            command = command.arg(&uri).arg(dir.join(format!("{}.deb", p.sha256))).arg(format!("SHA256:{}", p.sha256));
+            command = command
+                .arg(&uri)
+                .arg(dir.join(format!("{}.deb", p.sha256)))
+                .arg(format!("SHA256:{}", p.sha256));
             jobs.insert(uri, p);
         }
         commands.push(command);
