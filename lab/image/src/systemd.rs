@@ -55,7 +55,7 @@ pub(crate) fn write(squash: &mut Squash, recipe: &Recipe, debs: &[Deb]) -> Resul
     squash.file("etc/fstab", 0o644, b"# Mounted by the initramfs.\n")?;
     squash.file("etc/machine-id", 0o444, format!("{}\n", &recipe::digest("systemd")[..32]).as_bytes())?;
     squash.link("var/lib/dbus/machine-id", "/etc/machine-id")?;
-    squash.file("etc/profile.d/xenlab.sh", 0o644, PROFILE.as_bytes())?;
+    squash.file("etc/profile", 0o644, PROFILE.as_bytes())?;
     squash.file("etc/environment", 0o644, b"")?;
     squash.file("etc/default/locale", 0o644, b"LANG=C.UTF-8\n")?;
     // Nothing is to be updated at the first boot: systemd.unit(5), ConditionNeedsUpdate.

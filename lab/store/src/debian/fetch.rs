@@ -106,7 +106,14 @@ fn download(
     let mut lost = Vec::new();
     for p in wanted {
         let file = dir.join(format!("{}.deb", p.sha256));
-        if !file.is_file() {
+        let size = |path: &Path| std::fs::metadata(path).ok().map(|m| m.len());
+        if size(&file) != Some(p.size) {
+            // A whole file of another size is another file of that name: the archive was changed in place. A part of
+            // one stays where the download broke off.
+            if size(&file.with_extension("deb.FAILED")).is_some_and(|n| n != p.size) {
+                lost.push(p.clone());
+                continue;
+            }
             let uri = jobs.iter().find(|(_, q)| q.sha256 == p.sha256).map_or("", |(u, _)| u.as_str());
             match why(&text, uri) {
                 Why::NotThere => lost.push(p.clone()),
@@ -182,10 +189,6 @@ fn why(text: &str, uri: &str) -> Why {
     let name = uri.rsplit('/').next().unwrap_or(uri);
     let detail = format!("{name}: {}", if line.is_empty() { "the downloader did not say why" } else { line });
     if low.starts_with("404") || low.starts_with("410") || low.contains("(2: no such file or directory)") {
-        return Why::NotThere;
-    }
-    if low.contains("file has unexpected size") {
-        // Another file of that name: the archive was changed in place.
         return Why::NotThere;
     }
     Why::Error(if low.contains("hash sum mismatch") {
