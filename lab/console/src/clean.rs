@@ -10,7 +10,7 @@ pub(crate) fn clean(bytes: &[u8]) -> Cow<'_, str> {
     let control = bytes.iter().fold(false, |any, &b| any | ((b < 0x20) & (b != b'\t')) | (b == 0x7f));
     if !control
         && let Ok(text) = std::str::from_utf8(bytes)
-        && !text.chars().any(|c| c.is_control() && c != '\t')
+        && (text.is_ascii() || !text.chars().any(|c| c.is_control() && c != '\t'))
     {
         return Cow::Borrowed(text);
     }

@@ -4,7 +4,7 @@
 //! looked for in one pass, and only a line that has some of it is given to the regular expressions.
 
 use crate::demux::{Demux, Line, Speaker};
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use regex::RegexSet;
 use regex_syntax::hir::{Hir, HirKind};
 
@@ -87,8 +87,13 @@ impl PatternSet {
         }
         let regexes = RegexSet::new(patterns.iter().map(|p| &p.regex))
             .map_err(|e| error(patterns.len() - 1, format!("all patterns together: {e}")))?;
-        let needed = needed
-            .and_then(|all| AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(all).ok());
+        let needed = needed.and_then(|all| {
+            AhoCorasick::builder()
+                .match_kind(MatchKind::LeftmostFirst)
+                .kind(Some(AhoCorasickKind::DFA))
+                .build(all)
+                .ok()
+        });
         Ok(PatternSet { regexes, of: patterns.into_iter().map(|p| p.of).collect(), needed })
     }
 

@@ -68,8 +68,10 @@ pub fn explain(signs: &[Sign]) -> Option<&Sign> {
     signs.iter().rev().max_by_key(|s| s.weight)
 }
 
+/// The rules' patterns, and after them the beginning of a marker, so that one pass over a line answers for all.
 static SET: LazyLock<PatternSet> = LazyLock::new(|| {
-    let patterns = RULES.iter().map(|r| Pattern::of(r.speaker, r.pattern));
+    let rules = RULES.iter().map(|r| Pattern::of(r.speaker, r.pattern));
+    let patterns = rules.chain([Pattern::of(Speaker::Dom0, "xenlab: failed ")]);
     PatternSet::new(patterns).expect("the table's patterns are regular expressions: a test compiles each")
 });
 
@@ -105,6 +107,8 @@ impl SignTracker {
             self.open = Some(PanicBox { text, lines: 0, start: line.start, end: line.end });
             return None;
         }
+        let mut found = SET.matches(line.speaker, &line.text).peekable();
+        found.peek()?;
         if line.speaker == Speaker::Dom0
             && let Some(("failed", reason)) = marker(&line.text, &self.nonce)
         {
@@ -119,7 +123,7 @@ impl SignTracker {
                 end: line.end,
             });
         }
-        let rule = best(line.speaker, &line.text)?;
+        let rule = best(found)?;
         Some(sign(rule, &line.text, line.start, line.end))
     }
 
@@ -145,7 +149,7 @@ impl SignTracker {
 impl PanicBox {
     fn close(self) -> Sign {
         let generic = RULES.iter().find(|r| r.pattern == rules::PANIC);
-        let rule = best(Speaker::Xen, &self.text).or(generic);
+        let rule = best(SET.matches(Speaker::Xen, &self.text)).or(generic);
         let mut sign = match rule {
             Some(rule) => sign(rule, &self.text, self.start, self.end),
             None => unreachable!("the table has the rule of the panic's box: a test looks for it"),
@@ -157,9 +161,9 @@ impl PanicBox {
     }
 }
 
-/// The most specific rule that a line matches.
-pub(crate) fn best(speaker: Speaker, text: &str) -> Option<&'static Rule> {
-    SET.matches(speaker, text).map(|i| &RULES[i]).reduce(|a, b| if b.weight > a.weight { b } else { a })
+/// Of the patterns that a line matches the most specific rule; of equals the first.
+fn best(found: impl Iterator<Item = usize>) -> Option<&'static Rule> {
+    found.filter_map(|i| RULES.get(i)).reduce(|a, b| if b.weight > a.weight { b } else { a })
 }
 
 fn sign(rule: &Rule, text: &str, start: u64, end: u64) -> Sign {

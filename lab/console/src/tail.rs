@@ -29,12 +29,16 @@ impl Tail {
             return;
         }
         let lines = self.lines.entry(line.speaker).or_default();
-        if lines.len() == self.keep {
-            lines.pop_front();
-        }
+        // A flood costs no allocations: the oldest line's room is the newest's.
+        let mut room =
+            if lines.len() == self.keep { lines.pop_front().unwrap_or_default() } else { String::new() };
+        room.clear();
         let end = text.floor_char_boundary(MAX_TEXT);
-        let more = if end < text.len() { "…" } else { "" };
-        lines.push_back(format!("{}{more}", &text[..end]));
+        room.push_str(&text[..end]);
+        if end < text.len() {
+            room.push('…');
+        }
+        lines.push_back(room);
     }
 
     /// One speaker's last lines, the oldest first.
