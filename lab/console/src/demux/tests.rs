@@ -155,6 +155,14 @@ fn a_flood_without_a_line_end_takes_bounded_memory() {
 }
 
 #[test]
+fn a_huge_record_without_a_line_end_takes_linear_time() {
+    let record = vec![b'y'; 64 << 20];
+    let all = lines(&record);
+    assert_eq!(all.len(), record.len() / MAX_LINE);
+    assert_eq!(all.iter().map(|l| l.text.len()).sum::<usize>(), record.len());
+}
+
+#[test]
 fn open_lines_can_be_looked_at() {
     let mut demux = Demux::new();
     demux.feed(b"(XEN) a\nlogin: (XE", |_| {});
