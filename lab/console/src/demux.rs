@@ -175,9 +175,13 @@ impl Demux {
         }
     }
 
-    /// The lines that stand open: what was written since the last line end. Nothing is taken away.
+    /// The lines that stand open: what was written since the last line end, less what may be the beginning of another
+    /// speaker's prefix. Nothing is taken away.
     pub fn open(&self) -> Vec<Line<'static>> {
         let mut copy = self.clone();
+        // The beginning of a prefix is nobody's word yet.
+        copy.taken -= copy.held.len() as u64;
+        copy.held.clear();
         let mut all = Vec::new();
         copy.finish(|line| all.push(line.into_owned()));
         all

@@ -5,6 +5,7 @@
 mod rules;
 
 use crate::demux::{Line, Speaker};
+use crate::marker::Markers;
 use crate::matcher::{Pattern, PatternSet};
 pub use rules::RULES;
 use std::sync::LazyLock;
@@ -68,17 +69,15 @@ pub fn explain(signs: &[Sign]) -> Option<&Sign> {
     signs.iter().rev().max_by_key(|s| s.weight)
 }
 
-/// The rules' patterns, and after them the beginning of a marker, so that one pass over a line answers for all.
 static SET: LazyLock<PatternSet> = LazyLock::new(|| {
-    let rules = RULES.iter().map(|r| Pattern::of(r.speaker, r.pattern));
-    let patterns = rules.chain([Pattern::of(Speaker::Dom0, "xenlab: failed ")]);
+    let patterns = RULES.iter().map(|r| Pattern::of(r.speaker, r.pattern));
     PatternSet::new(patterns).expect("the table's patterns are regular expressions: a test compiles each")
 });
 
 /// Recognises signs in the lines of one boot.
 #[derive(Debug, Clone)]
 pub struct SignTracker {
-    nonce: String,
+    markers: Markers,
     open: Option<PanicBox>,
 }
 
@@ -94,7 +93,7 @@ struct PanicBox {
 impl SignTracker {
     /// For a boot whose dom0 was given this nonce; an empty one means that there are no markers.
     pub fn new(nonce: impl Into<String>) -> Self {
-        SignTracker { nonce: nonce.into(), open: None }
+        SignTracker { markers: Markers::new(nonce.into()), open: None }
     }
 
     /// Takes a line; gives the sign that it is, or that it ends.
@@ -107,23 +106,21 @@ impl SignTracker {
             self.open = Some(PanicBox { text, lines: 0, start: line.start, end: line.end });
             return None;
         }
-        let mut found = SET.matches(line.speaker, &line.text).peekable();
-        found.peek()?;
-        if line.speaker == Speaker::Dom0
-            && let Some(("failed", reason)) = marker(&line.text, &self.nonce)
+        if let Some((word, reason)) = self.markers.find(line)
+            && word == "failed"
         {
             return Some(Sign {
-                code: failed(reason),
+                code: failed(&reason),
                 fatal: true,
                 class: Class::Reason,
                 weight: 90,
                 speaker: line.speaker,
-                text: cut(&line.text),
+                text: cut(&format!("xenlab: failed: {reason}")),
                 start: line.start,
                 end: line.end,
             });
         }
-        let rule = best(found)?;
+        let rule = best(SET.matches(line.speaker, &line.text))?;
         Some(sign(rule, &line.text, line.start, line.end))
     }
 
@@ -184,36 +181,13 @@ fn cut(text: &str) -> String {
     text[..text.floor_char_boundary(MAX_REASON)].to_owned()
 }
 
-/// `xenlab: WORD NONCE REST` anywhere in a line: the word and the rest. The words alone, or with another nonce, are nothing: anybody can
-/// write those, and a shell's echo does.
-pub(crate) fn marker<'a>(text: &'a str, nonce: &str) -> Option<(&'a str, &'a str)> {
-    static BEGINNING: LazyLock<memchr::memmem::Finder<'static>> =
-        LazyLock::new(|| memchr::memmem::Finder::new("xenlab: "));
-    if nonce.is_empty() {
-        return None;
-    }
-    let mut rest = text;
-    loop {
-        let at = BEGINNING.find(rest.as_bytes())?;
-        rest = &rest[at + "xenlab: ".len()..];
-        let Some((word, after)) = rest.split_once(' ') else { return None };
-        if let Some(after) = after.strip_prefix(nonce)
-            && (after.is_empty() || after.starts_with(' '))
-        {
-            return Some((word, after.trim()));
-        }
-    }
-}
-
-/// The cause of what dom0's init says went wrong.
+/// The cause of what dom0's init says went wrong (images/initramfs/init, images/minimal/init).
 fn failed(reason: &str) -> &'static str {
     match reason.split_whitespace().next().unwrap_or("") {
-        "no-root" | "no-userland" => "dom0.no-root",
+        "no-root" | "no-overlay" => "dom0.no-root",
         "no-tools" => "build.part-missing",
-        "store" | "no-store" => "store.absent",
-        "not-under-xen" | "no-xen" => "dom0.not-under-xen",
-        "memory" => "dom0.memory",
-        "ssh" => "dom0.ssh",
+        "store" | "store-none" | "store-absent" => "store.absent",
+        "no-xen" | "not-a-control-domain" => "dom0.not-under-xen",
         _ => "dom0.not-ready",
     }
 }
