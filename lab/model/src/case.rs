@@ -1,5 +1,6 @@
 //! Cases: the points of a scenario's matrix, and what is planned for each.
 
+use crate::condition::{Absent, Truth};
 use crate::fact::Facts;
 use crate::place::Places;
 use crate::scenario::config::{Config, Need};
@@ -53,6 +54,49 @@ impl Case {
     pub fn shown(&self) -> String {
         format!("{} @ {}", self.id, self.subject)
     }
+
+    /// What becomes of the case once more is known: its undecided needs against `facts` (all of them, not only the new
+    /// ones). With [`Absent::Nothing`], when everything that can be known is, the answer is never [`Planned::Unknown`].
+    pub fn plan(&self, facts: &Facts, absent: Absent) -> Planned {
+        match &self.plan {
+            Planned::Skip(because) => Planned::Skip(because.clone()),
+            _ => plan(self.needs.clone(), facts, absent).1,
+        }
+    }
+}
+
+/// Decides needs as far as `facts` go: those still undecided, and what is planned.
+pub fn plan(needs: Vec<Need>, facts: &Facts, absent: Absent) -> (Vec<Need>, Planned) {
+    let mut left = Vec::new();
+    let mut unknown: Vec<String> = Vec::new();
+    let mut skip = None;
+    for need in needs {
+        let applies = need.when.as_ref().map_or(Truth::Holds, |w| w.evaluate(facts, absent));
+        if let Truth::Fails(_) = applies {
+            continue;
+        }
+        match (applies, need.require.evaluate(facts, absent)) {
+            (_, Truth::Holds) => continue,
+            (Truth::Holds, Truth::Fails(why)) => {
+                skip.get_or_insert_with(|| format!("{} ({why})", need.because));
+            }
+            // Not known whether it is needed: what would decide that is what is waited for.
+            (Truth::Unknown(facts), Truth::Fails(_)) | (Truth::Holds, Truth::Unknown(facts)) => {
+                unknown.extend(facts)
+            }
+            (Truth::Unknown(a), Truth::Unknown(b)) => unknown.extend(a.into_iter().chain(b)),
+            (Truth::Fails(_), _) => continue,
+        }
+        left.push(need);
+    }
+    unknown.sort();
+    unknown.dedup();
+    let plan = match skip {
+        Some(because) => Planned::Skip(because),
+        None if unknown.is_empty() => Planned::Run,
+        None => Planned::Unknown(unknown),
+    };
+    (left, plan)
 }
 
 /// What is planned for a case while some facts are unknown.

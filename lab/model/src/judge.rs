@@ -18,6 +18,11 @@ pub fn step(_case: &Case, _evidence: &Evidence, _facts: &Facts) -> StepVerdict {
 }
 
 /// Judges a whole case.
-pub fn case(_case: &Case, _evidence: &[Evidence], _facts: &Facts, _control: Option<&Control>) -> Option<CaseVerdict> {
+pub fn case(
+    _case: &Case,
+    _evidence: &[Evidence],
+    _facts: &Facts,
+    _control: Option<&Control>,
+) -> Option<CaseVerdict> {
     None
 }

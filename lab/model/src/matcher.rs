@@ -4,6 +4,11 @@ use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
+mod eval;
+
+pub(crate) use eval::quote;
+pub use eval::{Cut, Outcome, parse};
+
 /// `SCALAR` (equals), `[SCALAR, …]` (any of these), `{OP: operand, …}` (all hold).
 ///
 /// Told apart by the kind of node, so never ambiguous.
@@ -18,7 +23,9 @@ pub enum Matcher {
 }
 
 /// An operator of a matcher.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Op {
     /// The same value.
@@ -48,8 +55,17 @@ pub enum Op {
 impl Op {
     /// Every operator.
     pub const ALL: [Op; 11] = [
-        Op::Equals, Op::Not, Op::AnyOf, Op::Matches, Op::StartsWith, Op::Contains, Op::Lacks, Op::AtLeast, Op::Below,
-        Op::SameAs, Op::Present,
+        Op::Equals,
+        Op::Not,
+        Op::AnyOf,
+        Op::Matches,
+        Op::StartsWith,
+        Op::Contains,
+        Op::Lacks,
+        Op::AtLeast,
+        Op::Below,
+        Op::SameAs,
+        Op::Present,
     ];
 
     /// As scenarios write it.
@@ -69,7 +85,7 @@ impl Op {
         }
     }
 
-    fn takes_list(self) -> bool {
+    pub(crate) fn takes_list(self) -> bool {
         matches!(self, Op::AnyOf | Op::Contains | Op::Lacks)
     }
 }
@@ -144,9 +160,12 @@ impl<'de> Deserialize<'de> for Matcher {
             }
             scalar_visits!(Matcher::Equals);
             fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Matcher, A::Error> {
-                let Operand(all, _) = Operand::deserialize(serde::de::value::SeqAccessDeserializer::new(seq))?;
+                let Operand(all, _) =
+                    Operand::deserialize(serde::de::value::SeqAccessDeserializer::new(seq))?;
                 if all.is_empty() {
-                    return Err(A::Error::custom("an empty list matches nothing; expected at least one value"));
+                    return Err(A::Error::custom(
+                        "an empty list matches nothing; expected at least one value",
+                    ));
                 }
                 Ok(Matcher::AnyOf(all))
             }
@@ -181,8 +200,11 @@ impl schemars::JsonSchema for Matcher {
         let ops: serde_json::Map<String, serde_json::Value> = Op::ALL
             .into_iter()
             .map(|op| {
-                let operand =
-                    if op.takes_list() { serde_json::json!({"anyOf": [scalar, list]}) } else { scalar.clone() };
+                let operand = if op.takes_list() {
+                    serde_json::json!({"anyOf": [scalar, list]})
+                } else {
+                    scalar.clone()
+                };
                 (op.name().to_owned(), operand)
             })
             .collect();

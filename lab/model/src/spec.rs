@@ -39,8 +39,9 @@ fn path(s: &str, form: &str) -> Result<PathBuf, String> {
 impl FromStr for XenSpec {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, String> {
-        let (scheme, rest) =
-            s.split_once(':').ok_or_else(|| format!("`{s}` does not name a Xen build; expected {XEN_SPEC_FORMS}"))?;
+        let (scheme, rest) = s
+            .split_once(':')
+            .ok_or_else(|| format!("`{s}` does not name a Xen build; expected {XEN_SPEC_FORMS}"))?;
         match scheme {
             "debian" => {
                 let (suite, version) = match rest.split_once('@') {
@@ -141,7 +142,9 @@ impl fmt::Display for KernelSpec {
         match self {
             KernelSpec::Debian { suite } => write!(f, "debian:{suite}"),
             KernelSpec::File { image, modules: None } => write!(f, "file:{}", image.display()),
-            KernelSpec::File { image, modules: Some(m) } => write!(f, "file:{},modules={}", image.display(), m.display()),
+            KernelSpec::File { image, modules: Some(m) } => {
+                write!(f, "file:{},modules={}", image.display(), m.display())
+            }
         }
     }
 }
@@ -179,7 +182,9 @@ impl FromStr for UserlandSpec {
             "systemd" => Ok(UserlandSpec::Systemd { suite: suite(rest)? }),
             "tar" => path(rest.unwrap_or_default(), FORMS).map(UserlandSpec::Tar),
             _ => {
-                let near = ["minimal", "systemd", "tar"].into_iter().find(|k| strsim::damerau_levenshtein(k, kind) <= 2);
+                let near = ["minimal", "systemd", "tar"]
+                    .into_iter()
+                    .find(|k| strsim::damerau_levenshtein(k, kind) <= 2);
                 let hint = near.map(|k| format!(", did you mean `{k}`?")).unwrap_or_default();
                 Err(format!("no userland is called `{s}`{hint}; {FORMS}"))
             }
@@ -209,7 +214,8 @@ mod tests {
 
     #[test]
     fn specs_round_trip() {
-        for s in ["debian:trixie", "debian:bookworm@4.17.5+72-g01140da4e8-1", "dir:/opt/xen", "file:xen/xen"] {
+        for s in ["debian:trixie", "debian:bookworm@4.17.5+72-g01140da4e8-1", "dir:/opt/xen", "file:xen/xen"]
+        {
             assert_eq!(s.parse::<XenSpec>().unwrap().to_string(), s);
         }
         for s in ["debian:sid", "file:/boot/vmlinuz", "file:/v,modules=/lib/modules/6.1"] {

@@ -25,7 +25,8 @@ impl FromStr for GuestDuration {
     fn from_str(s: &str) -> Result<Self, String> {
         let split = s.find(|c: char| !c.is_ascii_digit()).unwrap_or(s.len());
         let (digits, unit) = s.split_at(split);
-        let expected = || format!("`{s}` is not a duration; expected a whole number and a unit: 500ms, 30s, 2m");
+        let expected =
+            || format!("`{s}` is not a duration; expected a whole number and a unit: 500ms, 30s, 2m");
         let n: u64 = digits.parse().map_err(|_| expected())?;
         let millis = match unit {
             "ms" => Some(n),

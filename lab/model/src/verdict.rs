@@ -83,7 +83,12 @@ impl Check {
     pub fn not_judged(name: impl Into<String>, why: impl Into<String>) -> Self {
         Check::new(name, Verdict::Skip, None, why)
     }
-    fn new(name: impl Into<String>, verdict: Verdict, cause: Option<Cause>, message: impl Into<String>) -> Self {
+    fn new(
+        name: impl Into<String>,
+        verdict: Verdict,
+        cause: Option<Cause>,
+        message: impl Into<String>,
+    ) -> Self {
         Check { name: name.into(), verdict, cause, message: message.into(), shown: Vec::new(), place: None }
     }
     /// With a labelled value.

@@ -28,7 +28,9 @@ impl XenVersion {
 impl FromStr for XenVersion {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, String> {
-        let wrong = || format!("`{s}` is not a Xen version; expected MAJOR.MINOR and what follows, as 4.20.1 or 4.21-rc");
+        let wrong = || {
+            format!("`{s}` is not a Xen version; expected MAJOR.MINOR and what follows, as 4.20.1 or 4.21-rc")
+        };
         let (major, rest) = s.split_once('.').ok_or_else(wrong)?;
         let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         let (minor, extra) = rest.split_at(end);
@@ -57,8 +59,12 @@ pub fn compare(a: &str, b: &str) -> Ordering {
     loop {
         match (a.is_empty(), b.is_empty()) {
             (true, true) => return Ordering::Equal,
-            (true, false) => return if b.starts_with(['-', '~']) { Ordering::Greater } else { Ordering::Less },
-            (false, true) => return if a.starts_with(['-', '~']) { Ordering::Less } else { Ordering::Greater },
+            (true, false) => {
+                return if b.starts_with(['-', '~']) { Ordering::Greater } else { Ordering::Less };
+            }
+            (false, true) => {
+                return if a.starts_with(['-', '~']) { Ordering::Less } else { Ordering::Greater };
+            }
             _ => {}
         }
         let (ra, rb) = (run(a), run(b));
@@ -90,9 +96,17 @@ mod tests {
 
     #[test]
     fn order() {
-        for (a, b) in [("4.9", "4.20"), ("4.20", "4.20.1"), ("4.20.4-pre", "4.20.4"), ("4.21-rc1", "4.21-rc2"), ("4.21-rc2", "4.21"),
-            ("4.20.4-pre", "4.20.5-pre"), ("4.17.5", "4.20"), ("7.2.22", "10.0.2"), ("4.20-pre", "4.20.1")]
-        {
+        for (a, b) in [
+            ("4.9", "4.20"),
+            ("4.20", "4.20.1"),
+            ("4.20.4-pre", "4.20.4"),
+            ("4.21-rc1", "4.21-rc2"),
+            ("4.21-rc2", "4.21"),
+            ("4.20.4-pre", "4.20.5-pre"),
+            ("4.17.5", "4.20"),
+            ("7.2.22", "10.0.2"),
+            ("4.20-pre", "4.20.1"),
+        ] {
             assert_eq!(compare(a, b), Ordering::Less, "{a} < {b}");
             assert_eq!(compare(b, a), Ordering::Greater, "{b} > {a}");
         }

@@ -3,7 +3,7 @@
 use crate::{ReportError, Run, files};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use xenlab_model::event::{Event, What};
+use xenlab_model::event::{Event, LabUse, What};
 use xenlab_model::exit::Exit;
 
 /// What [`merge`] made.
@@ -182,6 +182,6 @@ fn combine(shards: &[Vec<Event>]) -> Vec<Event> {
     all.extend(middle);
     let mut run = Run { interrupted, ..Run::default() };
     all.iter().for_each(|e| run.apply(e));
-    all.push(Event { at: seconds, what: What::RunFinished { exit: run.exit(), seconds, interrupted } });
+    all.push(Event { at: seconds, what: What::RunFinished { exit: run.exit(), seconds, interrupted, lab: LabUse::default() } });
     all
 }

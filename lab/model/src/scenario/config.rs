@@ -95,6 +95,7 @@ pub enum Start {
 /// `xen:`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[schemars(extend("x-primary" = "build"))]
 pub struct XenConfig {
     /// The build; primary key.
     pub build: XenSpec,
@@ -112,6 +113,7 @@ pub struct XenConfig {
 /// `dom0:`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[schemars(extend("x-primary" = "userland"))]
 pub struct Dom0Config {
     /// The userland; primary key. `minimal` when not said.
     #[serde(default = "minimal")]
@@ -131,6 +133,9 @@ pub struct Dom0Config {
     /// The store daemon the userland starts, `xenstored` or `oxenstored`; what the build prefers when not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub xenstored: Option<StoreDaemon>,
+    /// The one way in that steps use which name none, `ssh` or `serial`; the fastest that answers when not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<crate::evidence::Transport>,
 }
 
 /// A store daemon that a userland is asked to start.
@@ -155,13 +160,22 @@ fn one_gib() -> Size {
 
 impl Default for Dom0Config {
     fn default() -> Self {
-        Dom0Config { userland: minimal(), kernel: None, memory: one_gib(), vcpus: None, args: Vec::new(), xenstored: None }
+        Dom0Config {
+            userland: minimal(),
+            kernel: None,
+            memory: one_gib(),
+            vcpus: None,
+            args: Vec::new(),
+            xenstored: None,
+            via: None,
+        }
     }
 }
 
 /// `boot:`
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[schemars(extend("x-primary" = "way"))]
 pub struct BootConfig {
     /// The way; primary key.
     #[serde(default)]
@@ -204,4 +218,3 @@ pub struct Need {
     /// The reason shown with the skip.
     pub because: String,
 }
-

@@ -1,9 +1,11 @@
 //! `console`: what must and must not appear on a console.
 
-use super::{At, JudgeContext, StepKind, one_or_many};
+use super::{At, Complaint, JudgeContext, StepKind, one_or_many};
 use crate::evidence::WaitEnd;
 use crate::verdict::Check;
+use regex::Regex;
 use serde::{Deserialize, Serialize};
+use xenlab_console::Catalogue;
 
 /// `console: {of: xen, has: [PATTERN], lacks: [panic, PATTERN]}`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -70,5 +72,51 @@ impl StepKind for Console {
 
     fn judge(&self, _evidence: &ConsoleEvidence, _cx: &JudgeContext<'_>) -> Vec<Check> {
         Vec::new()
+    }
+
+    fn check(&self) -> Vec<Complaint> {
+        let mut wrong = Vec::new();
+        if self.has.is_empty() && self.lacks.is_empty() {
+            wrong.push(Complaint::new("", "this looks for nothing", "`has` or `lacks`"));
+        }
+        for (key, patterns) in [("has", &self.has), ("lacks", &self.lacks)] {
+            for (i, pattern) in patterns.iter().enumerate() {
+                let catalogue = Catalogue::named(pattern).is_some();
+                if key == "has" && catalogue {
+                    let message = format!("`{pattern}` names a catalogue of what must not appear");
+                    wrong.push(Complaint::new(
+                        format!("{key}[{i}]"),
+                        message,
+                        "a regular expression; for the word itself, `[p]anic`",
+                    ));
+                }
+                if catalogue {
+                    continue;
+                }
+                let path = format!("{key}[{i}]");
+                match Regex::new(pattern) {
+                    Err(e) => {
+                        let said = e.to_string();
+                        let said =
+                            said.lines().last().unwrap_or_default().trim_start_matches("error: ").trim();
+                        let message = format!("this regular expression cannot be read: {said}");
+                        wrong.push(Complaint::new(
+                            path,
+                            message,
+                            "a regular expression, or the catalogue panic or warning",
+                        ));
+                    }
+                    Ok(regex) if regex.is_match("") => {
+                        wrong.push(Complaint::new(
+                            path,
+                            "this pattern is found in every line",
+                            "a pattern that can be missing",
+                        ));
+                    }
+                    Ok(_) => {}
+                }
+            }
+        }
+        wrong
     }
 }

@@ -1,7 +1,8 @@
 //! `file`: a file in dom0.
 
-use super::{At, JudgeContext, StepKind};
+use super::{At, Complaint, JudgeContext, StepKind};
 use crate::evidence::CommandResult;
+use crate::fact::FactType;
 use crate::matcher::Matcher;
 use crate::verdict::Check;
 use serde::{Deserialize, Serialize};
@@ -66,5 +67,45 @@ impl StepKind for File {
 
     fn judge(&self, _evidence: &FileEvidence, _cx: &JudgeContext<'_>) -> Vec<Check> {
         Vec::new()
+    }
+
+    fn check(&self) -> Vec<Complaint> {
+        let mut wrong = Vec::new();
+        if !self.path.starts_with('/') {
+            let message = format!("`{}` is not an absolute path", self.path);
+            wrong.push(Complaint::new("path", message, "a path that begins with `/`"));
+        }
+        if let Some(mode) = &self.mode {
+            let digits = mode.chars().all(|c| ('0'..='7').contains(&c));
+            if !digits || !(3..=5).contains(&mode.len()) {
+                wrong.push(Complaint::new(
+                    "mode",
+                    format!("`{mode}` is no mode of a file"),
+                    "octal digits, as 0755",
+                ));
+            }
+        }
+        let asks = [
+            ("type", self.kind.is_some()),
+            ("mode", self.mode.is_some()),
+            ("target", self.target.is_some()),
+            ("content", self.content.is_some()),
+        ];
+        for (key, _) in asks.iter().filter(|(_, asked)| *asked && !self.present) {
+            wrong.push(Complaint::new(
+                *key,
+                "this is asked of a file that must not be there",
+                "no more than `present: false`",
+            ));
+        }
+        if self.target.is_some() && self.kind.is_some_and(|k| k != FileType::Link) {
+            wrong.push(Complaint::new("target", "only a link has a target", "`type: link`"));
+        }
+        for (path, matcher) in [("target", &self.target), ("content", &self.content)] {
+            for message in matcher.iter().filter_map(|m| m.check(FactType::Text).err()).flatten() {
+                wrong.push(Complaint { path: path.into(), message, expected: None });
+            }
+        }
+        wrong
     }
 }

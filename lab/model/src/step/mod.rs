@@ -78,9 +78,33 @@ pub trait StepKind:
     /// What it observes.
     type Evidence: Serialize + for<'de> Deserialize<'de> + Clone + std::fmt::Debug + PartialEq;
 
+    /// What is wrong with a body that its type cannot say: a pattern that is no regular expression, two keys that
+    /// exclude each other. Told before anything boots.
+    fn check(&self) -> Vec<Complaint> {
+        Vec::new()
+    }
+
     /// Judges evidence. Pure: the same input gives the same checks, live and in a replay.
     /// An empty result means that nothing was judged, which is a Skip.
     fn judge(&self, evidence: &Self::Evidence, cx: &JudgeContext<'_>) -> Vec<Check>;
+}
+
+/// A mistake in a step's body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    /// The key path below the body: `has[1]`; empty for the body itself.
+    pub path: String,
+    /// What is wrong, in one sentence.
+    pub message: String,
+    /// What was expected.
+    pub expected: Option<String>,
+}
+
+impl Complaint {
+    /// A mistake at a key path.
+    pub fn new(path: impl Into<String>, message: impl Into<String>, expected: impl Into<String>) -> Self {
+        Complaint { path: path.into(), message: message.into(), expected: Some(expected.into()) }
+    }
 }
 
 macro_rules! steps {
@@ -115,6 +139,9 @@ macro_rules! steps {
             pub fn at(&self) -> At { match self { $(Body::$variant(_) => <$ty as StepKind>::AT),* } }
             /// It changes the machine.
             pub fn acts(&self) -> bool { match self { $(Body::$variant(_) => <$ty as StepKind>::ACTS),* } }
+
+            /// See [`StepKind::check`].
+            pub fn check(&self) -> Vec<Complaint> { match self { $(Body::$variant(b) => b.check()),* } }
 
             /// Reads the body of the kind called `name`; `None` when there is no such kind.
             pub fn read<'de, D: serde::Deserializer<'de>>(name: &str, d: D) -> Option<Result<Body, D::Error>> {
@@ -188,7 +215,9 @@ impl Step {
 }
 
 /// Fields of step bodies that take one or many.
-pub(crate) fn one_or_many<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Vec<T>, D::Error> {
+pub(crate) fn one_or_many<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+    d: D,
+) -> Result<Vec<T>, D::Error> {
     struct V<T>(std::marker::PhantomData<T>);
     impl<'de, T: Deserialize<'de>> serde::de::Visitor<'de> for V<T> {
         type Value = Vec<T>;

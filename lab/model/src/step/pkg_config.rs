@@ -1,6 +1,6 @@
 //! `pkg-config`: the build's development files, asked of the real pkg-config.
 
-use super::{At, JudgeContext, StepKind};
+use super::{At, Complaint, JudgeContext, StepKind};
 use crate::verdict::Check;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -114,6 +114,27 @@ impl StepKind for PkgConfig {
 
     fn judge(&self, _evidence: &PkgConfigEvidence, _cx: &JudgeContext<'_>) -> Vec<Check> {
         Vec::new()
+    }
+
+    fn check(&self) -> Vec<Complaint> {
+        let mut wrong = Vec::new();
+        if let Modules::These(names) = &self.modules {
+            if names.is_empty() {
+                wrong.push(Complaint::new("modules", "no module is named", "`all`, or at least one module"));
+            }
+            if names.iter().any(|n| n == "all") {
+                wrong.push(Complaint::new(
+                    "modules",
+                    "`all` is listed beside other modules",
+                    "`all` alone, or a list of modules",
+                ));
+            }
+            for name in self.versions.keys().filter(|name| !names.contains(name)) {
+                let message = format!("a version of `{name}` is expected, which is not among `modules`");
+                wrong.push(Complaint::new(format!("versions.{name}"), message, "a module that is looked at"));
+            }
+        }
+        wrong
     }
 }
 

@@ -1,6 +1,6 @@
 //! `process`: processes that must run in dom0, by the executable they really run.
 
-use super::{At, JudgeContext, StepKind, one_or_many};
+use super::{At, Complaint, JudgeContext, StepKind, one_or_many};
 use crate::evidence::CommandResult;
 use crate::verdict::Check;
 use serde::{Deserialize, Serialize};
@@ -29,5 +29,27 @@ impl StepKind for Process {
 
     fn judge(&self, _evidence: &ProcessEvidence, _cx: &JudgeContext<'_>) -> Vec<Check> {
         Vec::new()
+    }
+
+    fn check(&self) -> Vec<Complaint> {
+        let mut wrong = Vec::new();
+        if self.running.is_empty() {
+            wrong.push(Complaint::new(
+                "",
+                "no process is named: this would pass on anything",
+                "at least one executable",
+            ));
+        }
+        for (i, name) in self.running.iter().enumerate() {
+            if name.is_empty() || (name.contains('/') && !name.starts_with('/')) {
+                let message = format!("`{name}` names no executable");
+                wrong.push(Complaint::new(
+                    format!("running[{i}]"),
+                    message,
+                    "a base name or an absolute path",
+                ));
+            }
+        }
+        wrong
     }
 }

@@ -1,7 +1,8 @@
 //! `run`: a command in dom0, its status, standard output and standard error judged apart.
 
-use super::{At, JudgeContext, StepKind, one_or_many};
+use super::{At, Complaint, JudgeContext, StepKind, one_or_many};
 use crate::evidence::{CommandResult, Transport};
+use crate::fact::FactType;
 use crate::matcher::Matcher;
 use crate::verdict::Check;
 use serde::{Deserialize, Serialize};
@@ -49,5 +50,37 @@ impl StepKind for Run {
 
     fn judge(&self, _evidence: &RunEvidence, _cx: &JudgeContext<'_>) -> Vec<Check> {
         Vec::new()
+    }
+
+    fn check(&self) -> Vec<Complaint> {
+        let mut wrong = Vec::new();
+        match (&self.script, self.argv.as_slice()) {
+            (Some(_), [_, ..]) => {
+                wrong.push(Complaint::new("argv", "both `script` and `argv` are given", "one of the two"));
+            }
+            (None, []) => wrong.push(Complaint::new("", "nothing to run is given", "`script` or `argv`")),
+            (Some(script), []) if script.trim().is_empty() => {
+                wrong.push(Complaint::new("script", "the script is empty", "commands for /bin/sh"));
+            }
+            (None, [program, ..]) if program.is_empty() => {
+                wrong.push(Complaint::new("argv[0]", "the program has no name", "a program"));
+            }
+            _ => {}
+        }
+        for (i, way) in self.via.iter().enumerate() {
+            if self.via[..i].contains(way) {
+                wrong.push(Complaint::new(format!("via[{i}]"), "this way in is here twice", "each way once"));
+            }
+        }
+        for (path, matcher, kind) in [
+            ("exit", &self.exit, FactType::Integer),
+            ("stdout", &self.stdout, FactType::Text),
+            ("stderr", &self.stderr, FactType::Text),
+        ] {
+            for message in matcher.iter().filter_map(|m| m.check(kind).err()).flatten() {
+                wrong.push(Complaint { path: path.into(), message, expected: None });
+            }
+        }
+        wrong
     }
 }

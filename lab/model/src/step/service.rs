@@ -1,6 +1,6 @@
 //! `service`: services of dom0's init system. A service that must run and does not exist is a failure.
 
-use super::{At, JudgeContext, StepKind, one_or_many};
+use super::{At, Complaint, JudgeContext, StepKind, one_or_many};
 use crate::evidence::CommandResult;
 use crate::verdict::Check;
 use serde::{Deserialize, Serialize};
@@ -38,5 +38,16 @@ impl StepKind for Service {
 
     fn judge(&self, _evidence: &ServiceEvidence, _cx: &JudgeContext<'_>) -> Vec<Check> {
         Vec::new()
+    }
+
+    fn check(&self) -> Vec<Complaint> {
+        match (self.active.as_slice(), &self.failed) {
+            ([], None) => vec![Complaint::new(
+                "",
+                "no service is named: this would pass on anything",
+                "`active` or `failed`",
+            )],
+            _ => Vec::new(),
+        }
     }
 }

@@ -60,7 +60,7 @@ impl Plain {
             What::Phase { case, phase, seconds } => {
                 self.line(event.at, &format!("{}: {} after {seconds:.1} s", escape(case), escape(phase)))
             }
-            What::StepStarted { .. } => self.tick(event.at),
+            What::StepStarted { .. } | What::Stage { .. } => self.tick(event.at),
             What::StepFinished { case, verdict } => {
                 let line = format!(
                     "{}: {} {} {} ({:.1} s)",

@@ -1,0 +1,504 @@
+//! Pass 3: from the tree of a file to its cases. Every value keeps the place it came from.
+
+use super::config::{BootConfig, Config, Dom0Config, Limits, MachineConfig, Need};
+use super::de::from_node;
+use super::diagnostic::Diagnostic;
+use super::interpolate::{Names, environment_name};
+use super::read::{Axis, Scenario};
+use super::schema::{SECTIONS, Schemas};
+use super::tree::{Kind, Node, Origin};
+use super::walk::Walk;
+use super::{Settings, known};
+use crate::case::{Case, Planned};
+use crate::condition::{Absent, Condition, Truth};
+use crate::fact::Facts;
+use crate::place::Places;
+use crate::spec::Subject;
+use crate::step::{Body, Step};
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// More points than this are a mistake in the matrix.
+const MOST_CASES: usize = 10_000;
+
+/// Makes the cases. Mistakes are appended to `diagnostics`; many are found once per case, and told apart by the caller.
+pub(crate) fn cases(
+    scenario: &Scenario,
+    settings: &Settings,
+    facts: &Facts,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Case> {
+    let points = scenario.axes.iter().try_fold(1_usize, |n, axis| n.checked_mul(axis.values.len()));
+    if points.is_none_or(|n| n > MOST_CASES) {
+        let d = Diagnostic::new(&scenario.origin, "the matrix has too many points");
+        diagnostics.push(d.expected(format!("at most {MOST_CASES}")));
+        return Vec::new();
+    }
+    let mut cases: Vec<Case> = Vec::new();
+    let mut point = vec![0; scenario.axes.len()];
+    let mut excluded = 0;
+    loop {
+        let chosen: Vec<(&Axis, &Node)> =
+            scenario.axes.iter().zip(&point).map(|(a, &i)| (a, &a.values[i])).collect();
+        let mut maker = Maker { scenario, settings, facts, chosen: &chosen, diagnostics: Vec::new() };
+        match maker.case() {
+            Made::Case(case) => cases.push(*case),
+            Made::Excluded => excluded += 1,
+            Made::Nothing => {}
+        }
+        diagnostics.append(&mut maker.diagnostics);
+        if !advance(&mut point, &scenario.axes) {
+            break;
+        }
+    }
+    if diagnostics.is_empty() {
+        twins(scenario, &cases, diagnostics);
+    }
+    if cases.is_empty() && excluded > 0 && diagnostics.is_empty() {
+        let origin = scenario.exclude.first().map_or(&scenario.origin, |e| &e.origin);
+        diagnostics.push(
+            Diagnostic::new(origin, "`exclude` leaves no case").help("an empty selection is never a pass"),
+        );
+    }
+    cases
+}
+
+/// The next point; the last axis turns fastest. False: there is none.
+fn advance(point: &mut [usize], axes: &[Axis]) -> bool {
+    for (at, axis) in point.iter_mut().zip(axes).rev() {
+        *at += 1;
+        if *at < axis.values.len() {
+            return true;
+        }
+        *at = 0;
+    }
+    false
+}
+
+/// Two cases that cannot be told apart.
+fn twins(scenario: &Scenario, cases: &[Case], diagnostics: &mut Vec<Diagnostic>) {
+    let mut seen = BTreeSet::new();
+    for case in cases {
+        let subject = (case.subject.to_string(), case.subject.expect_version.clone());
+        if !seen.insert((case.id.clone(), subject)) {
+            let origin = scenario.axes.last().map_or(&scenario.origin, |a| &a.key.origin);
+            let d = Diagnostic::new(origin, format!("two cases are called {}", case.shown()));
+            diagnostics.push(d.help("take the repeated value out of its axis"));
+        }
+    }
+}
+
+enum Made {
+    Case(Box<Case>),
+    Excluded,
+    Nothing,
+}
+
+struct Maker<'a> {
+    scenario: &'a Scenario,
+    settings: &'a Settings,
+    facts: &'a Facts,
+    chosen: &'a [(&'a Axis, &'a Node)],
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Maker<'_> {
+    fn case(&mut self) -> Made {
+        let scenario = self.scenario;
+        let mut base = defaults();
+        base.merge(scenario.base.clone());
+        for entry in &scenario.overrides {
+            let applies = match entry.get("when") {
+                Some(when) => self.holds(when, &self.over(&base)),
+                None => Some(true),
+            };
+            if applies == Some(true) {
+                apply(&mut base, entry);
+            }
+        }
+        let tree = self.over(&base);
+        for condition in &scenario.exclude {
+            if self.holds(condition, &tree) == Some(true) {
+                return Made::Excluded;
+            }
+        }
+        if !self.required(&tree) {
+            return Made::Nothing;
+        }
+
+        let names = Names::new(&tree, None);
+        let axes: Vec<(String, String)> = self
+            .chosen
+            .iter()
+            .map(|(axis, value)| (axis.key.text.clone(), shown(&names.resolve(value))))
+            .collect();
+        let mut undefined = names.diagnostics.into_inner();
+        let outside: Vec<String> = self
+            .chosen
+            .iter()
+            .zip(&axes)
+            .filter(|((axis, _), _)| !axis.subject)
+            .map(|(_, (k, v))| format!("{k}={v}"))
+            .collect();
+        let id = if outside.is_empty() {
+            scenario.name.clone()
+        } else {
+            format!("{}[{}]", scenario.name, outside.join(","))
+        };
+        let nonce = nonce(self.settings.seed, &id, &axes, &tree);
+
+        let names = Names::new(&tree, Some(&nonce));
+        let mut resolved = names.resolve(&tree);
+        let mut setup = names.resolve(&scenario.setup);
+        let mut steps = names.resolve(&scenario.steps);
+        let mut needs = names.resolve(&scenario.needs);
+        undefined.append(&mut names.diagnostics.into_inner());
+        self.diagnostics.append(&mut undefined);
+
+        let vars = variables(&mut resolved);
+        let config = self.config(&mut resolved);
+        let mut facts = self.facts.clone();
+        let subject = config.as_ref().map(|config| Subject {
+            hypervisor: config.xen.build.clone(),
+            tools: config.xen.tools.clone(),
+            expect_version: config.xen.expect_version.clone(),
+        });
+        facts.extend(&known::facts_of(&resolved, &vars, subject.as_ref()));
+        let mut environment: BTreeMap<String, String> = vars
+            .iter()
+            .map(|(name, value)| (environment_name(&format!("vars.{name}")), value.clone()))
+            .collect();
+        environment.insert("RUN_NONCE".to_owned(), nonce.clone());
+        if let Some(arch) = resolved.get("arch").and_then(Node::text) {
+            environment.insert("ARCH".to_owned(), arch.to_owned());
+        }
+        // Looked at even without a configuration: every mistake is told at once.
+        let typed_setup = self.steps(&mut setup, "setup", &environment, &facts);
+        let typed_steps = self.steps(&mut steps, "steps", &environment, &facts);
+        let (needs_left, plan) = self.needs(&mut needs, &facts);
+        let (Some(config), Some(subject)) = (config, subject) else { return Made::Nothing };
+        if typed_steps.is_empty() && !scenario.steps.items().is_empty() && self.diagnostics.is_empty() {
+            let d = Diagnostic::new(&scenario.steps.origin, format!("no step is left in case {id}"));
+            self.diagnostics
+                .push(d.help("every step's `when` is false there: exclude the case, or give it a step"));
+        }
+        let mut places = Places::new();
+        for (root, node) in [("", &resolved), ("setup", &setup), ("steps", &steps), ("needs", &needs)] {
+            node.visit(root, &mut |path, node| {
+                if !path.is_empty() {
+                    places.insert(path.to_owned(), node.origin.place.clone());
+                }
+            });
+        }
+        Made::Case(Box::new(Case {
+            id,
+            scenario: scenario.name.clone(),
+            file: scenario.file.clone(),
+            tags: scenario.tags.clone(),
+            axes,
+            subject,
+            config,
+            vars,
+            needs: needs_left,
+            setup: typed_setup,
+            steps: typed_steps,
+            places,
+            nonce,
+            facts,
+            plan,
+        }))
+    }
+
+    /// What was put over the file and its overrides: the axes' values, then the command line's.
+    fn over(&self, base: &Node) -> Node {
+        let mut tree = base.clone();
+        for (axis, value) in self.chosen.iter().filter(|(axis, _)| !axis.from_command_line) {
+            tree.put(&axis.path, (*value).clone());
+        }
+        for (path, value) in &self.scenario.sets {
+            tree.put(path, value.clone());
+        }
+        for (axis, value) in self.chosen.iter().filter(|(axis, _)| axis.from_command_line) {
+            tree.put(&axis.path, (*value).clone());
+        }
+        tree
+    }
+
+    /// Whether a condition over what planning knows holds in a configuration; `None` when it has a mistake, which
+    /// is told elsewhere.
+    fn holds(&mut self, condition: &Node, tree: &Node) -> Option<bool> {
+        let names = Names::new(tree, None);
+        let condition = from_node::<Condition>(&names.resolve(condition)).ok();
+        // Only what it asks for: elsewhere there may be a `${run.nonce}`, which nothing here can know.
+        let mut asked = Node::empty(tree.origin.clone());
+        for (name, matcher) in condition.iter().flat_map(|c| &c.0) {
+            for name in matcher.fact_names().into_iter().chain([name.as_str()]) {
+                let path =
+                    if name.starts_with("build.") { "xen.build" } else { Schemas::get().canonical(name) };
+                if let Some(node) = tree.at(path) {
+                    asked.put(path, names.resolve(node));
+                }
+            }
+        }
+        self.diagnostics.append(&mut names.diagnostics.into_inner());
+        let vars = variables(&mut asked);
+        let facts = known::facts_of(&asked, &vars, None);
+        Some(condition?.evaluate(&facts, Absent::Nothing) == Truth::Holds)
+    }
+
+    /// Complains of variables that nobody gave.
+    fn required(&mut self, tree: &Node) -> bool {
+        let mut all = true;
+        for var in &self.scenario.vars {
+            if var.required && tree.at(&format!("vars.{}", var.key.text)).is_none() {
+                let d =
+                    Diagnostic::new(&var.key.origin, format!("the variable `{}` has no value", var.key.text));
+                let how = format!("give it one: --set vars.{}=VALUE", var.key.text);
+                self.diagnostics.push(match &var.help {
+                    Some(help) => d.expected(help.clone()).help(how),
+                    None => d.help(how),
+                });
+                all = false;
+            }
+        }
+        all
+    }
+
+    fn config(&mut self, tree: &mut Node) -> Option<Config> {
+        let before = self.diagnostics.len();
+        let missing = |what: &str, key: &str, how: &str| {
+            Diagnostic::new(&self.scenario.origin, format!("{what} is not said"))
+                .help(format!("add `{key}` to the file, make it an axis of `matrix`, or give {how}"))
+        };
+        let mut lacks = Vec::new();
+        if tree.get("arch").is_none() {
+            lacks.push(missing("the architecture", "arch: x86_64", "--arch x86_64"));
+        }
+        if tree.at("xen.build").is_none() {
+            lacks.push(missing("which Xen build to boot", "xen: debian:bookworm", "--xen debian:bookworm"));
+        }
+        if !lacks.is_empty() {
+            // A section with a mistake of its own may well have been meant to say it.
+            if !self.scenario.mistakes {
+                self.diagnostics.append(&mut lacks);
+            }
+            return None;
+        }
+        let mut walk = Walk::resolved(&self.scenario.variables);
+        walk.value(tree, &walk.schemas.config, "");
+        self.diagnostics.append(&mut walk.diagnostics);
+        let sound = self.diagnostics.len() == before && !has_bad(tree);
+        let rest = if sound { None } else { Some(without(tree, &self.diagnostics)) };
+        let tree = rest.as_ref().unwrap_or(tree);
+        match from_node::<Config>(tree) {
+            Ok(config) => {
+                super::semantic::config(&config, tree, &mut self.diagnostics);
+                sound.then_some(config)
+            }
+            Err(e) => {
+                if sound {
+                    self.diagnostics.push(e.diagnostic(&tree.origin));
+                }
+                None
+            }
+        }
+    }
+
+    /// The steps that are part of the case, in order; `node` gets its shorthands written out.
+    fn steps(
+        &mut self,
+        node: &mut Node,
+        root: &str,
+        environment: &BTreeMap<String, String>,
+        facts: &Facts,
+    ) -> Vec<Step> {
+        let Kind::List(items) = &mut node.kind else { return Vec::new() };
+        let mut steps = Vec::new();
+        for (i, item) in items.iter_mut().enumerate() {
+            if let Some(step) = self.step(item, format!("{root}[{i}]"), environment, facts) {
+                steps.push(step);
+            }
+        }
+        steps
+    }
+
+    fn step(
+        &mut self,
+        node: &mut Node,
+        path: String,
+        environment: &BTreeMap<String, String>,
+        facts: &Facts,
+    ) -> Option<Step> {
+        let before = self.diagnostics.len();
+        let mut walk = Walk::resolved(&self.scenario.variables);
+        let schema = serde_json::json!({"$ref": "#/$defs/Step"});
+        walk.value(node, &schema, "steps");
+        self.diagnostics.append(&mut walk.diagnostics);
+        let sound = self.diagnostics.len() == before && !has_bad(node);
+        // What is left of a step with mistakes is looked at too: its patterns may be wrong as well.
+        let rest = if sound { None } else { Some(without(node, &self.diagnostics)) };
+        let node = rest.as_ref().unwrap_or(node);
+        let (key, body) =
+            node.entries().iter().find(|(k, _)| !super::file::STEP_KEYS.contains(&k.text.as_str()))?;
+        let mut body = match Body::read(&key.text, body)? {
+            Ok(typed) => {
+                super::semantic::step(&typed, key, body, sound, &mut self.diagnostics);
+                typed
+            }
+            Err(e) => {
+                if sound {
+                    self.diagnostics.push(e.diagnostic(&key.origin));
+                }
+                return None;
+            }
+        };
+        if let Body::Run(run) = &mut body {
+            if run.script.is_some() {
+                run.env = environment.clone();
+            }
+        }
+        let when = node.get("when").and_then(|n| from_node::<Condition>(n).ok());
+        let within = node.get("within").and_then(|n| from_node::<crate::units::GuestDuration>(n).ok());
+        if let Some(origin) = within.filter(|w| w.0.is_zero()).and(node.get("within")).map(|n| &n.origin) {
+            self.diagnostics.push(
+                Diagnostic::new(origin, "`within` is 0: the step could never end in time")
+                    .expected("more than 0"),
+            );
+        }
+        let when = match when.as_ref().map(|w| w.evaluate(facts, Absent::Unknown)) {
+            None | Some(Truth::Holds) => None,
+            Some(Truth::Fails(_)) => return None,
+            Some(Truth::Unknown(_)) => when,
+        };
+        Some(Step {
+            path,
+            name: node.get("name").and_then(Node::text).map(str::to_owned),
+            when,
+            within,
+            body,
+        })
+    }
+
+    /// The needs that cannot be decided yet, and what is planned.
+    fn needs(&mut self, node: &mut Node, facts: &Facts) -> (Vec<Need>, Planned) {
+        let mut walk = Walk::resolved(&self.scenario.variables);
+        let schema = serde_json::json!({"type": "array", "items": {"$ref": "#/$defs/Need"}});
+        walk.value(node, &schema, "needs");
+        let sound = walk.diagnostics.is_empty() && !has_bad(node);
+        self.diagnostics.append(&mut walk.diagnostics);
+        match from_node::<Vec<Need>>(node) {
+            Ok(needs) if sound => crate::case::plan(needs, facts, Absent::Unknown),
+            _ => (Vec::new(), Planned::Run),
+        }
+    }
+}
+
+/// Every default, as a tree.
+fn defaults() -> Node {
+    let mut tree = Node::empty(Origin::default_value());
+    let sections = [
+        ("machine", serde_json::to_value(MachineConfig::default())),
+        ("dom0", serde_json::to_value(Dom0Config::default())),
+        ("boot", serde_json::to_value(BootConfig::default())),
+        ("limits", serde_json::to_value(Limits::default())),
+    ];
+    for (section, value) in sections {
+        // Plain data always has a JSON form.
+        tree.put(section, value.map_or_else(|_| Node::empty(Origin::default_value()), |v| from_json(&v)));
+    }
+    tree
+}
+
+fn from_json(value: &serde_json::Value) -> Node {
+    let kind = match value {
+        serde_json::Value::String(s) => Kind::Scalar(s.clone()),
+        serde_json::Value::Array(items) => Kind::List(items.iter().map(from_json).collect()),
+        serde_json::Value::Object(entries) => Kind::Map(
+            entries
+                .iter()
+                .map(|(k, v)| {
+                    (super::tree::Key { origin: Origin::default_value(), text: k.clone() }, from_json(v))
+                })
+                .collect(),
+        ),
+        other => Kind::Scalar(other.to_string()),
+    };
+    Node { origin: Origin::default_value(), kind }
+}
+
+/// `set` and `add` of an override.
+fn apply(base: &mut Node, entry: &Node) {
+    for (key, value) in entry.get("set").map(Node::entries).unwrap_or_default() {
+        base.put(&key.text, value.clone());
+    }
+    for (key, value) in entry.get("add").map(Node::entries).unwrap_or_default() {
+        let path = &key.text;
+        let mut list = base.at(path).map(|n| n.items().to_vec()).unwrap_or_default();
+        list.extend(value.items().iter().cloned());
+        base.put(path, Node { origin: value.origin.clone(), kind: Kind::List(list) });
+    }
+}
+
+/// `vars`, taken out of the tree: they are no part of the configuration.
+fn variables(tree: &mut Node) -> BTreeMap<String, String> {
+    let vars = tree.get("vars").map(Node::entries).unwrap_or_default();
+    let vars = vars.iter().filter_map(|(k, v)| Some((k.text.clone(), v.text()?.to_owned()))).collect();
+    if let Kind::Map(entries) = &mut tree.kind {
+        entries.retain(|(k, _)| SECTIONS.contains(&k.text.as_str()));
+    }
+    vars
+}
+
+/// The node without what was complained of.
+fn without(node: &Node, diagnostics: &[Diagnostic]) -> Node {
+    let wrong = |origin: &Origin| diagnostics.iter().any(|d| d.place == origin.place && d.points_at(origin));
+    let bad =
+        |node: &Node| node.kind == Kind::Bad || (!matches!(node.kind, Kind::Map(_)) && wrong(&node.origin));
+    let kind = match &node.kind {
+        Kind::Map(entries) => Kind::Map(
+            entries
+                .iter()
+                .filter(|(k, v)| !wrong(&k.origin) && !bad(v))
+                .map(|(k, v)| (k.clone(), without(v, diagnostics)))
+                .collect(),
+        ),
+        Kind::List(items) => {
+            Kind::List(items.iter().filter(|i| !bad(i)).map(|i| without(i, diagnostics)).collect())
+        }
+        other => other.clone(),
+    };
+    Node { origin: node.origin.clone(), kind }
+}
+
+fn has_bad(node: &Node) -> bool {
+    let mut bad = false;
+    node.visit("", &mut |_, n| bad |= n.kind == Kind::Bad);
+    bad
+}
+
+/// An axis's value in a case's id.
+fn shown(value: &Node) -> String {
+    match &value.kind {
+        Kind::Scalar(text) => text.clone(),
+        Kind::List(items) if items.is_empty() => "none".to_owned(),
+        Kind::List(items) => items.iter().map(shown).collect::<Vec<_>>().join("+"),
+        // A primary key alone is written as its value.
+        Kind::Map(entries) => match entries.as_slice() {
+            [(_, only)] => shown(only),
+            many => {
+                many.iter().map(|(k, v)| format!("{}:{}", k.text, shown(v))).collect::<Vec<_>>().join("+")
+            }
+        },
+        Kind::Bad => String::new(),
+    }
+}
+
+/// Unique to a case in a run, and the same whenever the run is planned again from the same seed.
+fn nonce(seed: u64, id: &str, axes: &[(String, String)], tree: &Node) -> String {
+    let mut hasher = DefaultHasher::new();
+    (seed, id, axes).hash(&mut hasher);
+    for path in ["xen.build", "xen.tools", "xen.expect-version"] {
+        tree.at(path).and_then(Node::text).hash(&mut hasher);
+    }
+    format!("{:016x}", hasher.finish())
+}
