@@ -5,6 +5,7 @@ mod outcome;
 mod plain;
 
 use crate::{ReportError, Reporter};
+pub use outcome::case_text;
 use std::io::{IsTerminal, Write};
 use xenlab_model::event::Event;
 
