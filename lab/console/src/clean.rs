@@ -23,6 +23,15 @@ pub(crate) fn clean(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text.0)
 }
 
+/// The longest beginning of a text that has at most `bytes` bytes.
+pub(crate) fn head(text: &str, bytes: usize) -> &str {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 struct Text(String);
 
 impl vte::Perform for Text {

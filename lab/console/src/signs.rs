@@ -4,6 +4,7 @@
 
 mod rules;
 
+use crate::clean::head;
 use crate::demux::{Line, Speaker};
 use crate::marker::Markers;
 use crate::matcher::{Pattern, PatternSet};
@@ -177,8 +178,7 @@ fn sign(rule: &Rule, text: &str, start: u64, end: u64) -> Sign {
 }
 
 fn cut(text: &str) -> String {
-    let text = text.trim_end();
-    text[..text.floor_char_boundary(MAX_REASON)].to_owned()
+    head(text.trim_end(), MAX_REASON).to_owned()
 }
 
 /// The cause of what dom0's init says went wrong (images/initramfs/init, images/minimal/init).

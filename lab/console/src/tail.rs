@@ -1,5 +1,6 @@
 //! The last lines of each speaker, for messages.
 
+use crate::clean::head;
 use crate::demux::{Line, Speaker};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -33,9 +34,9 @@ impl Tail {
         let mut room =
             if lines.len() == self.keep { lines.pop_front().unwrap_or_default() } else { String::new() };
         room.clear();
-        let end = text.floor_char_boundary(MAX_TEXT);
-        room.push_str(&text[..end]);
-        if end < text.len() {
+        let kept = head(text, MAX_TEXT);
+        room.push_str(kept);
+        if kept.len() < text.len() {
             room.push('…');
         }
         lines.push_back(room);
