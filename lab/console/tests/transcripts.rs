@@ -58,8 +58,10 @@ fn each_tells_its_story() {
 
 #[test]
 fn nothing_fires_on_a_healthy_boot() {
-    let good: Vec<String> =
-        names().into_iter().filter(|n| ["good", "64-verbose", "4.20"].iter().any(|w| n.contains(w))).collect();
+    let good: Vec<String> = names()
+        .into_iter()
+        .filter(|n| ["good", "64-verbose", "4.20"].iter().any(|w| n.contains(w)))
+        .collect();
     assert_eq!(good.len(), 7, "{good:?}");
     for name in good {
         let all = lines(&record(&name));
