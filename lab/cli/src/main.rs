@@ -1,2 +1,104 @@
-//! placeholder
-fn main() {}
+//! The `xenlab` binary: the command line over the library's crates.
+
+mod args;
+mod colour;
+mod doctor;
+mod explain;
+mod failure;
+mod host_packages;
+mod images;
+mod inspect;
+mod plan;
+mod replay;
+mod run;
+mod select;
+
+use args::{Bench, Cli, Report, Verb};
+use clap::{CommandFactory, Parser};
+use failure::Failure;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Instant;
+use xenlab_model::exit::Exit;
+
+fn main() -> ExitCode {
+    // The hidden sub-command that starts QEMU and every helper; never returns when it is one.
+    xenlab_host::child::intercept();
+    let started = Instant::now();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let code = if e.use_stderr() { Exit::BadInput } else { Exit::Passed };
+            let _ = e.print();
+            return ExitCode::from(code.code());
+        }
+    };
+    start_log();
+    // A panic anywhere is the lab's own fault: exit 3, whatever thread it was on.
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dispatch(cli, started)));
+    let exit = match outcome {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(failure)) => {
+            if !failure.message.is_empty() {
+                eprintln!("xenlab: {}", failure.message);
+            }
+            failure.exit
+        }
+        Err(_) => {
+            eprintln!("xenlab: this is a bug in xenlab; please report it with the message above");
+            Exit::Lab
+        }
+    };
+    let exit = if xenlab_host::interrupt::requested() { exit.worse(Exit::Interrupted) } else { exit };
+    ExitCode::from(exit.code())
+}
+
+fn start_log() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("XENLAB_LOG").unwrap_or_else(|_| EnvFilter::new("off"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+fn dispatch(cli: Cli, started: Instant) -> Result<Exit, Failure> {
+    xenlab_host::interrupt::install().map_err(|e| Failure::lab(format!("cannot listen to signals: {e}")))?;
+    let global = cli.global;
+    match cli.verb {
+        Verb::Run(args) => run::run(&args, &global, started),
+        Verb::List(args) => plan::list(&args),
+        Verb::Validate(args) => plan::validate(&args),
+        Verb::Explain(args) => explain::explain(&args, &global),
+        Verb::Inspect(args) => inspect::inspect(&args, &global),
+        Verb::Doctor(args) => doctor::doctor(&args, &global),
+        Verb::Replay(args) => replay::replay(&args),
+        Verb::Image(args) => images::image(&args, &global),
+        Verb::Bench(Bench::Boot { arch, xen, n, qemu, json }) => {
+            run::bench_boot(&run::BenchBoot { arch, xen, n, qemu, json }, &global)
+        }
+        Verb::Bench(Bench::Console { json }) => run::bench_console(json),
+        Verb::Report(Report::Merge { out, shards }) => replay::merge(&out, &shards),
+        Verb::Schema => {
+            let text = serde_json::to_string_pretty(&xenlab_model::scenario::schema()).map_err(anyhow::Error::from)?;
+            print(&format!("{text}\n"))
+        }
+        Verb::Facts { json } => plan::facts(json),
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "xenlab", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+    }
+}
+
+/// Prints to stdout. A reader that has had enough (`| head`) is no failure.
+pub fn print(text: &str) -> Result<Exit, Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::lab(format!("cannot write to stdout: {e}"))),
+        _ => Ok(Exit::Passed),
+    }
+}
+
+/// 64 random bits: no two runs share them.
+pub fn seed() -> u64 {
+    xenlab_engine::random()
+}

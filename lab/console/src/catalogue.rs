@@ -188,3 +188,94 @@ fn finding(speaker: Speaker, text: String, start: u64) -> Finding {
         start,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demux::lines;
+
+    fn texts(catalogue: Catalogue, record: &str) -> Vec<String> {
+        catalogue
+            .scan(&lines(record.as_bytes()))
+            .into_iter()
+            .map(|f| format!("{} {}", f.code, f.text))
+            .collect()
+    }
+
+    const STARS: &str = "(XEN) ***************************************************\n";
+
+    #[test]
+    fn the_tables_are_sound() {
+        for (_, pattern) in WARNINGS {
+            regex::Regex::new(pattern).unwrap_or_else(|e| panic!("{pattern}: {e}"));
+        }
+        for entry in HARMLESS {
+            regex::Regex::new(entry.pattern).unwrap_or_else(|e| panic!("{}: {e}", entry.pattern));
+            assert!(entry.because.len() > 20, "{}", entry.pattern);
+        }
+        for name in Catalogue::NAMES {
+            assert!(Catalogue::named(name).is_some());
+        }
+        assert_eq!(Catalogue::named("panics"), None);
+    }
+
+    #[test]
+    fn boxes_of_warnings() {
+        let record = format!(
+            "{STARS}(XEN) SELFTEST FAILURE: CORRECT BEHAVIOR CANNOT BE GUARANTEED\n{STARS}\
+             (XEN) WARNING: SILO mode is not enabled.\n(XEN) It has implications.\n{STARS}(XEN) 3... 2... 1... \n(XEN) fine\n"
+        );
+        assert_eq!(
+            texts(Catalogue::Warning, &record),
+            [
+                "xen.warning SELFTEST FAILURE: CORRECT BEHAVIOR CANNOT BE GUARANTEED",
+                "xen.warning WARNING: SILO mode is not enabled. It has implications.",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_panics_box_is_no_warning_and_hides_none() {
+        let record =
+            format!("{STARS}(XEN) Panic on CPU 0:\n(XEN) words\n{STARS}(XEN) \n(XEN) WARNING: late\n");
+        assert_eq!(texts(Catalogue::Warning, &record), ["xen.warning WARNING: late"]);
+        assert_eq!(texts(Catalogue::Panic, &record), ["xen.panic Panic on CPU 0: words"]);
+        // Asterisks that open nothing.
+        let record =
+            format!("{STARS}(XEN) WARNING: one\n{}(XEN) WARNING: two\n", "(XEN) x\n".repeat(MAX_BOX + 1));
+        assert_eq!(
+            texts(Catalogue::Warning, &record),
+            ["xen.warning WARNING: one", "xen.warning WARNING: two"]
+        );
+    }
+
+    #[test]
+    fn linux_warnings() {
+        let record = "(XEN) Xen\n[    2.000000] WARNING: CPU: 1 PID: 98 at kernel/x.c:17 f+0x1/0x2\n[    2.000000] WARNING: kernel/x.c:17 at f+0x1\n\
+            WARNING: a program's own\n[    3.000000] rcu: INFO: rcu_sched self-detected stall on CPU\n[    3.000000] watchdog: BUG: soft lockup - CPU#0\n";
+        assert_eq!(texts(Catalogue::Warning, record).len(), 4);
+    }
+
+    #[test]
+    fn harmless_ones_do_not_count_and_others_do() {
+        assert!(
+            texts(
+                Catalogue::Warning,
+                "(XEN) **** Only trusted guests should be used.                             ****\n"
+            )
+            .is_empty()
+        );
+        assert_eq!(texts(Catalogue::Warning, "(XEN) **** Something else entirely. ****\n").len(), 1);
+        assert_eq!(
+            texts(Catalogue::Warning, "(XEN) GICv3: WARNING: Invalid offset 0x0 for IRQ#1\n").len(),
+            1
+        );
+        assert!(
+            texts(
+                Catalogue::Warning,
+                "(XEN) Std. Loglevel: Errors and warnings\n(XEN) *** LOADING DOMAIN 0 ***\n"
+            )
+            .is_empty()
+        );
+    }
+}

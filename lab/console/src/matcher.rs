@@ -4,7 +4,7 @@
 //! looked for in one pass, and only a line that has some of it is given to the regular expressions.
 
 use crate::demux::{Demux, Line, Speaker};
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, packed};
 use regex::RegexSet;
 use regex_syntax::hir::{Hir, HirKind};
 
@@ -59,7 +59,7 @@ pub struct PatternSet {
     regexes: RegexSet,
     of: Vec<Option<Speaker>>,
     /// Text of which every match has some; `None` when a pattern has none such.
-    needed: Option<AhoCorasick>,
+    needed: Option<Needed>,
 }
 
 impl PatternSet {
@@ -87,8 +87,7 @@ impl PatternSet {
         }
         let regexes = RegexSet::new(patterns.iter().map(|p| &p.regex))
             .map_err(|e| error(patterns.len() - 1, format!("all patterns together: {e}")))?;
-        let needed = needed
-            .and_then(|all| AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(all).ok());
+        let needed = needed.map(Needed::new);
         Ok(PatternSet { regexes, of: patterns.into_iter().map(|p| p.of).collect(), needed })
     }
 
@@ -104,12 +103,48 @@ impl PatternSet {
 
     /// The patterns that this line matches, by their position, in order.
     pub fn matches(&self, speaker: Speaker, text: &str) -> impl Iterator<Item = usize> {
-        let maybe = !self.is_empty() && self.needed.as_ref().is_none_or(|n| n.is_match(text));
+        let maybe = !self.is_empty() && self.needed.as_ref().is_none_or(|n| n.is_in(text));
         let found = maybe.then(|| self.regexes.matches(text));
         found
             .into_iter()
             .flat_map(|m| m.iter().collect::<Vec<_>>())
             .filter(move |&i| self.of[i].is_none_or(|of| of == speaker))
+    }
+}
+
+/// Finds whether any of several texts is in a line.
+#[derive(Debug, Clone)]
+enum Needed {
+    /// With vector instructions, where the processor has them and there are not too many texts.
+    Packed(packed::Searcher),
+    Automaton(AhoCorasick),
+    /// There are too many for either; every line is given to the regular expressions.
+    Unknown,
+}
+
+impl Needed {
+    fn new(mut texts: Vec<Vec<u8>>) -> Self {
+        texts.sort_by_key(Vec::len);
+        // A text that has another one in it is found by that one.
+        let mut shortest: Vec<Vec<u8>> = Vec::new();
+        for text in texts {
+            if !shortest.iter().any(|s| memchr::memmem::find(&text, s).is_some()) {
+                shortest.push(text);
+            }
+        }
+        if let Some(searcher) = packed::Searcher::new(&shortest) {
+            return Needed::Packed(searcher);
+        }
+        let automaton = AhoCorasick::builder().kind(Some(AhoCorasickKind::DFA)).build(&shortest);
+        automaton.map_or(Needed::Unknown, Needed::Automaton)
+    }
+
+    fn is_in(&self, text: &str) -> bool {
+        match self {
+            Needed::Packed(searcher) => searcher.find(text).is_some(),
+            Needed::Automaton(automaton) => automaton.is_match(text),
+            Needed::Unknown => true,
+        }
     }
 }
 
@@ -180,5 +215,89 @@ impl Matcher {
 fn report(set: &PatternSet, line: &Line<'_>, hit: &mut impl FnMut(Hit<'_>)) {
     for pattern in set.matches(line.speaker, &line.text) {
         hit(Hit { pattern, line });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn set(patterns: &[&str]) -> PatternSet {
+        PatternSet::new(patterns.iter().map(|&p| Pattern::any(p))).unwrap()
+    }
+
+    #[test]
+    fn literals_that_a_match_needs() {
+        let needed = |p: &str| {
+            literals(&regex_syntax::parse(p).unwrap())
+                .map(|l| l.into_iter().map(|l| String::from_utf8(l).unwrap()).collect::<Vec<_>>())
+        };
+        assert_eq!(needed(r"^Xen version \S+"), Some(vec!["Xen version ".into()]));
+        assert_eq!(needed(r"(?:one|two) three"), Some(vec![" three".into()]));
+        assert_eq!(needed(r"one|two"), Some(vec!["one".into(), "two".into()]));
+        assert_eq!(needed(r"(?:maybe)?\d+"), None);
+        assert_eq!(needed(r"(?:again)+"), Some(vec!["again".into()]));
+        assert_eq!(needed(r"(?i)anycase"), None);
+        assert_eq!(needed(r".*"), None);
+    }
+
+    #[test]
+    fn whose_lines() {
+        let set = PatternSet::new([Pattern::of(Speaker::Xen, "word"), Pattern::any("wor")]).unwrap();
+        assert_eq!(set.matches(Speaker::Xen, "a word").collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(set.matches(Speaker::Dom0, "a word").collect::<Vec<_>>(), [1]);
+        assert_eq!(set.matches(Speaker::Dom0, "nothing").count(), 0);
+        assert!(PatternSet::new([]).unwrap().matches(Speaker::Xen, "x").next().is_none());
+    }
+
+    #[test]
+    fn a_bad_pattern_is_named() {
+        let error = PatternSet::new([Pattern::any("fine"), Pattern::any("(open")]).unwrap_err();
+        assert_eq!(error.index, 1);
+        assert!(error.to_string().contains("(open"), "{error}");
+    }
+
+    #[test]
+    fn a_marker_cut_at_every_byte_by_chunks_and_by_xen() {
+        let record = b"(XEN) Xen\r\nmarker-\xc3\xa9-0123456789\r\r\nafter\r\n".to_vec();
+        let found = |chunks: &[&[u8]]| {
+            let mut matcher = Matcher::new([Pattern::any("^marker-é-0123456789$")]).unwrap();
+            let mut hits = 0;
+            chunks.iter().for_each(|c| matcher.feed(c, |_| hits += 1));
+            matcher.finish(|_| hits += 1);
+            hits
+        };
+        for at in 0..record.len() {
+            assert_eq!(found(&[&record[..at], &record[at..]]), 1, "chunk ends at {at}");
+        }
+        for at in 11..record.len() - 9 {
+            let cut = [&record[..at], b"(XEN) interrupts\r\n", &record[at..]].concat();
+            assert_eq!(found(&[&cut]), 1, "cut by Xen at {at}");
+        }
+    }
+
+    #[test]
+    fn prompts_stand_open() {
+        let mut matcher = Matcher::new([Pattern::any("login: $")]).unwrap();
+        let mut hits = 0;
+        matcher.feed(b"(XEN) x\nhost login: ", |_| hits += 1);
+        assert_eq!(hits, 0);
+        matcher.open(|hit| hits += usize::from(hit.pattern == 0));
+        assert_eq!(hits, 1);
+    }
+
+    proptest! {
+        /// The prefilter changes nothing.
+        #[test]
+        fn as_each_regex_alone(text in "[a-cX ]{0,30}") {
+            let patterns = ["abc", "a+bc X", "(?:abc|cab)+ ", "^c.*a$", "[ab]{3}", "bca|X X|aaa", "(abc)?X", "(?i)ABC"];
+            let all = set(&patterns);
+            let some = set(&patterns[..3]);
+            for (set, patterns) in [(all, &patterns[..]), (some, &patterns[..3])] {
+                let want: Vec<usize> = patterns.iter().enumerate().filter(|(_, p)| regex::Regex::new(p).unwrap().is_match(&text)).map(|(i, _)| i).collect();
+                prop_assert_eq!(set.matches(Speaker::Xen, &text).collect::<Vec<_>>(), want);
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! How far a boot has come, from the lines of its console.
 
 use crate::demux::{Line, Speaker};
-use crate::signs::marker;
+use crate::marker::Markers;
 use serde::{Deserialize, Serialize};
 
 /// How far a boot has come, in order.
@@ -69,7 +69,7 @@ pub struct Transition {
 /// `loglvl=none`) is passed over.
 #[derive(Debug, Clone)]
 pub struct PhaseTracker {
-    nonce: String,
+    markers: Markers,
     current: Phase,
     xen: bool,
     linux: bool,
@@ -78,7 +78,12 @@ pub struct PhaseTracker {
 impl PhaseTracker {
     /// For a boot whose dom0 was given this nonce in its own layer. An empty nonce means that there are no markers.
     pub fn new(nonce: impl Into<String>) -> Self {
-        PhaseTracker { nonce: nonce.into(), current: Phase::PowerOn, xen: false, linux: false }
+        PhaseTracker {
+            markers: Markers::new(nonce.into()),
+            current: Phase::PowerOn,
+            xen: false,
+            linux: false,
+        }
     }
 
     /// The latest phase reached.
@@ -96,10 +101,11 @@ impl PhaseTracker {
         self.xen |= line.speaker == Speaker::Xen;
         self.linux |= line.speaker == Speaker::Dom0;
         let phase = match line.speaker {
-            Speaker::Firmware if line.text.trim().is_empty() => return None,
+            // An open line may yet turn out to be Xen's or Linux's.
+            Speaker::Firmware if line.text.trim().is_empty() || !line.complete => return None,
             Speaker::Firmware => Phase::Firmware,
             Speaker::Xen => self.by_xen(&line.text),
-            Speaker::Dom0 => self.by_dom0(&line.text)?,
+            Speaker::Dom0 => self.by_dom0(line)?,
             Speaker::Domain(_) => return None,
         };
         self.reach(phase, line.end)
@@ -126,14 +132,14 @@ impl PhaseTracker {
         Phase::Xen
     }
 
-    fn by_dom0(&self, text: &str) -> Option<Phase> {
-        match marker(text, &self.nonce) {
-            Some(("ready", _)) => return Some(Phase::Dom0Ready),
-            Some(("init", _)) => return Some(Phase::Dom0Init),
+    fn by_dom0(&mut self, line: &Line<'_>) -> Option<Phase> {
+        match self.markers.find(line).as_ref().map(|(word, _)| word.as_str()) {
+            Some("ready") => return Some(Phase::Dom0Ready),
+            Some("init") => return Some(Phase::Dom0Init),
             _ => {}
         }
         // Nothing without a prefix comes from Xen once it has spoken, and dom0 cannot write before it runs.
-        (self.current < Phase::Dom0Kernel && !text.trim().is_empty()).then_some(Phase::Dom0Kernel)
+        (self.current < Phase::Dom0Kernel && !line.text.trim().is_empty()).then_some(Phase::Dom0Kernel)
     }
 }
 
@@ -172,4 +178,107 @@ fn runs_as_dom0(text: &str) -> bool {
         rest = after;
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demux::lines;
+
+    fn phases(record: &str, nonce: &str) -> Vec<Phase> {
+        let mut tracker = PhaseTracker::new(nonce);
+        lines(record.as_bytes()).iter().filter_map(|l| tracker.push(l)).map(|t| t.phase).collect()
+    }
+
+    #[test]
+    fn in_order() {
+        let record = "SeaBIOS\n(XEN) Xen version\n(XEN) *** Building a PV Dom0 ***\n(XEN) Freed 1kB\n[    0.000000] Linux\n\
+            xenlab: init n1\n(XEN) later\nxenlab: ready n1\nxenlab: init n1\n";
+        assert_eq!(phases(record, "n1"), Phase::ALL[1..]);
+    }
+
+    #[test]
+    fn the_words_alone_do_nothing() {
+        let record = "(XEN) Xen\n(XEN) Dom0 has maximum 2 VCPUs\nxenlab: ready\nxenlab: ready n2\nxenlab: ready n11\n\
+            # echo xenlab: ready $NONCE\n(XEN) xenlab: ready n1\n(d3) xenlab: ready n1\nxenlab: ready\tn1\nready n1\n";
+        assert_eq!(phases(record, "n1"), [Phase::Xen, Phase::Dom0Build, Phase::Dom0Kernel]);
+        assert_eq!(
+            phases("(XEN) Xen\nxenlab: ready \nxenlab: ready  x\n", ""),
+            [Phase::Xen, Phase::Dom0Kernel]
+        );
+    }
+
+    #[test]
+    fn a_marker_cut_at_any_byte() {
+        let whole = "(XEN) Xen\r\nxenlab: ready 0123abcd\r\r\n";
+        let marker = whole.find("xenlab").unwrap();
+        for at in marker..whole.len() - 3 {
+            let cut = format!("{}(XEN) cut\r\n{}", &whole[..at], &whole[at..]);
+            assert_eq!(phases(&cut, "0123abcd").last(), Some(&Phase::Dom0Ready), "cut by Xen at {at}");
+        }
+    }
+
+    #[test]
+    fn open_lines_say_no_more_than_whole_ones() {
+        // As a reader sees it that looks at what stands open after every byte.
+        let record = b"(XEN) Xen\r\n(XEN) Dom0 has maximum 2 VCPUs\r\n(XEN) *** Serial\r\n(d1) g\r\n";
+        let (mut demux, mut tracker) = (crate::Demux::new(), PhaseTracker::new("n1"));
+        for byte in record {
+            demux.feed(&[*byte], |line| {
+                tracker.push(&line);
+            });
+            for line in demux.open() {
+                tracker.push(&line);
+            }
+        }
+        assert_eq!(tracker.current(), Phase::Dom0Build);
+    }
+
+    #[test]
+    fn dom0_is_seen_through_xen() {
+        for line in [
+            "d0v0: vGICD: unhandled word write",
+            "d0v12 Unhandled: vec 14",
+            "arch/x86/traps.c:905:d0v0 Domain attempted WRMSR",
+        ] {
+            assert!(runs_as_dom0(line), "{line}");
+        }
+        for line in [
+            "d0 has maximum 416 PIRQs",
+            "d0: extended region 0",
+            "Allocating d0v0 stack",
+            "d0v",
+            "d1v0: x",
+            "CONTEXT: pv guest (d0v0)",
+        ] {
+            assert!(!runs_as_dom0(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn linux_alone_is_no_dom0() {
+        let mut tracker = PhaseTracker::new("n1");
+        for line in lines(b"BIOS\n[    0.000000] Linux version\nxenlab: init n1\n") {
+            tracker.push(&line);
+        }
+        assert_eq!((tracker.current(), tracker.without_xen()), (Phase::Dom0Init, true));
+        tracker.push(&lines(b"(XEN) late\n")[0]);
+        assert!(!tracker.without_xen());
+    }
+
+    #[test]
+    fn names_are_those_that_serde_writes() {
+        for phase in Phase::ALL {
+            let text = format!("{phase:?}");
+            let kebab: String = text
+                .chars()
+                .enumerate()
+                .flat_map(|(n, c)| {
+                    let dash = (c.is_uppercase() && n > 0).then_some('-');
+                    dash.into_iter().chain(std::iter::once(c.to_ascii_lowercase()))
+                })
+                .collect();
+            assert_eq!(phase.name(), kebab);
+        }
+    }
 }

@@ -1,1 +1,20 @@
-//! placeholder
+//! QEMU: the machine that stands for the physical host.
+//!
+//! [`qemu::find`] looks at the QEMU there is, [`quirks`] says what has to be different for it, [`argv()`] composes its
+//! command line (pure), [`accel::choose`] finds out whether KVM can run Xen here, and [`Machine`] runs it: console, monitor,
+//! guest time, and how it ended.
+
+pub mod accel;
+pub mod argv;
+mod error;
+mod machine;
+pub mod qemu;
+pub mod qmp;
+pub mod quirks;
+mod spec;
+
+pub use argv::{Wiring, argv};
+pub use error::{SpecError, StartError};
+pub use machine::{ConsoleReader, ConsoleWriter, Machine, StartOptions};
+pub use qemu::QemuInfo;
+pub use spec::{Accel, Disk, DiskAccess, MachineSpec, Payload};

@@ -79,6 +79,7 @@ pub fn plan(needs: Vec<Need>, facts: &Facts, absent: Absent) -> (Vec<Need>, Plan
             (_, Truth::Holds) => continue,
             (Truth::Holds, Truth::Fails(why)) => {
                 skip.get_or_insert_with(|| format!("{} ({why})", need.because));
+                continue;
             }
             // Not known whether it is needed: what would decide that is what is waited for.
             (Truth::Unknown(facts), Truth::Fails(_)) | (Truth::Holds, Truth::Unknown(facts)) => {

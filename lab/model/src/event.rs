@@ -75,6 +75,15 @@ pub enum What {
         /// Seconds since power-on.
         seconds: f64,
     },
+    /// A part of a case's work ended: `prepare`, `boot`, `connect`, `checks`, `teardown`.
+    Stage {
+        /// `id @ subject`.
+        case: String,
+        /// Which.
+        stage: String,
+        /// Seconds it took; for `boot` seconds since power-on.
+        seconds: f64,
+    },
     /// A step began.
     StepStarted {
         /// `id @ subject`.
@@ -110,7 +119,18 @@ pub enum What {
         seconds: f64,
         /// It was interrupted.
         interrupted: bool,
+        /// What the lab itself used.
+        lab: LabUse,
     },
+}
+
+/// What the lab's own process used, QEMU and helpers not counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct LabUse {
+    /// Most memory at once, in bytes (`VmHWM`).
+    pub peak_rss_bytes: u64,
+    /// Processor time, user and system, in seconds.
+    pub cpu_seconds: f64,
 }
 
 /// Where events go. A sink never blocks for long and never fails the run.

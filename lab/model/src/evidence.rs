@@ -153,6 +153,13 @@ pub enum Loss {
     NotReached,
     /// The machine was lost while the step ran.
     Machine(MachineEnd),
+    /// Xen or dom0 died while the step ran; the console said so.
+    Guest {
+        /// Code of the cause.
+        code: String,
+        /// The line that says it.
+        line: String,
+    },
     /// The user interrupted the run.
     Interrupted,
     /// The lab could not do it; a cause's code and a sentence.

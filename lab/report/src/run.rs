@@ -143,6 +143,8 @@ impl Run {
                 state.bundle = bundle.clone();
             }
             What::Phase { case, phase, .. } => self.case(case).phase = Some(phase.clone()),
+            // How long each part of the lab's work took is for `bench`, which reads events.jsonl.
+            What::Stage { .. } => {}
             What::StepStarted { case, step, title } => {
                 self.case(case).step = Some((step.clone(), title.clone()));
             }
@@ -159,7 +161,7 @@ impl Run {
                 state.reproduce = reproduce.clone();
                 state.verdict = Some((**verdict).clone());
             }
-            What::RunFinished { exit, seconds, interrupted } => {
+            What::RunFinished { exit, seconds, interrupted, lab: _ } => {
                 self.finished = Some((*exit, *seconds));
                 self.interrupted = *interrupted;
             }

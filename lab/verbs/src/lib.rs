@@ -1,1 +1,4 @@
-//! placeholder
+//! What is more than running a scenario: each verb a module, over the engine's public interface.
+
+pub mod bench;
+pub mod explain;

@@ -1,2 +1,74 @@
-//! placeholder
-fn main() {}
+//! What people working on xenlab run often. CI runs the same commands.
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use std::process::{Command, ExitCode};
+
+mod soak;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Commands for working on xenlab")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Everything CI runs: formatting, lints, unit tests, and the real boots on both architectures
+    Test {
+        /// Install missing host packages first (needs root or sudo)
+        #[arg(long)]
+        install: bool,
+    },
+    /// Boot many times in a row and count verdicts; any but Pass fails
+    Soak(soak::Soak),
+    /// Kill the lab at random moments and look for what it leaves behind
+    Kill(soak::Kill),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().verb {
+        Verb::Test { install } => test(install),
+        Verb::Soak(soak) => soak.run(),
+        Verb::Kill(kill) => kill.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("xtask: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a command with the terminal's own streams; its failure ends the task.
+fn sh(program: &str, args: &[&str]) -> Result<()> {
+    eprintln!("xtask: {program} {}", args.join(" "));
+    let status = Command::new(program).args(args).status().with_context(|| format!("cannot start {program}"))?;
+    if !status.success() {
+        bail!("`{program} {}` ended with {status}", args.join(" "));
+    }
+    Ok(())
+}
+
+fn cargo(args: &[&str]) -> Result<()> {
+    sh(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()), args)
+}
+
+/// Builds the program as users run it and returns its path.
+fn release_binary() -> Result<String> {
+    cargo(&["build", "--release", "--locked", "-p", "xenlab"])?;
+    let target = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".into());
+    Ok(format!("{target}/release/xenlab"))
+}
+
+fn test(install: bool) -> Result<()> {
+    let lab = release_binary()?;
+    if install {
+        sh(&lab, &["doctor", "--install", "--tests"])?;
+    }
+    cargo(&["fmt", "--all", "--check"])?;
+    cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
+    cargo(&["test", "--workspace", "--locked"])
+}

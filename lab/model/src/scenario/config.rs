@@ -133,6 +133,9 @@ pub struct Dom0Config {
     /// The store daemon the userland starts, `xenstored` or `oxenstored`; what the build prefers when not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub xenstored: Option<StoreDaemon>,
+    /// The one way in that steps use which name none, `ssh` or `serial`; the fastest that answers when not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<crate::evidence::Transport>,
 }
 
 /// A store daemon that a userland is asked to start.
@@ -164,6 +167,7 @@ impl Default for Dom0Config {
             vcpus: None,
             args: Vec::new(),
             xenstored: None,
+            via: None,
         }
     }
 }

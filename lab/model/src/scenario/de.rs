@@ -10,27 +10,30 @@ use std::fmt;
 
 /// What a type refused, and where.
 #[derive(Debug)]
-pub struct Error {
+pub struct Error(Box<Refusal>);
+
+#[derive(Debug)]
+struct Refusal {
     message: String,
     help: Option<String>,
-    /// The words that would have been understood.
-    pub words: Vec<&'static str>,
+    words: Vec<&'static str>,
     origin: Option<Origin>,
 }
 
 impl Error {
     fn at(mut self, node: &Node) -> Self {
-        self.origin.get_or_insert_with(|| node.origin.clone());
+        self.0.origin.get_or_insert_with(|| node.origin.clone());
         self
     }
 
     /// For the user; `fallback` is where it was when nothing better is known.
     pub fn diagnostic(self, fallback: &Origin) -> Diagnostic {
-        let mut d = Diagnostic::new(self.origin.as_ref().unwrap_or(fallback), self.message);
-        if !self.words.is_empty() {
-            d = d.expected(alternatives(&self.words));
+        let Refusal { message, help, words, origin } = *self.0;
+        let mut d = Diagnostic::new(origin.as_ref().unwrap_or(fallback), message);
+        if !words.is_empty() {
+            d = d.expected(alternatives(&words));
         }
-        match self.help {
+        match help {
             Some(help) => d.help(help),
             None => d,
         }
@@ -39,7 +42,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.0.message)
     }
 }
 
@@ -47,16 +50,16 @@ impl std::error::Error for Error {}
 
 impl de::Error for Error {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Error { message: message.to_string(), help: None, words: Vec::new(), origin: None }
+        Error(Box::new(Refusal { message: message.to_string(), help: None, words: Vec::new(), origin: None }))
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        Error {
+        Error(Box::new(Refusal {
             message: format!("`{variant}` is not known here"),
             help: nearest(variant, expected.iter().copied()).map(|w| format!("did you mean `{w}`?")),
             words: expected.to_vec(),
             origin: None,
-        }
+        }))
     }
 }
 
@@ -68,7 +71,7 @@ pub fn from_node<'de, T: de::Deserialize<'de>>(node: &'de Node) -> Result<T, Err
 /// The words of an enumeration, asked of its own deserializer.
 pub fn words_of<T: for<'de> de::Deserialize<'de>>() -> Vec<&'static str> {
     let nonsense = Node::scalar(Origin::default_value(), "\u{0}");
-    from_node::<T>(&nonsense).err().map(|e| e.words).unwrap_or_default()
+    from_node::<T>(&nonsense).err().map(|e| e.0.words).unwrap_or_default()
 }
 
 fn wrong(node: &Node, visitor: &dyn de::Expected) -> Error {
@@ -176,7 +179,7 @@ impl<'de> MapAccess<'de> for Entries<'de> {
         self.value = Some(value);
         let text: de::value::StrDeserializer<'_, Error> = key.text.as_str().into_deserializer();
         seed.deserialize(text).map(Some).map_err(|mut e| {
-            e.origin.get_or_insert_with(|| key.origin.clone());
+            e.0.origin.get_or_insert_with(|| key.origin.clone());
             e
         })
     }

@@ -100,14 +100,14 @@ impl Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)?;
+        let mut text = format!("{}: {}", self.place, self.message);
         if let Some(expected) = &self.expected {
-            write!(f, "; expected {expected}")?;
+            text.push_str(&format!("; expected {expected}"));
         }
         if let Some(help) = &self.help {
-            write!(f, "; {help}")?;
+            text.push_str(&format!("; {help}"));
         }
-        Ok(())
+        f.write_str(&printable(&text))
     }
 }
 
@@ -204,7 +204,7 @@ impl<'a> Report<'a> {
         let source = diagnostic
             .snippet
             .as_ref()
-            .map(|snippet| NamedSource::new(snippet.name.clone(), printable(&snippet.text)));
+            .map(|snippet| NamedSource::new(printable(&snippet.name), printable(&snippet.text)));
         Report { diagnostic, source }
     }
 }
@@ -236,9 +236,11 @@ impl std::error::Error for Report<'_> {}
 impl miette::Diagnostic for Report<'_> {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         match (&self.diagnostic.help, &self.diagnostic.expected, &self.diagnostic.snippet) {
-            (None, Some(expected), None) => Some(Box::new(format!("expected {expected}"))),
-            (Some(help), Some(expected), None) => Some(Box::new(format!("expected {expected}; {help}"))),
-            (Some(help), ..) => Some(Box::new(help)),
+            (None, Some(expected), None) => Some(Box::new(printable(&format!("expected {expected}")))),
+            (Some(help), Some(expected), None) => {
+                Some(Box::new(printable(&format!("expected {expected}; {help}"))))
+            }
+            (Some(help), ..) => Some(Box::new(printable(help))),
             _ => None,
         }
     }
@@ -250,7 +252,7 @@ impl miette::Diagnostic for Report<'_> {
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let snippet = self.diagnostic.snippet.as_ref()?;
         let label = match &self.diagnostic.expected {
-            Some(expected) => format!("expected {expected}"),
+            Some(expected) => printable(&format!("expected {expected}")),
             None => "here".to_owned(),
         };
         let start = SourceOffset::from(snippet.start);

@@ -1,12 +1,13 @@
 //! Pass 3: from the tree of a file to its cases. Every value keeps the place it came from.
 
-use super::config::{BootConfig, Config, Dom0Config, Limits, MachineConfig, Need};
+use super::config::{Config, Need};
 use super::de::from_node;
 use super::diagnostic::Diagnostic;
-use super::interpolate::{Names, environment_name};
+use super::interpolate::{Names, environment_name, not_given};
+use super::parts::{apply, defaults, has_bad, nonce, shown, variables, without};
 use super::read::{Axis, Scenario};
-use super::schema::{SECTIONS, Schemas};
-use super::tree::{Kind, Node, Origin};
+use super::schema::Schemas;
+use super::tree::{Kind, Node};
 use super::walk::Walk;
 use super::{Settings, known};
 use crate::case::{Case, Planned};
@@ -16,7 +17,6 @@ use crate::place::Places;
 use crate::spec::Subject;
 use crate::step::{Body, Step};
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// More points than this are a mistake in the matrix.
 const MOST_CASES: usize = 10_000;
@@ -51,7 +51,9 @@ pub(crate) fn cases(
             break;
         }
     }
-    twins(scenario, &cases, diagnostics);
+    if diagnostics.is_empty() {
+        twins(scenario, &cases, diagnostics);
+    }
     if cases.is_empty() && excluded > 0 && diagnostics.is_empty() {
         let origin = scenario.exclude.first().map_or(&scenario.origin, |e| &e.origin);
         diagnostics.push(
@@ -114,15 +116,13 @@ impl Maker<'_> {
                 apply(&mut base, entry);
             }
         }
-        let tree = self.over(&base);
+        let mut tree = self.over(&base);
         for condition in &scenario.exclude {
             if self.holds(condition, &tree) == Some(true) {
                 return Made::Excluded;
             }
         }
-        if !self.required(&tree) {
-            return Made::Nothing;
-        }
+        self.required(&mut tree);
 
         let names = Names::new(&tree, None);
         let axes: Vec<(String, String)> = self
@@ -175,7 +175,7 @@ impl Maker<'_> {
         let typed_steps = self.steps(&mut steps, "steps", &environment, &facts);
         let (needs_left, plan) = self.needs(&mut needs, &facts);
         let (Some(config), Some(subject)) = (config, subject) else { return Made::Nothing };
-        if typed_steps.is_empty() && self.diagnostics.is_empty() {
+        if typed_steps.is_empty() && !scenario.steps.items().is_empty() && self.diagnostics.is_empty() {
             let d = Diagnostic::new(&scenario.steps.origin, format!("no step is left in case {id}"));
             self.diagnostics
                 .push(d.help("every step's `when` is false there: exclude the case, or give it a step"));
@@ -244,22 +244,20 @@ impl Maker<'_> {
         Some(condition?.evaluate(&facts, Absent::Nothing) == Truth::Holds)
     }
 
-    /// Complains of variables that nobody gave.
-    fn required(&mut self, tree: &Node) -> bool {
-        let mut all = true;
+    /// Complains of variables that nobody gave, and marks them, so that the rest can be looked at.
+    fn required(&mut self, tree: &mut Node) {
         for var in &self.scenario.vars {
-            if var.required && tree.at(&format!("vars.{}", var.key.text)).is_none() {
-                let d =
-                    Diagnostic::new(&var.key.origin, format!("the variable `{}` has no value", var.key.text));
-                let how = format!("give it one: --set vars.{}=VALUE", var.key.text);
+            let path = format!("vars.{}", var.key.text);
+            if var.required && tree.at(&path).is_none() {
+                let d = Diagnostic::new(&var.key.origin, not_given(&var.key.text));
+                let how = format!("give it one: --set {path}=VALUE");
                 self.diagnostics.push(match &var.help {
                     Some(help) => d.expected(help.clone()).help(how),
                     None => d.help(how),
                 });
-                all = false;
+                tree.put(&path, Node { origin: var.key.origin.clone(), kind: Kind::Bad });
             }
         }
-        all
     }
 
     fn config(&mut self, tree: &mut Node) -> Option<Config> {
@@ -330,7 +328,7 @@ impl Maker<'_> {
         let before = self.diagnostics.len();
         let mut walk = Walk::resolved(&self.scenario.variables);
         let schema = serde_json::json!({"$ref": "#/$defs/Step"});
-        walk.value(node, &schema, &path);
+        walk.value(node, &schema, "steps");
         self.diagnostics.append(&mut walk.diagnostics);
         let sound = self.diagnostics.len() == before && !has_bad(node);
         // What is left of a step with mistakes is looked at too: its patterns may be wrong as well.
@@ -350,10 +348,10 @@ impl Maker<'_> {
                 return None;
             }
         };
-        if let Body::Run(run) = &mut body {
-            if run.script.is_some() {
-                run.env = environment.clone();
-            }
+        if let Body::Run(run) = &mut body
+            && run.script.is_some()
+        {
+            run.env = environment.clone();
         }
         let when = node.get("when").and_then(|n| from_node::<Condition>(n).ok());
         let within = node.get("within").and_then(|n| from_node::<crate::units::GuestDuration>(n).ok());
@@ -389,114 +387,4 @@ impl Maker<'_> {
             _ => (Vec::new(), Planned::Run),
         }
     }
-}
-
-/// Every default, as a tree.
-fn defaults() -> Node {
-    let mut tree = Node::empty(Origin::default_value());
-    let sections = [
-        ("machine", serde_json::to_value(MachineConfig::default())),
-        ("dom0", serde_json::to_value(Dom0Config::default())),
-        ("boot", serde_json::to_value(BootConfig::default())),
-        ("limits", serde_json::to_value(Limits::default())),
-    ];
-    for (section, value) in sections {
-        // Plain data always has a JSON form.
-        tree.put(section, value.map_or_else(|_| Node::empty(Origin::default_value()), |v| from_json(&v)));
-    }
-    tree
-}
-
-fn from_json(value: &serde_json::Value) -> Node {
-    let kind = match value {
-        serde_json::Value::String(s) => Kind::Scalar(s.clone()),
-        serde_json::Value::Array(items) => Kind::List(items.iter().map(from_json).collect()),
-        serde_json::Value::Object(entries) => Kind::Map(
-            entries
-                .iter()
-                .map(|(k, v)| {
-                    (super::tree::Key { origin: Origin::default_value(), text: k.clone() }, from_json(v))
-                })
-                .collect(),
-        ),
-        other => Kind::Scalar(other.to_string()),
-    };
-    Node { origin: Origin::default_value(), kind }
-}
-
-/// `set` and `add` of an override.
-fn apply(base: &mut Node, entry: &Node) {
-    for (key, value) in entry.get("set").map(Node::entries).unwrap_or_default() {
-        base.put(&key.text, value.clone());
-    }
-    for (key, value) in entry.get("add").map(Node::entries).unwrap_or_default() {
-        let path = &key.text;
-        let mut list = base.at(path).map(|n| n.items().to_vec()).unwrap_or_default();
-        list.extend(value.items().iter().cloned());
-        base.put(path, Node { origin: value.origin.clone(), kind: Kind::List(list) });
-    }
-}
-
-/// `vars`, taken out of the tree: they are no part of the configuration.
-fn variables(tree: &mut Node) -> BTreeMap<String, String> {
-    let vars = tree.get("vars").map(Node::entries).unwrap_or_default();
-    let vars = vars.iter().filter_map(|(k, v)| Some((k.text.clone(), v.text()?.to_owned()))).collect();
-    if let Kind::Map(entries) = &mut tree.kind {
-        entries.retain(|(k, _)| SECTIONS.contains(&k.text.as_str()));
-    }
-    vars
-}
-
-/// The node without what was complained of.
-fn without(node: &Node, diagnostics: &[Diagnostic]) -> Node {
-    let wrong = |origin: &Origin| diagnostics.iter().any(|d| d.place == origin.place && d.points_at(origin));
-    let bad =
-        |node: &Node| node.kind == Kind::Bad || (!matches!(node.kind, Kind::Map(_)) && wrong(&node.origin));
-    let kind = match &node.kind {
-        Kind::Map(entries) => Kind::Map(
-            entries
-                .iter()
-                .filter(|(k, v)| !wrong(&k.origin) && !bad(v))
-                .map(|(k, v)| (k.clone(), without(v, diagnostics)))
-                .collect(),
-        ),
-        Kind::List(items) => {
-            Kind::List(items.iter().filter(|i| !bad(i)).map(|i| without(i, diagnostics)).collect())
-        }
-        other => other.clone(),
-    };
-    Node { origin: node.origin.clone(), kind }
-}
-
-fn has_bad(node: &Node) -> bool {
-    let mut bad = false;
-    node.visit("", &mut |_, n| bad |= n.kind == Kind::Bad);
-    bad
-}
-
-/// An axis's value in a case's id.
-fn shown(value: &Node) -> String {
-    match &value.kind {
-        Kind::Scalar(text) => text.clone(),
-        Kind::List(items) if items.is_empty() => "none".to_owned(),
-        Kind::List(items) => items.iter().map(shown).collect::<Vec<_>>().join("+"),
-        // A primary key alone is written as its value.
-        Kind::Map(entries) => match entries.as_slice() {
-            [(_, only)] => shown(only),
-            many => {
-                many.iter().map(|(k, v)| format!("{}:{}", k.text, shown(v))).collect::<Vec<_>>().join("+")
-            }
-        },
-        Kind::Bad => String::new(),
-    }
-}
-
-/// Unique to a case in a run, and the same whenever the run is planned again from the same seed.
-fn nonce(seed: u64, id: &str, axes: &[(String, String)], tree: &Node) -> String {
-    let mut hasher = DefaultHasher::new();
-    (seed, id, axes).hash(&mut hasher);
-    for path in ["xen.build", "xen.tools", "xen.expect-version"] {
-        tree.at(path).and_then(Node::text).hash(&mut hasher);
-    }
-    format!("{:016x}", hasher.finish())
 }

@@ -72,7 +72,7 @@ pub struct Override {
     pub set: BTreeMap<Path, Anything>,
     /// Values added to the lists at PATHs.
     #[schemars(default)]
-    pub add: BTreeMap<Path, Vec<Anything>>,
+    pub add: BTreeMap<Path, Vec<Scalar>>,
 }
 
 /// A variable's declaration.

@@ -3,7 +3,12 @@
 use super::diagnostic::{Diagnostic, nearest};
 use super::schema::Schemas;
 use super::tree::{Kind, Node, Origin};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+
+/// Names replaced in one value, those in their values counted; more is a mistake that would otherwise grow without end.
+const MOST: usize = 1000;
+/// Bytes of one value; more than a whole scenario may have.
+const LONGEST: usize = 1 << 20;
 
 /// What `${…}` can name: the keys of a case's configuration, its variables, `run.nonce`.
 pub(crate) struct Names<'a> {
@@ -13,12 +18,14 @@ pub(crate) struct Names<'a> {
     pub nonce: Option<&'a str>,
     /// What was found undefined.
     pub diagnostics: RefCell<Vec<Diagnostic>>,
+    /// Names replaced so far in the value at hand.
+    replaced: Cell<usize>,
 }
 
 impl<'a> Names<'a> {
     /// Nothing found yet.
     pub fn new(config: &'a Node, nonce: Option<&'a str>) -> Self {
-        Names { config, nonce, diagnostics: RefCell::new(Vec::new()) }
+        Names { config, nonce, diagnostics: RefCell::new(Vec::new()), replaced: Cell::new(0) }
     }
 
     /// The node with every value resolved. A value that names something undefined becomes [`Kind::Bad`].
@@ -27,6 +34,7 @@ impl<'a> Names<'a> {
     }
 
     fn resolve_below(&self, node: &Node, key: &str) -> Node {
+        self.replaced.set(0);
         let kind = match &node.kind {
             Kind::Scalar(text) => match self.text(text, &node.origin, &mut Vec::new()) {
                 Ok(text) => Kind::Scalar(text),
@@ -87,6 +95,10 @@ impl<'a> Names<'a> {
             };
             let name = rest[at + 2..at + end].trim();
             out.push_str(&self.value(name, origin, within)?);
+            if out.len() > LONGEST {
+                let d = Diagnostic::new(origin, "this value grows too large");
+                return Err(Box::new(d.expected("at most 1 MiB once its names are replaced")));
+            }
             rest = &rest[at + end + 1..];
         }
         out.push_str(rest);
@@ -112,6 +124,13 @@ impl<'a> Names<'a> {
                 }
             };
         }
+        self.replaced.set(self.replaced.get() + 1);
+        if self.replaced.get() > MOST {
+            let d = Diagnostic::new(origin, "this value grows too large");
+            return Err(Box::new(
+                d.expected(format!("at most {MOST} names to replace, those in their values counted")),
+            ));
+        }
         let path = Schemas::get().canonical(name);
         if within.iter().any(|w| w == path) {
             let d = Diagnostic::new(origin, format!("`${{{name}}}` is defined by itself"));
@@ -123,6 +142,10 @@ impl<'a> Names<'a> {
                 let value = self.text(text, from, within);
                 within.pop();
                 value
+            }
+            // Told already, where it is declared; told again in the same words, it is told once.
+            Some(Node { kind: Kind::Bad, origin }) => {
+                Err(Box::new(Diagnostic::new(origin, not_given(name.strip_prefix("vars.").unwrap_or(name)))))
             }
             Some(node) => {
                 let d =
@@ -150,7 +173,7 @@ impl<'a> Names<'a> {
     fn names(&self) -> Vec<String> {
         let mut names = vec!["run.nonce".to_owned()];
         self.config.visit("", &mut |path, node| {
-            if node.text().is_some() {
+            if matches!(node.kind, Kind::Scalar(_) | Kind::Bad) {
                 names.push(path.to_owned());
             }
         });
@@ -162,4 +185,9 @@ impl<'a> Names<'a> {
 /// The environment variable that a script finds `${path}` in: upper case, `_` for everything but letters and digits.
 pub(crate) fn environment_name(path: &str) -> String {
     path.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+}
+
+/// The complaint of a required variable.
+pub(crate) fn not_given(name: &str) -> String {
+    format!("the variable `{name}` has no value")
 }

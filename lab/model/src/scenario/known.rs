@@ -8,11 +8,15 @@ use crate::units::Size;
 use std::collections::BTreeMap;
 
 /// Every key of the configuration that has a value, by its PATH and its aliases; `vars.NAME`; `build.spec` and
-/// `build.provider`. A key without a value is no fact: it is known to be absent.
+/// `build.provider`. A key whose name is a fact's too, and that leaves the choice to the lab, is not known. A key without a value is no fact: it is known to be absent.
 pub(crate) fn facts_of(tree: &Node, vars: &BTreeMap<String, String>, subject: Option<&Subject>) -> Facts {
     let mut facts = Facts::default();
     for info in Schemas::get().paths() {
         let Some(value) = tree.at(&info.path).and_then(|node| value(node, info.kind)) else { continue };
+        // `machine.accel: auto` is no answer yet: the fact of that name is the accelerator chosen.
+        if crate::fact::info(&info.path).is_some() && value == FactValue::text("auto") {
+            continue;
+        }
         for alias in &info.aliases {
             facts.set(alias.clone(), value.clone());
         }

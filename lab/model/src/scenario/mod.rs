@@ -3,6 +3,7 @@
 //! See docs/SCENARIO.md for the grammar. Three passes, each collecting what is wrong rather than stopping at it:
 //! [`tree`] reads the text, `walk` checks it against the schema made from the types, `expand` makes the cases.
 
+mod conditions;
 pub mod config;
 mod de;
 pub mod diagnostic;
@@ -10,6 +11,7 @@ mod expand;
 pub mod file;
 mod interpolate;
 mod known;
+mod parts;
 mod read;
 mod schema;
 mod semantic;
@@ -48,7 +50,10 @@ pub struct Settings {
 
 /// Reads a scenario and makes its cases, in the order of its matrix, the last axis turning fastest.
 ///
-/// `facts` are those known already, of host and QEMU. `file` is the name that messages and places use.
+/// `facts` are those known already and the same for every case (`host.*`). What depends on the case, as `qemu.version` on
+/// its architecture and `build.*` on its subject, comes later: [`Case::plan`] for `needs`, and for a step's `when`
+/// [`Condition::evaluate`](crate::condition::Condition::evaluate), each with the case's own facts and the new ones.
+/// `file` is the name that messages and places use.
 ///
 /// # Errors
 /// Every mistake found, in the order of the text.

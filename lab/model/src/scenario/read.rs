@@ -178,6 +178,11 @@ impl Reader<'_> {
                 self.diagnostics.push(d);
                 return None;
             }
+            if !super::walk::is_name(name) || name.contains('.') {
+                let d = Diagnostic::new(&key.origin, format!("`{name}` is not a variable's name"));
+                self.diagnostics.push(d.expected("letters, digits, `-` and `_`, a letter or digit first"));
+                return None;
+            }
             if value.text().is_none() && value.kind != Kind::Bad {
                 let d = Diagnostic::new(&value.origin, format!("`{}` is {} here", key.text, value.word()));
                 self.diagnostics.push(d.expected("a single value"));
@@ -197,10 +202,10 @@ impl Reader<'_> {
                 format!("`{}` is no list, nothing can be added to it", key.text),
             );
             self.diagnostics.push(d.help("use `set`"));
-            return Some(());
+            return None;
         }
         let mut walk = Walk::raw(self.variables);
-        let last = if key.text == "xen" { "xen" } else { key.text.as_str() };
+        let last = key.text.rsplit('.').next().unwrap_or_default();
         walk.value(value, schema, last);
         self.diagnostics.append(&mut walk.diagnostics);
         Some(())
@@ -246,6 +251,7 @@ impl Reader<'_> {
                 self.diagnostics.push(d.help("put the values into one list"));
                 continue;
             }
+            self.distinct(&key.text, values);
             axes.push(Axis {
                 path: key.text.clone(),
                 subject: SUBJECT.contains(&key.text.as_str()),
@@ -255,6 +261,16 @@ impl Reader<'_> {
             });
         }
         axes
+    }
+
+    /// An axis has no value twice: both cases would be the same.
+    fn distinct(&mut self, axis: &str, values: &[Node]) {
+        for (i, value) in values.iter().enumerate() {
+            if let Some(first) = values[..i].iter().find(|v| v.same_value(value)) {
+                let d = Diagnostic::new(&value.origin, format!("this value is in the axis `{axis}` twice"));
+                self.diagnostics.push(d.help(format!("it is at {} already", first.origin.place)));
+            }
+        }
     }
 
     fn overrides(&mut self, root: &mut Node) {
@@ -267,9 +283,7 @@ impl Reader<'_> {
             }
             for (what, list) in [("set", false), ("add", true)] {
                 let Some(Node { kind: Kind::Map(values), .. }) = entry.get_mut(what) else { continue };
-                for (key, value) in values {
-                    self.put_at(key, value, list);
-                }
+                values.retain_mut(|(key, value)| self.put_at(key, value, list).is_some());
             }
         }
     }
@@ -303,6 +317,13 @@ impl Reader<'_> {
                 self.diagnostics.push(d.expected("letters, digits, `-` and `_`"));
             }
             let required = node.get("required").and_then(Node::text) == Some("true");
+            if let Some(flag) =
+                node.get("required").filter(|n| n.text().is_some_and(super::walk::interpolated))
+            {
+                let d = Diagnostic::new(&flag.origin, "a declaration is not interpolated")
+                    .expected("true or false");
+                self.diagnostics.push(d);
+            }
             if let (true, Some(default)) = (required, node.get("default")) {
                 let message = format!("`{}` is required and has a default", key.text);
                 self.diagnostics
@@ -347,6 +368,7 @@ impl Reader<'_> {
         let mut single = Vec::new();
         for (key, mut values) in by_path {
             let canonical = schemas.canonical(&key.text);
+            self.distinct(&key.text, &values);
             if let Some(axis) = axes.iter_mut().find(|a| schemas.canonical(&a.key.text) == canonical) {
                 axis.path = key.text;
                 axis.values = values;

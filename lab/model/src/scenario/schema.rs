@@ -158,7 +158,7 @@ impl Schemas {
             Some("integer") => "a whole number".into(),
             Some("boolean") => "true or false".into(),
             Some("array") => match resolved.schema.get("items").map(|i| self.describe(i)) {
-                Some(items) if items == "text" => "a list of values".into(),
+                Some(items) if items == "text" || items == "a value" => "a list of values".into(),
                 Some(items) => format!("a list, each {items}"),
                 None => "a list".into(),
             },
@@ -368,14 +368,19 @@ fn publish(schemas: &Schemas, schema: &mut Value) {
     if let Some(primary) = primary.as_ref().and_then(Value::as_str) {
         let whole = Value::Object(std::mem::take(object));
         let body = schemas.resolve(&whole).schema;
-        let one = body.pointer(&format!("/properties/{primary}")).cloned().unwrap_or(json!({}));
+        let mut one = body.pointer(&format!("/properties/{primary}")).cloned().unwrap_or(json!({}));
+        publish(schemas, &mut one);
         object.insert("anyOf".into(), json!([whole, one]));
     }
 }
 
 /// Whether a single value can stand there.
 pub(crate) fn scalar(schemas: &Schemas, schema: &Value) -> bool {
+    let single = |t: &Value| matches!(t.as_str(), Some("string" | "integer" | "boolean" | "number"));
     let resolved = schemas.resolve(schema);
-    matches!(resolved.schema.get("type").and_then(Value::as_str), Some("string" | "integer" | "boolean"))
-        || schemas.words(schema).is_some()
+    match resolved.schema.get("type") {
+        Some(Value::Array(types)) => types.iter().all(single),
+        Some(one) => single(one),
+        None => schemas.words(schema).is_some(),
+    }
 }

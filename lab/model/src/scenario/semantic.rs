@@ -29,16 +29,16 @@ pub(crate) fn config(config: &Config, tree: &Node, diagnostics: &mut Vec<Diagnos
             format!("the machine has {machine}, all of which or more is dom0's ({})", config.dom0.memory);
         say("machine.memory", message, "more than `dom0.memory`: Xen needs memory too");
     }
-    if let Some(version) = &config.xen.expect_version {
-        if let Err(e) = version.parse::<crate::version::XenVersion>() {
-            let message = e.split("; expected").next().unwrap_or(&e).to_owned();
-            say("xen.expect-version", message, "MAJOR.MINOR and what follows, as 4.20.1 or 4.21-rc");
-        }
+    if let Some(version) = &config.xen.expect_version
+        && let Err(e) = version.parse::<crate::version::XenVersion>()
+    {
+        let message = e.split("; expected").next().unwrap_or(&e).to_owned();
+        say("xen.expect-version", message, "MAJOR.MINOR and what follows, as 4.20.1 or 4.21-rc");
     }
-    if let Some(qemu) = &config.machine.qemu {
-        if qemu.is_empty() {
-            say("machine.qemu", "`machine.qemu` is empty".into(), "the path of a QEMU binary");
-        }
+    if let Some(qemu) = &config.machine.qemu
+        && qemu.is_empty()
+    {
+        say("machine.qemu", "`machine.qemu` is empty".into(), "the path of a QEMU binary");
     }
 }
 

@@ -166,6 +166,21 @@ impl Node {
         }
     }
 
+    /// Whether both mean the same, wherever they were written.
+    pub fn same_value(&self, other: &Node) -> bool {
+        match (&self.kind, &other.kind) {
+            (Kind::Scalar(a), Kind::Scalar(b)) => a == b,
+            (Kind::List(a), Kind::List(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same_value(b))
+            }
+            (Kind::Map(a), Kind::Map(b)) => {
+                a.len() == b.len()
+                    && a.iter().all(|(k, v)| other.get(&k.text).is_some_and(|o| o.same_value(v)))
+            }
+            _ => false,
+        }
+    }
+
     /// Calls `f` with the dotted path (`steps[0].run.script`) of this node and of each below it.
     pub fn visit<'a>(&'a self, path: &str, f: &mut impl FnMut(&str, &'a Node)) {
         f(path, self);
@@ -241,8 +256,9 @@ pub fn parse(text: &str, within: &Within<'_>) -> (Option<Node>, Vec<Diagnostic>)
             Err(e) => {
                 let at = Span::empty(*e.marker());
                 reader.diagnostics.push(
-                    Diagnostic::new(&within.origin(at), format!("this is not YAML: {}", e.info()))
-                        .help("a value with `: `, ` #`, or a leading `[ { * & ! % @ `` ` `` needs quotes"),
+                    Diagnostic::new(&within.origin(at), format!("this is not YAML: {}", e.info())).help(
+                        "a value that holds `: ` or ` #`, or begins with one of [ { * & ! % @, needs quotes",
+                    ),
                 );
                 return (None, reader.diagnostics);
             }
@@ -297,7 +313,7 @@ impl Reader<'_> {
                 if self.awaits_key() {
                     self.key(Key { origin, text: text.into_owned() }, plain);
                 } else if plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL") {
-                    let d = if text.is_empty() {
+                    let d = if text.is_empty() || origin.span.is_some_and(|(_, length)| length == 0) {
                         let key = self.open.last().and_then(|o| o.key.as_ref());
                         match key {
                             Some(key) => Diagnostic::new(&key.origin, format!("`{}` has no value", key.text)),
@@ -376,12 +392,12 @@ impl Reader<'_> {
         if plain && key.text == "<<" {
             let d = Diagnostic::new(&key.origin, "merge keys are not part of the language");
             self.diagnostics.push(d.help("write the keys out"));
-        } else if let Some(Open { node, .. }) = self.open.last() {
-            if let Some((first, _)) = node.entries().iter().find(|(k, _)| k.text == key.text) {
-                let d = Diagnostic::new(&key.origin, format!("the key `{}` is here twice", key.text));
-                let d = d.help(format!("it is at {} already", first.origin.place));
-                self.diagnostics.push(d);
-            }
+        } else if let Some(Open { node, .. }) = self.open.last()
+            && let Some((first, _)) = node.entries().iter().find(|(k, _)| k.text == key.text)
+        {
+            let d = Diagnostic::new(&key.origin, format!("the key `{}` is here twice", key.text));
+            let d = d.help(format!("it is at {} already", first.origin.place));
+            self.diagnostics.push(d);
         }
         if let Some(open) = self.open.last_mut() {
             open.key = Some(key);

@@ -103,3 +103,11 @@ fn bar() -> ProgressBar {
         .unwrap_or_else(|_| ProgressStyle::default_spinner());
     ProgressBar::new_spinner().with_style(style)
 }
+
+impl Drop for Live {
+    /// A run that ends before its end was told leaves no half-drawn lines behind.
+    fn drop(&mut self) {
+        // Nobody is left to tell of an error.
+        let _ = self.display.clear();
+    }
+}

@@ -60,7 +60,7 @@ impl Plain {
             What::Phase { case, phase, seconds } => {
                 self.line(event.at, &format!("{}: {} after {seconds:.1} s", escape(case), escape(phase)))
             }
-            What::StepStarted { .. } => self.tick(event.at),
+            What::StepStarted { .. } | What::Stage { .. } => self.tick(event.at),
             What::StepFinished { case, verdict } => {
                 let line = format!(
                     "{}: {} {} {} ({:.1} s)",
@@ -101,11 +101,15 @@ impl Plain {
             let seconds = at - case.began.unwrap_or(at);
             doing.push(format!("{}: {} ({seconds:.0} s)", escape(&case.shown), escape(&case.doing())));
         }
-        let waiting = self.run.cases.iter().any(|c| c.verdict.is_none());
-        if doing.is_empty() && waiting {
+        if doing.is_empty() {
             // Between two pieces of work: planning, or waiting for room.
             let left = self.run.cases.iter().filter(|c| c.verdict.is_none()).count();
-            doing.push(format!("{left} cases left"));
+            let cases = if left == 1 { "case" } else { "cases" };
+            doing.push(if left > 0 {
+                format!("{left} {cases} left")
+            } else {
+                format!("working ({at:.0} s)")
+            });
         }
         for line in doing {
             self.line(at, &format!("… {line}"))?;

@@ -5,7 +5,11 @@ use crate::case::Case;
 use crate::fact::Facts;
 
 mod mistakes;
+mod planning;
+mod precedence;
+mod properties;
 mod shipped;
+mod values;
 
 /// `PATH=VALUE`s as the command line's arguments.
 fn settings(sets: &[&str]) -> Settings {

@@ -125,3 +125,27 @@ fn the_bench_s_scenario_is_short() {
     assert_eq!(cases[0].id, "xl-info[arch=aarch64]");
     assert_eq!(cases[0].steps.iter().map(|s| s.body.kind()).collect::<Vec<_>>(), ["phase", "xl-info"]);
 }
+
+/// docs/SCENARIO.md names everything that there is.
+#[test]
+fn the_reference_is_complete() {
+    let text = include_str!("../../../../../docs/SCENARIO.md");
+    let example = text.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(cases(example, &[]).len(), 2);
+    let mut missing = Vec::new();
+    let kinds = crate::step::kinds().into_iter().map(|k| k.name.to_owned());
+    let ops = crate::matcher::Op::ALL.into_iter().map(|op| op.name().to_owned());
+    let phases = xenlab_console::Phase::ALL.into_iter().map(|p| p.name().to_owned());
+    for word in kinds.chain(ops).chain(phases) {
+        if !text.contains(&format!("`{word}")) {
+            missing.push(word);
+        }
+    }
+    for path in crate::scenario::paths() {
+        let last = path.path.rsplit('.').next().unwrap();
+        if !text.contains(&format!("{last}:")) && !text.contains(&format!("{last}*:")) {
+            missing.push(path.path.clone());
+        }
+    }
+    assert_eq!(missing, Vec::<String>::new());
+}

@@ -1,0 +1,240 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use std::path::PathBuf;
+
+/// Boots a freshly built Xen with a real dom0 inside QEMU and says whether it is good.
+///
+/// Exit codes: 0 every case passed, 1 something was judged and failed, 2 bad input, 3 the lab itself could not do it,
+/// 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "xenlab", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub verb: Verb,
+    #[command(flatten)]
+    pub global: Global,
+}
+
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Use nothing but this machine and what is already in the store
+    #[arg(long, global = true)]
+    pub offline: bool,
+    /// Use exactly what the locks name; exit 3 when an archive no longer has it
+    #[arg(long, global = true)]
+    pub locked: bool,
+    /// The store's folder [default: $XENLAB_STORE, else xenlab below the user's cache folder]
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub store: Option<PathBuf>,
+    /// Install missing host packages with the system's package manager (needs root or sudo)
+    #[arg(long, global = true)]
+    pub install: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Boot and judge every case of the scenarios
+    Run(Run),
+    /// List the cases of the scenarios, and what is planned for each
+    List(List),
+    /// Check scenarios without doing anything
+    Validate(Scenarios),
+    /// Say what would be built and booted, with QEMU's command line, and what would be skipped and why
+    Explain(Explain),
+    /// Say what a Xen build is: versions, build-id, compiler, config, EFI image, links, modules, tools, what is missing
+    Inspect(Inspect),
+    /// Say what this host can do, and what to install
+    Doctor(Doctor),
+    /// Judge a recorded run again, without QEMU
+    Replay(Replay),
+    /// The store: sizes, what uses what
+    #[command(subcommand)]
+    Image(Image),
+    /// Measure the lab itself
+    #[command(subcommand)]
+    Bench(Bench),
+    /// Work on reports
+    #[command(subcommand)]
+    Report(Report),
+    /// Print the JSON Schema of scenarios, for editors
+    Schema,
+    /// List the facts and key paths that conditions and matchers can name
+    Facts {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a completion script
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What chooses scenarios and cases; the same for every command that takes scenarios.
+#[derive(Debug, Args, Default)]
+pub struct Scenarios {
+    /// Scenario files [default: the shipped dom0-boot]
+    #[arg(value_name = "SCENARIO", value_hint = ValueHint::FilePath)]
+    pub scenarios: Vec<PathBuf>,
+    /// The Xen build under test: debian:SUITE[@VERSION], dir:PREFIX or file:PATH; repeated, each in turn
+    #[arg(long, value_name = "SPEC")]
+    pub xen: Vec<String>,
+    /// Take tools and development files from this build
+    #[arg(long, value_name = "SPEC")]
+    pub tools: Option<String>,
+    /// The version that the build must be
+    #[arg(long, value_name = "VERSION")]
+    pub expect_version: Option<String>,
+    /// Architecture: x86_64 or aarch64; repeated, each in turn
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Vec<String>,
+    /// Put a value at a key path, in place of the scenario's; repeated for one path, each in turn
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+    /// The QEMU binary
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub qemu: Option<PathBuf>,
+    /// Only the case with this id (as `list` prints it), or with this part of one; repeated, any of them
+    #[arg(long = "case", value_name = "ID")]
+    pub cases: Vec<String>,
+    /// Only scenarios with this tag
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+    /// The K-th of N parts of all cases, as 1/3
+    #[arg(long, value_name = "K/N")]
+    pub shard: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub select: Scenarios,
+    /// How many cases side by side [default: as this host's processors and memory allow]
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Write junit.xml, events.jsonl, summary.md and the bundles into this folder
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub report: Option<PathBuf>,
+    /// Do not boot a Xen known to be good when the one under test never speaks
+    #[arg(long)]
+    pub no_control: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct List {
+    #[command(flatten)]
+    pub select: Scenarios,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    #[command(flatten)]
+    pub select: Scenarios,
+}
+
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// The Xen build
+    pub spec: String,
+    /// Its tools, where they are another build's
+    #[arg(long, value_name = "SPEC")]
+    pub tools: Option<String>,
+    /// Architecture [default: each that the build is for]
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Vec<String>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Also boot: try each accelerator with a real Xen
+    #[arg(long)]
+    pub deep: bool,
+    /// With --install: what the project's tests need, too
+    #[arg(long, hide = true)]
+    pub tests: bool,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// A bundle: a folder below `bundles/` of a report
+    #[arg(required = true, value_hint = ValueHint::DirPath)]
+    pub bundles: Vec<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Image {
+    /// List the store's entries
+    Ls {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make everything the scenarios need, without booting
+    Build {
+        #[command(flatten)]
+        select: Scenarios,
+    },
+    /// Remove what has not been used for long
+    Gc {
+        /// Days since the last use
+        #[arg(long, default_value_t = 30)]
+        days: u64,
+        /// Only say what would go
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// The lab's cost over a bare boot of the same artefacts
+    Boot {
+        /// Architecture; repeated, each in turn [default: both]
+        #[arg(long, value_name = "ARCH")]
+        arch: Vec<String>,
+        /// The Xen build
+        #[arg(long, value_name = "SPEC", default_value = "debian:bookworm")]
+        xen: String,
+        /// Boots of each kind
+        #[arg(short, default_value_t = 10)]
+        n: usize,
+        /// The QEMU binary
+        #[arg(long, value_name = "PATH")]
+        qemu: Option<PathBuf>,
+        /// As JSON, alone on stdout
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bytes a second through the console's matcher
+    Console {
+        /// As JSON, alone on stdout
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Report {
+    /// Make one report of the shards of a run
+    Merge {
+        /// Where to
+        out: PathBuf,
+        /// The shards' report folders
+        #[arg(required = true)]
+        shards: Vec<PathBuf>,
+    },
+}

@@ -1,0 +1,56 @@
+//! `replay` and `report merge`: work on what earlier runs left.
+
+use crate::args::Replay;
+use crate::failure::Failure;
+use crate::print;
+use serde_json::json;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use xenlab_model::exit::Exit;
+use xenlab_model::verdict::run_exit;
+
+/// `xenlab replay`: exits as the run would have; a verdict that is no longer the recorded one is said and exits 3.
+pub fn replay(args: &Replay) -> Result<Exit, Failure> {
+    let mut verdicts = Vec::new();
+    let mut text = String::new();
+    let mut all = Vec::new();
+    let mut differ = false;
+    for dir in &args.bundles {
+        let replayed = xenlab_engine::replay::replay(dir).map_err(|e| match e {
+            xenlab_engine::EngineError::NotABundle { .. } => Failure::bad_input(e.to_string()),
+            e => Failure::lab(e.to_string()),
+        })?;
+        differ |= !replayed.differences.is_empty();
+        if args.json {
+            all.push(json!({
+                "bundle": dir, "verdict": replayed.now, "recorded": replayed.recorded.verdict.is_some(),
+                "differences": replayed.differences,
+            }));
+        } else {
+            text.push_str(&xenlab_report::terminal::case_text(&replayed.now));
+            match &replayed.recorded.verdict {
+                None => text.push_str("  no verdict was recorded: the run did not come to its end\n"),
+                Some(_) if replayed.differences.is_empty() => text.push_str("  the same verdict as recorded\n"),
+                Some(_) => {
+                    for line in &replayed.differences {
+                        let _ = writeln!(text, "  differs from the record: {line}");
+                    }
+                }
+            }
+        }
+        verdicts.push(replayed.now);
+    }
+    if args.json {
+        text = format!("{}\n", serde_json::to_string_pretty(&all).map_err(anyhow::Error::from)?);
+    }
+    print(&text)?;
+    let exit = run_exit(&verdicts, false);
+    Ok(if differ { exit.worse(Exit::Lab) } else { exit })
+}
+
+/// `xenlab report merge`
+pub fn merge(out: &Path, shards: &[PathBuf]) -> Result<Exit, Failure> {
+    let merged = xenlab_report::merge(shards, out).map_err(|e| Failure { exit: e.exit(), message: e.to_string() })?;
+    print(&format!("{} cases of {} shards are in {}\n", merged.cases, shards.len(), out.display()))?;
+    Ok(merged.exit)
+}

@@ -1,0 +1,250 @@
+//! `run` and `bench`: what boots.
+
+use crate::args::{Global, Run, Scenarios};
+use crate::failure::Failure;
+use crate::{host_packages, select};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+use xenlab_engine::{EngineError, Lab, facts, prepare::Preparer};
+use xenlab_model::case::{Case, Planned};
+use xenlab_model::event::{Sink, What};
+use xenlab_model::exit::Exit;
+use xenlab_report::{Fan, Reporter, Terminal};
+use xenlab_store::{Options, Store};
+
+/// Runs whose bundles are kept in the store when no report folder was named; older ones go.
+const RUNS_KEPT: usize = 20;
+
+/// Opens the store as the command line says.
+pub fn open_store(global: &Global, sink: Arc<dyn Sink>) -> Result<Arc<Store>, Failure> {
+    let options = Options { root: global.store.clone(), offline: global.offline, locked: global.locked, sink };
+    Store::open(options).map(Arc::new).map_err(|e| Failure::of(e.cause(), e))
+}
+
+/// A runtime for the async crates. Two threads suffice: everything heavy is QEMU's or `spawn_blocking`'s.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_stack_size(1 << 20)
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::lab(format!("cannot start threads: {e}")))
+}
+
+/// `xenlab run`
+pub fn run(args: &Run, global: &Global, started: Instant) -> Result<Exit, Failure> {
+    if global.install {
+        host_packages::install(false)?;
+    }
+    if args.jobs == Some(0) {
+        return Err(Failure::bad_input("--jobs 0 runs nothing; expected 1 or more"));
+    }
+    let cases = select::cases(&args.select, &facts::host())?;
+    let mut reporters: Vec<Box<dyn Reporter>> = vec![Box::new(Terminal::stderr())];
+    if let Some(dir) = &args.report {
+        reporters.extend(xenlab_report::files(dir).map_err(|e| Failure::of(e.cause(), e))?);
+    }
+    let fan = Arc::new(Fan::start(reporters));
+    let outcome = inner(args, global, cases, started, &fan);
+    let unwritten = fan.finish();
+    let exit = outcome?;
+    if unwritten.is_empty() {
+        return Ok(exit);
+    }
+    for error in &unwritten {
+        eprintln!("xenlab: {error}");
+    }
+    Ok(exit.worse(Exit::Lab))
+}
+
+fn inner(args: &Run, global: &Global, cases: Vec<Case>, started: Instant, fan: &Arc<Fan>) -> Result<Exit, Failure> {
+    let sink: Arc<dyn Sink> = fan.clone();
+    // What a run that was killed left behind goes before anything new is started.
+    if let Err(e) = xenlab_host::rundir::sweep() {
+        sink.emit(What::Note { case: None, message: format!("cannot look for what earlier runs left: {e}") });
+    }
+    let store = open_store(global, sink.clone())?;
+    let run_id = format!("{}-{}", xenlab_engine::now_rfc3339().replace([':', '-'], ""), xenlab_engine::random_hex(2));
+    let bundles = match &args.report {
+        Some(dir) => absolute(dir)?.join("bundles"),
+        None => {
+            let runs = store.root().join("runs");
+            prune(&runs);
+            runs.join(&run_id)
+        }
+    };
+    sink.emit(What::RunStarted {
+        run: run_id,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started: xenlab_engine::now_rfc3339(),
+        cases: cases.iter().map(|c| (c.shown(), c.plan.clone())).collect(),
+    });
+    let lab = Arc::new(Lab {
+        preparer: Preparer::new(store, sink.clone()),
+        sink,
+        control: !args.no_control,
+        bundles,
+        repeat: repeat(&args.select, global),
+        controls: Default::default(),
+    });
+    runtime()?.block_on(async {
+        named_rightly(&lab, &cases).await?;
+        let outcome = xenlab_engine::run::run(lab, cases, args.jobs, started).await;
+        Ok(outcome.exit)
+    })
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|e| Failure::bad_input(format!("{}: {e}", path.display())))
+}
+
+/// Every build that was named must be one before anything boots: a wrong name is the user's to mend, not a verdict.
+/// Whatever else goes wrong is each case's own Error.
+async fn named_rightly(lab: &Lab, cases: &[Case]) -> Result<(), Failure> {
+    let mut problems: Vec<String> = Vec::new();
+    for case in cases {
+        if matches!(case.plan, Planned::Skip(_)) || xenlab_host::interrupt::requested() {
+            continue;
+        }
+        if let Err(EngineError::BadInput { message, .. }) = lab.preparer.build(&case.subject, case.config.arch).await {
+            let place = ["xen.build", "xen"].iter().find_map(|key| case.places.get(*key));
+            let line = match place {
+                Some(place) => format!("{place}: {message}"),
+                None => message,
+            };
+            if !problems.contains(&line) {
+                problems.push(line);
+            }
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Failure::bad_input(problems.join("\n"))) }
+}
+
+/// The words of the command line that a reproducing command needs besides scenario and case.
+pub fn repeat(select: &Scenarios, global: &Global) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut flag = |name: &str, value: &str| words.extend([name.to_owned(), value.to_owned()]);
+    for xen in &select.xen {
+        flag("--xen", xen);
+    }
+    if let Some(tools) = &select.tools {
+        flag("--tools", tools);
+    }
+    if let Some(version) = &select.expect_version {
+        flag("--expect-version", version);
+    }
+    for arch in &select.arch {
+        flag("--arch", arch);
+    }
+    if let Some(qemu) = &select.qemu {
+        flag("--qemu", &qemu.display().to_string());
+    }
+    for set in &select.sets {
+        flag("--set", set);
+    }
+    if let Some(store) = &global.store {
+        flag("--store", &store.display().to_string());
+    }
+    if global.offline {
+        words.push("--offline".into());
+    }
+    words
+}
+
+/// Removes the oldest runs' bundles. Names sort by time.
+fn prune(runs: &Path) {
+    let Ok(entries) = std::fs::read_dir(runs) else { return };
+    let mut names: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect();
+    names.sort();
+    for old in names.iter().rev().skip(RUNS_KEPT) {
+        let _ = std::fs::remove_dir_all(old);
+    }
+}
+
+/// What `bench boot` was asked.
+pub struct BenchBoot {
+    /// Architectures; none: both.
+    pub arch: Vec<String>,
+    /// The Xen build.
+    pub xen: String,
+    /// Boots of each kind.
+    pub n: usize,
+    /// The QEMU binary.
+    pub qemu: Option<PathBuf>,
+    /// JSON alone on stdout.
+    pub json: bool,
+}
+
+/// The bench's scenario: dom0 becomes ready, and `xl info` is judged.
+const BENCH_SCENARIO: &str = include_str!("../../../scenarios/xl-info.yaml");
+
+/// `xenlab bench boot`
+pub fn bench_boot(args: &BenchBoot, global: &Global) -> Result<Exit, Failure> {
+    if args.n == 0 {
+        return Err(Failure::bad_input("-n 0 measures nothing; expected 1 or more"));
+    }
+    let dir = tempfile::tempdir().map_err(|e| Failure::lab(format!("no temporary folder: {e}")))?;
+    let scenario = dir.path().join("xl-info.yaml");
+    std::fs::write(&scenario, BENCH_SCENARIO).map_err(|e| Failure::lab(format!("{}: {e}", scenario.display())))?;
+    let arch = if args.arch.is_empty() { vec!["x86_64".into(), "aarch64".into()] } else { args.arch.clone() };
+    let select = Scenarios {
+        scenarios: vec![scenario.clone()],
+        xen: vec![args.xen.clone()],
+        arch,
+        qemu: args.qemu.clone(),
+        ..Scenarios::default()
+    };
+    let cases = select::cases(&select, &facts::host())?;
+    let fan = Arc::new(Fan::start(vec![Box::new(Terminal::stderr())]));
+    let sink: Arc<dyn Sink> = fan.clone();
+    let preparer = Preparer::new(open_store(global, sink.clone())?, sink);
+    let mut arguments = vec![scenario.display().to_string()];
+    arguments.extend(repeat(&select, global));
+    let program = std::env::current_exe().map_err(|e| Failure::lab(format!("cannot find xenlab itself: {e}")))?;
+    let bench = xenlab_verbs::bench::BootBench {
+        preparer,
+        cases,
+        n: args.n,
+        program,
+        arguments,
+        progress: &|line| eprintln!("{line}"),
+    };
+    let outcome = runtime()?.block_on(xenlab_verbs::bench::boot(bench));
+    let _ = fan.finish();
+    let (value, failed) = outcome.map_err(|e| Failure::of(e.cause(), &e))?;
+    crate::print(&if args.json { format!("{value:#}\n") } else { xenlab_verbs::bench::table(&value) })?;
+    Ok(if failed > 0 { Exit::Failed } else { Exit::Passed })
+}
+
+/// `xenlab bench console`
+pub fn bench_console(json: bool) -> Result<Exit, Failure> {
+    let value = xenlab_verbs::bench::console();
+    if json {
+        return crate::print(&format!("{value:#}\n"));
+    }
+    let rate = value["results"]["bytes_per_second"].as_f64().unwrap_or(0.0);
+    crate::print(&format!("console: {:.0} MB/s through lines, phases and signs\n", rate / 1e6))
+}
+
+/// `doctor --deep`: each architecture's accelerator, found out by booting Debian's Xen on it.
+pub fn probe_accelerators(global: &Global) -> Result<Vec<(xenlab_model::Arch, String, String)>, Failure> {
+    let select = Scenarios::default();
+    let cases = select::cases(&select, &facts::host())?;
+    let fan = Arc::new(Fan::start(vec![Box::new(Terminal::stderr())]));
+    let sink: Arc<dyn Sink> = fan.clone();
+    let preparer = Preparer::new(open_store(global, sink.clone())?, sink);
+    let found = runtime()?.block_on(async {
+        let mut all = Vec::new();
+        for case in &cases {
+            let row = match preparer.prepare(case).await {
+                Ok(prepared) => (prepared.accel.accel.name().to_owned(), prepared.accel.reason.clone()),
+                Err(error) => ("not known".to_owned(), error.to_string()),
+            };
+            all.push((case.config.arch, row.0, row.1));
+        }
+        all
+    });
+    let _ = fan.finish();
+    Ok(found)
+}

@@ -1,0 +1,355 @@
+//! The boot: a machine made of prepared files, from power-on to the phase that the case needs.
+
+use crate::EngineError;
+use crate::bundle::Bundle;
+use crate::exec;
+use crate::hub::{Clock, Hub};
+use crate::limits;
+use crate::prepare::{Parts, Prepared};
+use crate::wait::{Allowed, Watch};
+use crate::ways::Ways;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use xenlab_console::Phase;
+use xenlab_guest::serial::{Login, LoginStep, SerialShell};
+use xenlab_guest::ssh::{SshConfig, SshShell};
+use xenlab_guest::{Deadline, Shell};
+use xenlab_host::rundir::RunDir;
+use xenlab_image::{CaseLayer, Dance, HostKey, Layout, UserKey};
+use xenlab_machine::qmp::Direction;
+use xenlab_machine::{Accel, Disk, Machine, MachineSpec, Payload, StartOptions};
+use xenlab_model::bundle::{Inputs, TickWhat};
+use xenlab_model::case::Case;
+use xenlab_model::cause::Cause;
+use xenlab_model::evidence::{Evidence, Origin, WaitEnd};
+use xenlab_model::step::phase::PhaseEvidence;
+use xenlab_model::step::{At, Body, Observation, Step};
+
+/// Names of QEMU's QMP events after which the machine's record goes on as if a byte had come.
+const LIFE: &[&str] = &["RESUME", "STOP", "RTC_CHANGE", "NIC_RX_FILTER_CHANGED"];
+
+/// The keys of one boot: nobody else's, and gone with it.
+#[derive(Clone)]
+struct Keys {
+    user: UserKey,
+    host: HostKey,
+}
+
+impl Keys {
+    fn generate() -> Result<Keys, EngineError> {
+        let key = || HostKey::generate().map_err(|e| EngineError::part(e.cause(), &e));
+        Ok(Keys { user: key()?, host: key()? })
+    }
+}
+
+/// How far the boot must come before the first step: as far as the furthest step needs.
+pub fn target(steps: &[&Step]) -> Phase {
+    let furthest = steps.iter().map(|step| match &step.body {
+        Body::Phase(phase) => phase.reach,
+        // A console is judged over a whole boot: what it lacks must have had its chance to appear.
+        _ if step.body.at() != At::Build => Phase::Dom0Ready,
+        _ => Phase::PowerOn,
+    });
+    furthest.max().unwrap_or(Phase::PowerOn)
+}
+
+/// The boot's evidence says that the target was reached.
+pub fn came_far_enough(seen: &Observation) -> bool {
+    matches!(seen, Observation::Phase(p) if p.end == WaitEnd::Reached)
+}
+
+/// A boot's outcome.
+pub struct Booted {
+    /// Of the implicit boot step.
+    pub evidence: Evidence,
+    /// The machine; none when it never started.
+    pub machine: Option<Running>,
+}
+
+/// A machine that runs, with everything attached to it.
+pub struct Running {
+    /// QEMU.
+    pub machine: Arc<Machine>,
+    /// Its console.
+    pub hub: Arc<Hub>,
+    /// The ways into dom0.
+    pub ways: Ways,
+    /// Its accelerator is KVM.
+    pub kvm: bool,
+    /// Length of the console's record when the steps began.
+    pub case_start: u64,
+    pump: tokio::task::JoinHandle<()>,
+    clock: Clock,
+    // Last, so that it goes when everything that lies in it is closed.
+    _dir: Arc<RunDir>,
+}
+
+impl Running {
+    /// Wall time since power-on.
+    pub fn wall(&self) -> Duration {
+        (self.clock)().0
+    }
+
+    /// Both clocks.
+    pub fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+
+    /// Guest time since power-on.
+    pub fn guest(&self) -> Duration {
+        (self.clock)().1
+    }
+
+    /// Ends the machine in order, at most in [`exec::TEARDOWN`].
+    pub async fn stop(self) {
+        let _ = tokio::time::timeout(exec::TEARDOWN, self.machine.stop()).await;
+        let _ = tokio::time::timeout(Duration::from_millis(500), self.pump).await;
+    }
+}
+
+/// What a machine of this case is made of; `initrd` is dom0's own, or that with the case's layer.
+pub fn spec(case: &Case, parts: &Parts, accel: Accel, initrd: Payload) -> Result<MachineSpec, EngineError> {
+    let payload = |path: &PathBuf| {
+        Payload::of(path).map_err(|e| EngineError::part(Cause::LabInternal, format!("{}: {e}", path.display())))
+    };
+    let config = &case.config;
+    let mut spec = MachineSpec::new(
+        parts.qemu.clone(),
+        accel,
+        payload(&parts.xen)?,
+        payload(&parts.dom0.kernel)?,
+        initrd,
+    );
+    spec.cpu.clone_from(&config.machine.cpu);
+    spec.cpus = config.machine.cpus;
+    spec.memory = exec::machine_memory(config);
+    spec.dom0_memory = config.dom0.memory;
+    spec.dom0_vcpus = config.dom0.vcpus;
+    spec.xen_args.clone_from(&config.xen.args);
+    spec.dom0_args.clone_from(&config.dom0.args);
+    spec.disks = parts.dom0.disks.iter().map(Disk::read_only).collect();
+    spec.devices.clone_from(&config.machine.devices);
+    Ok(spec)
+}
+
+/// Boots to `target`. An Err is the lab's; everything the machine did is in the evidence.
+pub async fn boot(
+    case: &Case,
+    prepared: &Arc<Prepared>,
+    bundle: &Arc<Bundle>,
+    target: Phase,
+    inputs: &mut Inputs,
+    on_phase: &(dyn Fn(Phase, f64) + Sync),
+) -> Result<Booted, EngineError> {
+    if let Some(damage) = &prepared.damage {
+        // An image that cannot be one is not given to a machine: what it would do there says nothing more.
+        let end = WaitEnd::Failed { code: damage.0.code().to_owned(), line: damage.1.clone() };
+        let seen = PhaseEvidence { reached: Vec::new(), end, console_bytes: 0, tails: Vec::new(), signs: Vec::new() };
+        return Ok(Booted { evidence: evidence(0.0, seen), machine: None });
+    }
+    let dir = Arc::new(RunDir::create(&case.shown()).map_err(|e| EngineError::part(Cause::LabInternal, e))?);
+    let keys = Keys::generate()?;
+    let initrd = initrd(case, prepared, &keys, &case.nonce, &dir).await?;
+    let spec = spec(case, &prepared.parts, prepared.accel.accel, initrd)?;
+
+    // Power-on is now for all clocks; until the machine runs guest time is wall time.
+    let power_on = Arc::new(Mutex::new((Instant::now(), None::<Arc<Machine>>)));
+    let clock: Clock = {
+        let power_on = power_on.clone();
+        Arc::new(move || {
+            let held = power_on.lock().unwrap_or_else(PoisonError::into_inner);
+            let wall = held.0.elapsed();
+            (wall, held.1.as_ref().map_or(wall, |m| m.guest_time().min(wall)))
+        })
+    };
+    let hub = Hub::new(&case.nonce, clock.clone());
+    let tap = {
+        let (bundle, hub, clock) = (bundle.clone(), hub.clone(), clock.clone());
+        move |direction: Direction, message: &serde_json::Value| {
+            let (wall, guest) = clock();
+            let direction = direction.name().to_owned();
+            bundle.tick(wall, guest, TickWhat::Qmp { direction, message: message.clone() });
+            if message["event"].as_str().is_some_and(|name| LIFE.contains(&name)) {
+                hub.touch();
+            }
+        }
+    };
+    let mut machine = match Machine::start(&spec, dir.clone(), StartOptions { tap: Arc::new(tap), ..Default::default() }).await {
+        Ok(machine) => machine,
+        Err(error) => {
+            if xenlab_host::interrupt::requested() {
+                return Err(EngineError::Interrupted);
+            }
+            return Err(EngineError::part(error.cause(), &error));
+        }
+    };
+    inputs.argv = machine.argv().iter().map(|a| a.to_string_lossy().into_owned()).collect();
+    let (reader, writer) = machine.take_console().ok_or_else(|| {
+        EngineError::part(Cause::LabInternal, "the machine's console was already taken")
+    })?;
+    let machine = Arc::new(machine);
+    let pump = tokio::spawn(hub.clone().pump(reader, bundle.clone()));
+    {
+        let mut held = power_on.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = (Instant::now(), Some(machine.clone()));
+    }
+    machine.resume().await.map_err(|e| EngineError::part(e.cause(), &e))?;
+
+    let guest: xenlab_guest::Clock = {
+        let clock = clock.clone();
+        Arc::new(move || clock().1)
+    };
+    let (ways, ssh) = ways(case, prepared, &machine, &hub, &keys, writer, guest.clone())?;
+    let kvm = prepared.accel.accel == Accel::Kvm;
+    let end = {
+        let watch = Watch { hub: &hub, guest: &*guest, kvm };
+        let limit = case.config.limits.boot.map_or(Duration::from_secs(3600), |l| l.0);
+        let mut told = 1;
+        let mut early = ssh;
+        watch
+            .until(Allowed { limit, phases: case.config.limits.boot.is_none() }, machine.ended(), |state| {
+                for (phase, at) in &state.phases[told..] {
+                    on_phase(*phase, *at);
+                    bundle.tick(Duration::from_secs_f64(*at), guest(), TickWhat::Phase { phase: phase.name().to_owned() });
+                    told += 1;
+                }
+                if state.phase() >= Phase::Dom0Init
+                    && let Some(shell) = early.take()
+                {
+                    // The key exchange is done while dom0's services start: emulated cryptography takes tenths of a second.
+                    let deadline = Deadline::new(guest.clone(), limits::phase(Phase::Dom0Init, kvm).limit);
+                    tokio::spawn(async move {
+                        // What goes wrong here goes wrong again, and is told, when the first command runs.
+                        let _ = shell.open(deadline).await;
+                    });
+                }
+                state.phase() >= target
+            })
+            .await
+    };
+    let running =
+        Running { machine, hub: hub.clone(), ways, kvm, case_start: hub.state().total, pump, clock: clock.clone(), _dir: dir };
+    if end == WaitEnd::Interrupted {
+        running.stop().await;
+        return Err(EngineError::Interrupted);
+    }
+    let seen = {
+        let state = hub.state();
+        PhaseEvidence {
+            reached: state.phases.clone(),
+            end,
+            console_bytes: state.total,
+            tails: state.tails(),
+            signs: state.signs(),
+        }
+    };
+    let to = running.wall().as_secs_f64();
+    Ok(Booted { evidence: evidence(to, seen), machine: Some(running) })
+}
+
+fn evidence(to: f64, seen: PhaseEvidence) -> Evidence {
+    Evidence { step: exec::BOOT.to_owned(), origin: Origin::PowerOn, from: 0.0, to, seen: Ok(Observation::Phase(seen)) }
+}
+
+/// Both ways in, neither opened yet, and the SSH session to open early when it will be used.
+fn ways(
+    case: &Case,
+    prepared: &Prepared,
+    machine: &Machine,
+    hub: &Arc<Hub>,
+    keys: &Keys,
+    writer: xenlab_machine::ConsoleWriter,
+    guest: xenlab_guest::Clock,
+) -> Result<(Ways, Option<SshShell>), EngineError> {
+    let layout = &prepared.dom0.layout;
+    let port = machine.ssh_port().unwrap_or(0);
+    let ssh = SshShell::new(SshConfig {
+        addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        user: layout.user.clone(),
+        private_key: keys.user.openssh.clone(),
+        host_key: keys.host.public.clone(),
+    })
+    .map_err(|e| EngineError::part(e.cause(), &e))?;
+    let (bytes, from_console) = tokio::sync::mpsc::channel(64);
+    let serial: Box<dyn Shell> = Box::new(SerialShell::new(from_console, writer, login(layout)));
+    let only = case.config.dom0.via;
+    let uses_ssh = only != Some(xenlab_model::evidence::Transport::Serial)
+        && case.steps.iter().any(|step| step.body.at() == At::Dom0);
+    let early = uses_ssh.then(|| ssh.clone());
+    Ok((Ways::new(hub.clone(), guest, Box::new(ssh), serial, bytes, only), early))
+}
+
+/// The image's login dance in the words of the serial shell.
+fn login(layout: &Layout) -> Login {
+    let steps = layout.login.iter().map(|step| match step {
+        Dance::Wait(text) => LoginStep::Expect(text.clone()),
+        Dance::Write(text) => LoginStep::Send(text.clone()),
+    });
+    Login { steps: steps.collect() }
+}
+
+/// A bare boot of the same artefacts, for the bench: nothing is judged, recorded or connected to. Seconds from QEMU's exec to
+/// dom0's own word that it is ready.
+pub async fn bare(case: &Case, prepared: &Arc<Prepared>) -> Result<f64, EngineError> {
+    use tokio::io::AsyncReadExt;
+    let dir = Arc::new(RunDir::create("bench").map_err(|e| EngineError::part(Cause::LabInternal, e))?);
+    let keys = Keys::generate()?;
+    let nonce = crate::random_hex(16);
+    let initrd = initrd(case, prepared, &keys, &nonce, &dir).await?;
+    let spec = spec(case, &prepared.parts, prepared.accel.accel, initrd)?;
+    let mut machine = Machine::start(&spec, dir.clone(), StartOptions::default())
+        .await
+        .map_err(|e| EngineError::part(e.cause(), &e))?;
+    let begun = machine.spawned();
+    let taken = machine.take_console();
+    machine.resume().await.map_err(|e| EngineError::part(e.cause(), &e))?;
+    let word = format!("xenlab: ready {nonce}");
+    let mut heard = String::new();
+    let ready = async {
+        let Some((mut reader, _writer)) = taken else { return false };
+        let mut buffer = vec![0; 16 << 10];
+        loop {
+            match reader.read(&mut buffer).await {
+                Ok(n) if n > 0 => heard.push_str(&String::from_utf8_lossy(&buffer[..n])),
+                _ => return false,
+            }
+            if heard.contains(&word) {
+                return true;
+            }
+        }
+    };
+    let outcome = tokio::select! {
+        () = xenlab_host::interrupt::wait() => Err(EngineError::Interrupted),
+        ready = tokio::time::timeout(Duration::from_secs(120), ready) => Ok(ready.unwrap_or(false)),
+    };
+    let seconds = begun.elapsed().as_secs_f64();
+    machine.stop().await;
+    if outcome? { Ok(seconds) } else { Err(EngineError::part(Cause::LabInternal, "the bare boot did not become ready")) }
+}
+
+/// dom0's initramfs with the case's own layer, in the run folder.
+async fn initrd(
+    case: &Case,
+    prepared: &Arc<Prepared>,
+    keys: &Keys,
+    nonce: &str,
+    dir: &RunDir,
+) -> Result<Payload, EngineError> {
+    let layer = CaseLayer {
+        nonce: nonce.to_owned(),
+        authorized_keys: vec![keys.user.public.clone()],
+        host_key: keys.host.clone(),
+        store: case.config.dom0.xenstored,
+        settings: prepared.settings.clone(),
+        files: Vec::new(),
+    };
+    let path = dir.path().join("initrd");
+    let (dom0, to) = (prepared.dom0.clone(), path.clone());
+    crate::blocking(move || {
+        xenlab_image::write_initrd(&dom0, &layer, &to).map_err(|e| EngineError::part(e.cause(), &e))
+    })
+    .await?;
+    Payload::of(&path).map_err(|e| EngineError::part(Cause::LabInternal, e))
+}

@@ -1,0 +1,83 @@
+//! The scripts that steps run in dom0: POSIX sh, and nothing that a busybox userland lacks.
+
+/// Quotes a word for sh.
+pub fn quote(word: &str) -> String {
+    if !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./=:@%+,".contains(&b)) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// One line for each process that could be the store daemon: by the pid files that Xen's init scripts and units use
+/// (tools/hotplug/Linux/launch-xenstore.in, Debian's xen.init), and by the process table, whichever came first.
+pub const FIND_XENSTORED: &str = r#"
+show() { echo "pid=$1 exe=$(readlink "/proc/$1/exe" 2>/dev/null) comm=$(cat "/proc/$1/comm" 2>/dev/null) from=$2"; }
+for f in /run/xen/xenstored.pid /run/xenstored.pid /var/run/xen/xenstored.pid /var/run/xenstored.pid /run/xen/oxenstored.pid; do
+    [ -s "$f" ] && [ "$(readlink -f "$f")" = "$f" ] && { read -r p <"$f" || :; show "$p" "pidfile:$f"; }
+done
+for d in /proc/[0-9]*; do
+    e=$(readlink "$d/exe" 2>/dev/null) || continue
+    e=${e% (deleted)}
+    case ${e##*/} in
+        xenstored|oxenstored) show "${d#/proc/}" proc ;;
+    esac
+done
+:
+"#;
+
+/// The store answers a read of what xen-init-dom0 writes.
+pub const STORE_ANSWERS: &str = "xenstore-read /local/domain/0/domid";
+
+/// Xen's own test of the store, wherever this build's layout keeps it.
+pub const TEST_XENSTORE: &str = r#"
+for d in $(echo "$PATH" | tr : ' ') /usr/lib/xen-*/bin /usr/lib/xen/bin /usr/lib/xen/tests /usr/local/lib/xen/bin /usr/local/lib/xen/tests /usr/libexec/xen/bin /usr/local/libexec/xen/bin; do
+    [ -x "$d/test-xenstore" ] && exec "$d/test-xenstore"
+done
+echo 'test-xenstore: not found in any directory of this build' >&2
+exit 127
+"#;
+
+/// `PID EXE COMM` of every process.
+pub const PROCESSES: &str = r#"
+for d in /proc/[0-9]*; do
+    p=${d#/proc/}
+    e=$(readlink "$d/exe" 2>/dev/null) || e=-
+    c=$(cat "$d/comm" 2>/dev/null) || continue
+    echo "$p ${e:--} $c"
+done
+:
+"#;
+
+/// State of a systemd unit as `Key=Value` lines.
+pub fn systemd_unit(name: &str) -> String {
+    format!("systemctl show --property=Id,LoadState,ActiveState,SubState,Result,Type -- {}", quote(name))
+}
+
+/// State of a service of the small init as `Key=Value` lines.
+pub fn small_init_service(name: &str) -> String {
+    format!(
+        "f=/run/xenlab/services/{0}; if [ -e \"$f\" ]; then cat \"$f\"; else echo LoadState=not-found; echo ActiveState=inactive; fi",
+        quote(name)
+    )
+}
+
+/// Names of failed systemd units, one a line.
+pub const SYSTEMD_FAILED: &str = "systemctl list-units --state=failed --plain --no-legend --no-pager | while read -r u r; do echo \"$u\"; done";
+
+/// Names of failed services of the small init, one a line.
+pub const SMALL_INIT_FAILED: &str =
+    r#"for f in /run/xenlab/services/*; do [ -e "$f" ] && grep -q '^ActiveState=failed$' "$f" && echo "${f##*/}"; done; :"#;
+
+#[cfg(test)]
+mod tests {
+    use super::quote;
+
+    #[test]
+    fn quoting() {
+        assert_eq!(quote("xl"), "xl");
+        assert_eq!(quote(""), "''");
+        assert_eq!(quote("a b"), "'a b'");
+        assert_eq!(quote("it's"), r"'it'\''s'");
+        assert_eq!(quote("$HOME;rm"), "'$HOME;rm'");
+    }
+}

@@ -1,0 +1,294 @@
+//! Getting ready what machines are made of: the Xen build, dom0, QEMU, the accelerator; each once for all cases that share it.
+
+use crate::EngineError;
+use crate::shared::Shared;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use xenlab_image::{Dom0, Dom0Request, ToolsTree};
+use xenlab_machine::accel::Chosen;
+use xenlab_machine::{Accel, Payload, QemuInfo, accel};
+use xenlab_model::Arch;
+use xenlab_model::bundle::{Artefact, FORMAT, Inputs};
+use xenlab_model::case::Case;
+use xenlab_model::cause::Cause;
+use xenlab_model::event::{Sink, What};
+use xenlab_model::fact::{FactValue, Facts};
+use xenlab_model::scenario::config::AccelChoice;
+use xenlab_model::spec::{Subject, XenSpec};
+use xenlab_store::Store;
+use xenlab_xen::XenBuild;
+
+/// Makes what cases need.
+pub struct Preparer {
+    /// The store.
+    pub store: Arc<Store>,
+    /// Where progress and notes go.
+    pub sink: Arc<dyn Sink>,
+    builds: Shared<(Subject, Arch), XenBuild, EngineError>,
+    dom0s: Shared<String, Dom0, EngineError>,
+    qemus: Shared<(Arch, Option<String>), QemuInfo, EngineError>,
+    accels: Shared<String, Chosen, EngineError>,
+}
+
+/// What a machine is made of, whatever runs its processors.
+#[derive(Clone)]
+pub struct Parts {
+    /// The Xen build.
+    pub build: Arc<XenBuild>,
+    /// What QEMU's `-kernel` takes.
+    pub xen: PathBuf,
+    /// The file that was made of, and its digest.
+    pub xen_original: (PathBuf, String),
+    /// dom0.
+    pub dom0: Arc<Dom0>,
+    /// QEMU.
+    pub qemu: Arc<QemuInfo>,
+}
+
+/// Everything a case's machine is made of.
+#[derive(Clone)]
+pub struct Prepared {
+    /// The files and programs.
+    pub parts: Parts,
+    /// What is wrong with the hypervisor, so that it is not booted.
+    pub damage: Option<(Cause, String)>,
+    /// What runs the processors, and why.
+    pub accel: Arc<Chosen>,
+    /// Settings for dom0's init, in the case's layer.
+    pub settings: BTreeMap<String, String>,
+    /// Everything that is known by now.
+    pub facts: Facts,
+}
+
+impl std::ops::Deref for Prepared {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl Preparer {
+    /// With this store.
+    pub fn new(store: Arc<Store>, sink: Arc<dyn Sink>) -> Preparer {
+        Preparer {
+            store,
+            sink,
+            builds: Shared::default(),
+            dom0s: Shared::default(),
+            qemus: Shared::default(),
+            accels: Shared::default(),
+        }
+    }
+
+    /// The Xen build of a subject.
+    pub async fn build(&self, subject: &Subject, arch: Arch) -> Result<Arc<XenBuild>, EngineError> {
+        let (store, wanted) = (self.store.clone(), subject.clone());
+        self.builds
+            .get((subject.clone(), arch), || async move {
+                crate::blocking(move || {
+                    xenlab_xen::provide(&wanted, arch, &store).map_err(|e| of_input(e.is_bad_input(), e.cause(), &e))
+                })
+                .await
+            })
+            .await
+            .map_err(|e| again(&e))
+    }
+
+    /// QEMU for an architecture.
+    pub async fn qemu(&self, arch: Arch, path: Option<&str>) -> Result<Arc<QemuInfo>, EngineError> {
+        let path = path.map(str::to_owned);
+        self.qemus
+            .get((arch, path.clone()), || async move {
+                crate::blocking(move || {
+                    xenlab_machine::qemu::find(arch, path.as_deref().map(Path::new))
+                        .map_err(|e| EngineError::part(e.cause(), &e))
+                })
+                .await
+            })
+            .await
+            .map_err(|e| again(&e))
+    }
+
+    /// Everything for a case.
+    pub async fn prepare(&self, case: &Case) -> Result<Arc<Prepared>, EngineError> {
+        let config = &case.config;
+        let arch = config.arch;
+        let qemu = self.qemu(arch, config.machine.qemu.as_deref()).await?;
+        let build = self.build(&case.subject, arch).await?;
+        let request = Dom0Request {
+            arch,
+            userland: config.dom0.userland.clone(),
+            kernel: config.dom0.kernel.clone(),
+            tools: build.tools.as_ref().map(tools_tree),
+            suite: suite(&case.subject, &build),
+        };
+        let key = format!("{request:?}");
+        let store = self.store.clone();
+        let dom0 = self
+            .dom0s
+            .get(key, || async move {
+                crate::blocking(move || {
+                    xenlab_image::prepare(&request, &store).map_err(|e| of_input(e.is_bad_input(), e.cause(), &e))
+                })
+                .await
+            })
+            .await
+            .map_err(|e| again(&e))?;
+        let hypervisor = &build.hypervisor;
+        let damage = hypervisor
+            .damage
+            .as_ref()
+            .map(|d| (d.cause, d.text.clone()))
+            .or_else(|| hypervisor.no_image.as_ref().map(|why| (Cause::ImageInvalid, why.clone())));
+        let xen = hypervisor.image.clone().unwrap_or_else(|| hypervisor.original.clone());
+        let xen_original = (hypervisor.original.clone(), hypervisor.digest.clone());
+        let parts = Parts { build, xen, xen_original, dom0, qemu };
+        let accel = self.accel(case, &parts, damage.is_some()).await?;
+        let mut facts = parts.build.facts();
+        facts.set("qemu.version", FactValue::Version(parts.qemu.version.to_string()));
+        facts.set("qemu.path", FactValue::text(parts.qemu.path.display().to_string()));
+        facts.set("machine.accel", FactValue::text(accel.accel.name()));
+        Ok(Arc::new(Prepared { parts, damage, accel, settings: BTreeMap::new(), facts }))
+    }
+
+    async fn accel(&self, case: &Case, parts: &Parts, damaged: bool) -> Result<Arc<Chosen>, EngineError> {
+        let asked = case.config.machine.accel;
+        // A Xen that is not going to be booted cannot show what it runs on.
+        let choice = if damaged { AccelChoice::Tcg } else { asked };
+        let digest = parts.build.hypervisor.digest.clone();
+        let machine = &case.config.machine;
+        let key = format!("{choice:?} {} {digest} {:?} {:?}", parts.qemu.path.display(), machine.cpu, machine.devices);
+        let initrd = Payload::of(&parts.dom0.initrd)
+            .map_err(|e| EngineError::part(Cause::LabInternal, format!("{}: {e}", parts.dom0.initrd.display())))?;
+        let spec = crate::boot::spec(case, parts, Accel::Tcg, initrd)?;
+        let memory = self.store.root().join("accelerators.json");
+        let sink = self.sink.clone();
+        let shown = case.shown();
+        self.accels
+            .get(key, || async move {
+                let chosen = accel::choose(choice, &spec, &digest, Some(&memory))
+                    .await
+                    .map_err(|e| EngineError::part(e.cause(), &e))?;
+                if asked == AccelChoice::Auto && Arch::host() == Some(spec.arch) {
+                    let message = format!("accelerator {}: {}", chosen.accel, chosen.reason);
+                    sink.emit(What::Note { case: Some(shown), message });
+                }
+                Ok(chosen)
+            })
+            .await
+            .map_err(|e| again(&e))
+    }
+}
+
+/// A failure that several cases share, told to each.
+fn again(error: &Arc<EngineError>) -> EngineError {
+    of_input(matches!(**error, EngineError::BadInput { .. }), error.cause(), error)
+}
+
+fn of_input(bad: bool, cause: Cause, error: impl std::fmt::Display) -> EngineError {
+    let message = error.to_string();
+    if bad { EngineError::BadInput { cause, message } } else { EngineError::Part { cause, message } }
+}
+
+impl Prepared {
+    /// `inputs.json`, but for the command line, which is known when the machine starts.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn inputs(&self, store: &Store, facts: &Facts) -> Result<Inputs, EngineError> {
+        let mut artefacts = vec![artefact("xen", &self.xen_original.0, self.xen_original.1.clone())];
+        for part in &self.dom0.parts {
+            let digest = store.digest_file(&part.path).map_err(|e| EngineError::part(e.cause(), &e))?;
+            artefacts.push(artefact(part.role, &part.path, digest));
+        }
+        Ok(Inputs {
+            format: FORMAT,
+            lab: env!("CARGO_PKG_VERSION").to_owned(),
+            argv: Vec::new(),
+            qemu: self.qemu.shown(),
+            accel: (self.accel.accel.name().to_owned(), self.accel.reason.clone()),
+            artefacts,
+            facts: facts.clone(),
+        })
+    }
+
+    /// The same with another hypervisor, which is not damaged.
+    pub fn with_xen(&self, xen: PathBuf, digest: String) -> Prepared {
+        let mut other = self.clone();
+        other.parts.xen_original = (xen.clone(), digest);
+        other.parts.xen = xen;
+        other.damage = None;
+        other
+    }
+
+    /// Hashes every input again; what is no longer what it was, in words.
+    pub fn changed_inputs(&self) -> Vec<String> {
+        let mut changed = Vec::new();
+        let (path, digest) = &self.xen_original;
+        match xenlab_store::hash_file(path) {
+            Ok(now) if now == *digest => {}
+            Ok(now) => changed.push(format!("xen {}: was {digest}, is {now}", path.display())),
+            Err(e) => changed.push(format!("xen {}: was {digest}, cannot be read: {e}", path.display())),
+        }
+        for part in &self.dom0.parts {
+            if let Err(e) = part.verify() {
+                changed.push(format!("{}: {e}", part.role));
+            }
+        }
+        changed
+    }
+}
+
+fn artefact(role: &str, path: &Path, digest: String) -> Artefact {
+    let size = std::fs::metadata(path).map_or(0, |m| m.len());
+    Artefact { role: role.to_owned(), path: path.display().to_string(), digest, size }
+}
+
+fn tools_tree(tools: &xenlab_xen::Tools) -> ToolsTree {
+    let text = |paths: &[PathBuf]| paths.iter().map(|p| p.display().to_string()).collect();
+    ToolsTree {
+        root: tools.root.clone(),
+        mount: tools.mount.display().to_string(),
+        key: tools.key.clone(),
+        bin_dirs: text(&tools.bin_dirs),
+        lib_dirs: text(&tools.lib_dirs),
+    }
+}
+
+/// Suites that a userland can be of, oldest first, and their C library's version (package libc6).
+const SUITES: &[(&str, (u32, u32))] = &[("bookworm", (2, 36)), ("trixie", (2, 41)), ("sid", (u32::MAX, 0))];
+
+/// The suite of dom0's userland and kernel where the scenario names none: that of the packages under test; for a build from
+/// elsewhere the oldest whose C library its tools can use.
+fn suite(subject: &Subject, build: &XenBuild) -> String {
+    for spec in [subject.tools.as_ref(), Some(&subject.hypervisor)].into_iter().flatten() {
+        if let XenSpec::Debian { suite, .. } = spec {
+            return suite.clone();
+        }
+    }
+    let needs = build.tools.as_ref().map_or((0, 0), glibc_needed);
+    let fits = SUITES.iter().find(|(_, has)| *has >= needs);
+    fits.map_or("sid", |(suite, _)| suite).to_owned()
+}
+
+/// The highest `GLIBC_2.N` symbol version that the tools' programs name.
+fn glibc_needed(tools: &xenlab_xen::Tools) -> (u32, u32) {
+    const MARK: &[u8] = b"GLIBC_";
+    let mut highest = (0, 0);
+    for path in tools.programs.values() {
+        let relative = path.strip_prefix(&tools.mount).unwrap_or(path);
+        let relative = relative.strip_prefix("/").unwrap_or(relative);
+        let Ok(bytes) = std::fs::read(tools.root.join(relative)) else { continue };
+        let mut rest = bytes.as_slice();
+        while let Some(at) = rest.windows(MARK.len()).position(|w| w == MARK) {
+            rest = &rest[at + MARK.len()..];
+            let end = rest.iter().position(|b| !b.is_ascii_digit() && *b != b'.').unwrap_or(0);
+            let mut numbers = std::str::from_utf8(&rest[..end]).unwrap_or_default().split('.').map(str::parse::<u32>);
+            if let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) {
+                highest = highest.max((major, minor));
+            }
+        }
+    }
+    highest
+}

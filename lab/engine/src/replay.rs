@@ -1,0 +1,94 @@
+//! Judging a recorded case again, without a machine.
+
+use crate::EngineError;
+use crate::bundle::{self, Integrity, Recorded};
+use std::path::Path;
+use xenlab_model::cause::{Blame, Cause};
+use xenlab_model::evidence::Evidence;
+use xenlab_model::fact::Facts;
+use xenlab_model::case::Case;
+use xenlab_model::judge;
+use xenlab_model::verdict::{CaseVerdict, Control, Verdict};
+
+/// From everything a case left to its verdict. Live runs and replays both come through here.
+pub fn judge_all(
+    case: &Case,
+    evidence: &[Evidence],
+    facts: &Facts,
+    control: Option<&Control>,
+    integrity: Option<&Integrity>,
+) -> CaseVerdict {
+    let mut verdict = judge::case(case, evidence, facts, control);
+    if let Some(integrity) = integrity
+        && !integrity.changed.is_empty()
+        && verdict.verdict == Verdict::Fail
+    {
+        // Whatever failed, it failed with files that are not what they were said to be: no word about Xen or dom0.
+        verdict.verdict = Verdict::Error;
+        verdict.cause = Some(Cause::InputChanged);
+        verdict.blame = Some(Blame::Lab);
+        verdict.message = format!(
+            "files the machine was made of changed after they were checked, so nothing can be blamed on Xen: {}",
+            integrity.changed.join("; ")
+        );
+    }
+    verdict
+}
+
+/// A bundle judged again.
+#[derive(Debug)]
+pub struct Replayed {
+    /// What was read.
+    pub recorded: Recorded,
+    /// The verdict now.
+    pub now: CaseVerdict,
+    /// What differs from the recorded verdict, one line each; empty when they agree or none was recorded.
+    pub differences: Vec<String>,
+}
+
+/// Reads the bundle in `dir` and judges it.
+pub fn replay(dir: &Path) -> Result<Replayed, EngineError> {
+    let recorded = bundle::read(dir)?;
+    let facts = match &recorded.inputs {
+        Some(inputs) => inputs.facts.clone(),
+        None => recorded.case.facts.clone(),
+    };
+    let mut now = judge_all(
+        &recorded.case,
+        &recorded.evidence,
+        &facts,
+        recorded.control.as_ref(),
+        recorded.integrity.as_ref(),
+    );
+    let mut differences = Vec::new();
+    if let Some(then) = &recorded.verdict {
+        // How long it all took is measured once, live; judging again does not change it.
+        now.seconds = then.seconds;
+        differences = differ(then, &now);
+    }
+    Ok(Replayed { recorded, now, differences })
+}
+
+fn differ(then: &CaseVerdict, now: &CaseVerdict) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut note = |what: &str, a: String, b: String| {
+        if a != b {
+            lines.push(format!("{what}: recorded {a}, now {b}"));
+        }
+    };
+    note("verdict", then.verdict.word().into(), now.verdict.word().into());
+    let code = |c: Option<Cause>| c.map_or("none".to_owned(), |c| c.code().to_owned());
+    note("cause", code(then.cause), code(now.cause));
+    note("message", then.message.clone(), now.message.clone());
+    note("number of steps", then.steps.len().to_string(), now.steps.len().to_string());
+    for (a, b) in then.steps.iter().zip(&now.steps) {
+        if a != b {
+            let text = |s: &xenlab_model::verdict::StepVerdict| serde_json::to_string(s).unwrap_or_default();
+            note(&a.step, text(a), text(b));
+        }
+    }
+    if lines.is_empty() && then != now {
+        lines.push("the verdicts differ in a detail".into());
+    }
+    lines
+}

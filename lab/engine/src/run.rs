@@ -1,0 +1,99 @@
+//! Many cases: side by side within what the host has, each on its own, every one with a verdict at the end.
+
+use crate::EngineError;
+use crate::exec::{self, Lab};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::task::JoinSet;
+use xenlab_model::case::Case;
+use xenlab_model::cause::Cause;
+use xenlab_model::event::What;
+use xenlab_model::exit::Exit;
+use xenlab_model::verdict::{CaseVerdict, run_exit};
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// In the order of the cases; those that were never begun are missing after an interrupt.
+    pub verdicts: Vec<CaseVerdict>,
+    /// The exit code.
+    pub exit: Exit,
+    /// The user interrupted it.
+    pub interrupted: bool,
+}
+
+/// Memory that one machine needs beside its guest's: QEMU, its translation buffer, the page cache for its files.
+const MACHINE_OVERHEAD: u64 = 512 << 20;
+
+/// How many cases this host can run side by side: a core each (a machine's two emulated processors are rarely both busy),
+/// and memory for the largest of them.
+pub fn default_jobs(cases: &[Case]) -> usize {
+    let cores = xenlab_host::resources::cores();
+    let largest = cases.iter().map(|c| exec::machine_memory(&c.config).0 + MACHINE_OVERHEAD).max().unwrap_or(1);
+    let by_memory =
+        xenlab_host::resources::memory().map_or(cores, |m| usize::try_from(m.available / largest).unwrap_or(cores));
+    cores.min(by_memory).max(1)
+}
+
+/// Runs every case. Events go to the lab's sink; `started` is when the program began.
+pub async fn run(lab: Arc<Lab>, cases: Vec<Case>, jobs: Option<usize>, started: Instant) -> Outcome {
+    let jobs = jobs.unwrap_or_else(|| default_jobs(&cases)).max(1);
+    let mut queue: VecDeque<(usize, Case)> = cases.into_iter().enumerate().collect();
+    let mut running = JoinSet::new();
+    let mut ids = std::collections::HashMap::new();
+    let mut verdicts: Vec<(usize, CaseVerdict)> = Vec::new();
+    loop {
+        while running.len() < jobs
+            && !xenlab_host::interrupt::requested()
+            && let Some((n, case)) = queue.pop_front()
+        {
+            let lab = lab.clone();
+            let handle = running.spawn({
+                let case = case.clone();
+                async move { (n, exec::case(&lab, case).await) }
+            });
+            ids.insert(handle.id(), (n, case));
+        }
+        match running.join_next_with_id().await {
+            None => break,
+            Some(Ok((_, (n, verdict)))) => verdicts.push((n, verdict)),
+            Some(Err(error)) => {
+                // The lab's own panic is its own fault, and only this case's end.
+                if let Some((n, case)) = ids.remove(&error.id()) {
+                    let why = EngineError::part(Cause::LabPanic, panic_text(error));
+                    let verdict = exec::broken(&case, &why);
+                    lab.sink.emit(What::CaseFinished {
+                        case: case.shown(),
+                        bundle: String::new(),
+                        verdict: Box::new(verdict.clone()),
+                        reproduce: lab.reproduce(&case),
+                    });
+                    verdicts.push((n, verdict));
+                }
+            }
+        }
+    }
+    let interrupted = xenlab_host::interrupt::requested();
+    verdicts.sort_by_key(|(n, _)| *n);
+    let verdicts: Vec<CaseVerdict> = verdicts.into_iter().map(|(_, v)| v).collect();
+    let exit = run_exit(&verdicts, interrupted);
+    lab.sink.emit(What::RunFinished {
+        exit,
+        seconds: started.elapsed().as_secs_f64(),
+        interrupted,
+        lab: crate::lab_use(),
+    });
+    Outcome { verdicts, exit, interrupted }
+}
+
+fn panic_text(error: tokio::task::JoinError) -> String {
+    let Ok(payload) = error.try_into_panic() else { return "a case was cancelled".into() };
+    let text = payload
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+        .unwrap_or_else(|| "no message".into());
+    format!("xenlab panicked while it ran this case: {text}; please report it with the bundle")
+}
+

@@ -1,0 +1,191 @@
+//! From whatever is on the console to a running agent.
+
+use super::{Agent, Encoding, LoginStep, SerialError, SerialShell, Sum};
+use crate::{BoxFuture, Deadline};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use std::time::Duration;
+use tokio::io::AsyncWrite;
+
+/// The agent's text.
+const AGENT: &str = include_str!("agent.sh");
+/// Characters of a piece of the agent typed at once; a multiple of four, so that no octal escape is torn. A line must stay below 128 bytes: more than that Xen does not keep for a dom0 that
+/// is slow to read (`SERIAL_RXBUFSZ`, xen/drivers/char/serial.c and serial.h), and drops the rest.
+const PIECE: usize = 64;
+/// How long a prompt or an answer is waited for at first; each further try waits twice as long.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// The longest that is waited before something is typed again.
+pub(super) const PATIENCE_MOST: Duration = Duration::from_secs(16);
+
+impl<W: AsyncWrite + Send + Unpin> SerialShell<W> {
+    /// Finds a shell, types the agent to it and starts it.
+    pub(super) async fn boot(&mut self, deadline: &Deadline) -> Result<Agent, SerialError> {
+        let mut patience = PATIENCE;
+        let mut tries = 0;
+        while !deadline.expired() {
+            tries += 1;
+            if let Some(agent) = self.attempt(tries, &deadline.within(patience), deadline).await? {
+                return Ok(agent);
+            }
+            patience = (patience * 2).min(PATIENCE_MOST);
+        }
+        Err(SerialError::NoAnswer { limit: deadline.limit(), tries, last: self.link.last_shown() })
+    }
+
+    async fn attempt(
+        &mut self,
+        tries: u32,
+        patience: &Deadline,
+        deadline: &Deadline,
+    ) -> Result<Option<Agent>, SerialError> {
+        // Later tries interrupt whatever is in the foreground, and begin a fresh line.
+        let wake = if tries > 2 { "\x03\n" } else { "\n" };
+        self.link.send(wake, deadline).await?;
+        // Ours may still be there, from before a loss: it answers its own greeting.
+        if self.next > 0 {
+            self.link.send("1:h\n", deadline).await?;
+            if let Some(agent) = self.greeting(&deadline.within(PATIENCE)).await? {
+                return Ok(Some(agent));
+            }
+        }
+        if !self.login.steps.is_empty() {
+            let steps = self.login.steps.clone();
+            // Without a prompt somebody is logged in already, or nobody listens yet: the probe below tells.
+            self.dance(&steps, patience).await?;
+        }
+        let mark = format!("{}.", &crate::nonce()[..4]);
+        let probe = |m: &str| format!("echo 'q''{mark}{m}.'\n");
+        self.link.send(&probe("0"), deadline).await?;
+        if self.link.shown(&[&format!("q{mark}0.")], &patience.afresh(patience.limit())).await?.is_none() {
+            return Ok(None);
+        }
+        // From here on lines are read by a plain loop: no prompt, no line editing, no terminal echo where `stty` is to be had.
+        self.link.send("sh -c 'while read -r l;do eval \"$l\";done'\n", deadline).await?;
+        let quiet = "stty -echo 2>/dev/null||busybox stty -echo 2>/dev/null;A=";
+        if !self.line(quiet, &format!("echo 'q''{mark}1.'"), &format!("q{mark}1."), deadline).await? {
+            return Ok(None);
+        }
+        let decodes = self.decoder(&mark, deadline).await?;
+        let Some(decodes) = decodes else { return Ok(None) };
+        let text = encode(AGENT.trim_end(), decodes);
+        let (mut at, mut failures) = (0, 0);
+        while at < text.len() {
+            let end = (at + PIECE).min(text.len());
+            let piece = &text[at..end];
+            let quoted = if decodes { piece.to_owned() } else { format!("'{piece}'") };
+            let store = format!("[ ${{#A}} = {at} ]&&A=$A{quoted}");
+            let expected = format!("q{mark}{end}.");
+            if self.line(&store, &format!("echo 'q''{mark}'${{#A}}."), &expected, deadline).await? {
+                at = end;
+                continue;
+            }
+            // A piece was damaged on its way: begin again, with an empty text.
+            failures += 1;
+            at = 0;
+            if failures > 3
+                || !self
+                    .line("A=", &format!("echo 'q''{mark}'${{#A}}."), &format!("q{mark}0."), deadline)
+                    .await?
+            {
+                return Ok(None);
+            }
+        }
+        let load = if decodes { "S=$(echo $A|$D)" } else { "S=$(printf \"$A\")" };
+        let expected = format!("q{mark}{}.", AGENT.trim_end().len());
+        if !self.line(load, &format!("echo 'q''{mark}'${{#S}}."), &expected, deadline).await? {
+            return Ok(None);
+        }
+        self.link.send(&format!("T={};eval \"$S\"\n", self.tag), deadline).await?;
+        // From now on an agent may be there, whether its greeting arrives or not.
+        self.next = self.next.max(1);
+        self.greeting(&deadline.within(PATIENCE_MOST)).await
+    }
+
+    /// What decodes base64 in dom0, put into `D`: whether anything does; `None` without an answer.
+    async fn decoder(&mut self, mark: &str, deadline: &Deadline) -> Result<Option<bool>, SerialError> {
+        let find = "D=;for d in base64 busybox\\ base64;do [ \"$(echo YQ==|$d -d 2>&1)\" = a ]&&D=\"$d -d\"&&break;done";
+        if !self.line(find, &format!("echo 'q''{mark}d.'"), &format!("q{mark}d."), deadline).await? {
+            return Ok(None);
+        }
+        let (yes, no) = (format!("q{mark}y."), format!("q{mark}n."));
+        self.link.send(&format!("[ \"$D\" ]&&echo 'q''{mark}y.'||echo 'q''{mark}n.'\n"), deadline).await?;
+        let seen = self.link.shown(&[&yes, &no], &deadline.within(PATIENCE_MOST)).await?;
+        Ok(seen.map(|which| which == 0))
+    }
+
+    /// Types one line and what makes it answer; repeats it until it answers. `do_it` must be harmless when repeated.
+    async fn line(
+        &mut self,
+        do_it: &str,
+        answer: &str,
+        expected: &str,
+        deadline: &Deadline,
+    ) -> Result<bool, SerialError> {
+        let mut patience = PATIENCE;
+        for _ in 0..4 {
+            self.link.send(&format!("{do_it}\n{answer}\n"), deadline).await?;
+            if self.link.shown(&[expected], &deadline.within(patience)).await?.is_some() {
+                return Ok(true);
+            }
+            patience *= 2;
+        }
+        Ok(false)
+    }
+
+    /// Waits for what the agent says when it starts.
+    async fn greeting(&mut self, deadline: &Deadline) -> Result<Option<Agent>, SerialError> {
+        while let Some(body) = self.link.body(deadline).await? {
+            let fields: Vec<&str> = body.split(':').collect();
+            let ["H", encoding, sum, decoder] = fields[..] else { continue };
+            let encoding = match encoding {
+                "b64" => Encoding::Base64,
+                "hex" => Encoding::Hex,
+                _ => {
+                    return Err(SerialError::Lacks(
+                        "no folder to write in among /run, /dev/shm, /tmp and /var/tmp, or no mkfifo".into(),
+                    ));
+                }
+            };
+            let sum = match sum {
+                "cksum" => Sum::Cksum,
+                "sha256" => Sum::Sha256,
+                _ => Sum::None,
+            };
+            return Ok(Some(Agent { encoding, sum, decodes: !decoder.is_empty() }));
+        }
+        Ok(None)
+    }
+
+    /// Goes through the steps of a login; false when one of them had no answer.
+    fn dance<'a>(
+        &'a mut self,
+        steps: &'a [LoginStep],
+        deadline: &'a Deadline,
+    ) -> BoxFuture<'a, Result<bool, SerialError>> {
+        Box::pin(async move {
+            for step in steps {
+                match step {
+                    LoginStep::Expect(text) => {
+                        if self.link.shown(&[text], deadline).await?.is_none() {
+                            return Ok(false);
+                        }
+                    }
+                    LoginStep::Send(text) => self.link.send(text, &deadline.afresh(PATIENCE_MOST)).await?,
+                    LoginStep::Either(ways) => {
+                        let texts: Vec<&str> = ways.iter().map(|(t, _)| t.as_str()).collect();
+                        let Some(which) = self.link.shown(&texts, deadline).await? else { return Ok(false) };
+                        if !self.dance(&ways[which].1, deadline).await? {
+                            return Ok(false);
+                        }
+                    }
+                }
+            }
+            Ok(true)
+        })
+    }
+}
+
+/// Text as it is typed: base64, or octal escapes for `printf`.
+pub(super) fn encode(text: &str, base64: bool) -> String {
+    if base64 { BASE64.encode(text) } else { text.bytes().map(|b| format!("\\{b:03o}")).collect() }
+}

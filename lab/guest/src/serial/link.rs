@@ -1,0 +1,117 @@
+//! The two directions of a console: bytes typed, bytes shown, and what is looked for in them.
+
+use super::SerialError;
+use super::frame::Frames;
+use crate::Deadline;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::error::TryRecvError;
+
+/// Bytes of the console's recent past that texts are looked for in.
+const TAIL: usize = 4096;
+
+/// A console.
+pub(super) struct Link<W> {
+    rx: Receiver<Bytes>,
+    tx: W,
+    /// Frames of the agent, once there is a tag to know them by.
+    frames: Frames,
+    /// Bodies that arrived and were not looked at.
+    bodies: VecDeque<String>,
+    /// What was shown last, at most [`TAIL`] bytes.
+    tail: Vec<u8>,
+}
+
+impl<W: AsyncWrite + Send + Unpin> Link<W> {
+    pub(super) fn new(rx: Receiver<Bytes>, tx: W, tag: &str) -> Self {
+        Link { rx, tx, frames: Frames::new(tag), bodies: VecDeque::new(), tail: Vec::new() }
+    }
+
+    /// Types something. A console that takes no bytes is as dead as one that shows none: the deadline holds here too.
+    pub(super) async fn send(&mut self, text: &str, deadline: &Deadline) -> Result<(), SerialError> {
+        let write = async {
+            self.tx.write_all(text.as_bytes()).await?;
+            self.tx.flush().await
+        };
+        tokio::select! {
+            done = write => done.map_err(|e| SerialError::Closed(e.to_string())),
+            () = deadline.passed() => Err(SerialError::Stuck(deadline.limit())),
+        }
+    }
+
+    /// Waits for more to be shown; false when the deadline passed first.
+    async fn more(&mut self, deadline: &Deadline) -> Result<bool, SerialError> {
+        tokio::select! {
+            biased;
+            bytes = self.rx.recv() => match bytes {
+                Some(bytes) => {
+                    self.take(&bytes);
+                    Ok(true)
+                }
+                None => Err(SerialError::Closed("nothing reads dom0's console any more".into())),
+            },
+            () = deadline.passed() => Ok(false),
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.bodies.extend(self.frames.push(bytes));
+        let bytes = &bytes[bytes.len().saturating_sub(TAIL)..];
+        self.tail.drain(..(self.tail.len() + bytes.len()).saturating_sub(TAIL).min(self.tail.len()));
+        self.tail.extend_from_slice(bytes);
+    }
+
+    /// The body of the next frame; `None` when the deadline passed first.
+    pub(super) async fn body(&mut self, deadline: &Deadline) -> Result<Option<String>, SerialError> {
+        loop {
+            if let Some(body) = self.bodies.pop_front() {
+                return Ok(Some(body));
+            }
+            if deadline.expired() || !self.more(deadline).await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Waits until one of these texts is shown; which, and `None` when the deadline passed first. What came before it is forgotten.
+    pub(super) async fn shown(
+        &mut self,
+        texts: &[&str],
+        deadline: &Deadline,
+    ) -> Result<Option<usize>, SerialError> {
+        loop {
+            let first = texts
+                .iter()
+                .enumerate()
+                .filter_map(|(i, t)| Some((memchr::memmem::find(&self.tail, t.as_bytes())? + t.len(), i)))
+                .min();
+            if let Some((end, which)) = first {
+                self.tail.drain(..end);
+                return Ok(Some(which));
+            }
+            if deadline.expired() || !self.more(deadline).await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Forgets what was shown so far.
+    pub(super) fn forget(&mut self) {
+        loop {
+            match self.rx.try_recv() {
+                Ok(_) => {}
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            }
+        }
+        self.tail.clear();
+        self.bodies.clear();
+    }
+
+    /// The end of what was shown, for messages.
+    pub(super) fn last_shown(&self) -> String {
+        let from = self.tail.len().saturating_sub(160);
+        String::from_utf8_lossy(&self.tail[from..]).escape_debug().to_string()
+    }
+}

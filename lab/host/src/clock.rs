@@ -1,0 +1,181 @@
+//! Guest time: how long the machine had, whatever else the host was doing.
+//!
+//! Wall time less the time its vCPU threads stood runnable in the host's run queue (second field of
+//! `/proc/PID/task/TID/schedstat`, nanoseconds; Documentation/scheduler/sched-stats.rst). A busy host stops this
+//! clock, a hung idle guest does not. Of several vCPUs the one that waited most counts: the guest moves on when its
+//! slowest processor does.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// A clock of guest time, counted from [`GuestClock::start`]. It never goes backwards.
+#[derive(Debug)]
+pub struct GuestClock {
+    started: Instant,
+    /// Each thread's `schedstat`, with what it had waited at the start.
+    threads: Vec<(PathBuf, Duration)>,
+    seen: Mutex<Seen>,
+    degraded: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// The most any thread waited. Kept, for a thread that ended is no longer there to be asked.
+    waited: Duration,
+    guest: Duration,
+}
+
+impl GuestClock {
+    /// Starts a clock for these threads (`tids`) of the process `pid`; for a machine, those of its vCPUs.
+    pub fn start(pid: u32, tids: impl IntoIterator<Item = u32>) -> GuestClock {
+        let paths = tids.into_iter().map(|tid| PathBuf::from(format!("/proc/{pid}/task/{tid}/schedstat")));
+        GuestClock::over(paths.collect())
+    }
+
+    fn over(paths: Vec<PathBuf>) -> GuestClock {
+        let mut degraded = None;
+        let mut threads = Vec::new();
+        for path in paths {
+            match waited(&path) {
+                Some(at_start) => threads.push((path, at_start)),
+                None => {
+                    degraded =
+                        Some(format!("{} cannot be read: guest time is wall time here", path.display()))
+                }
+            }
+        }
+        if threads.is_empty() && degraded.is_none() {
+            degraded = Some("no vCPU threads are known: guest time is wall time here".to_owned());
+        }
+        GuestClock { started: Instant::now(), threads, seen: Mutex::default(), degraded }
+    }
+
+    /// A clock of wall time, for when there is no machine.
+    pub fn wall_only() -> GuestClock {
+        GuestClock::over(Vec::new())
+    }
+
+    /// Why this clock shows wall time, when it does.
+    pub fn degraded(&self) -> Option<&str> {
+        self.degraded.as_deref()
+    }
+
+    /// When it was started.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Wall time since the start.
+    pub fn wall(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Guest time since the start.
+    pub fn now(&self) -> Duration {
+        let mut seen = self.seen();
+        for (path, at_start) in &self.threads {
+            if let Some(waited) = waited(path) {
+                seen.waited = seen.waited.max(waited.saturating_sub(*at_start));
+            }
+        }
+        // The kernel adds a wait only when it is over, so without this the clock could step back.
+        seen.guest = seen.guest.max(self.started.elapsed().saturating_sub(seen.waited));
+        seen.guest
+    }
+
+    /// How much the host kept the machine waiting, as of the last [`GuestClock::now`].
+    pub fn waited(&self) -> Duration {
+        self.seen().waited
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+fn waited(path: &Path) -> Option<Duration> {
+    let text = std::fs::read_to_string(path).ok()?;
+    text.split_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn without_schedstat_it_is_wall_time_and_says_so() {
+        let clock = GuestClock::start(std::process::id(), [u32::MAX]);
+        assert!(clock.degraded().unwrap().contains("schedstat"));
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(clock.now() >= Duration::from_millis(5));
+        assert!(GuestClock::wall_only().degraded().is_some());
+    }
+
+    #[test]
+    fn the_most_any_thread_waited_is_taken_off_and_the_clock_never_steps_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = [dir.path().join("a"), dir.path().join("b")];
+        let set = |i: usize, nanos: u64| std::fs::write(&files[i], format!("5 {nanos} 1\n")).unwrap();
+        set(0, 1_000_000_000);
+        set(1, 0);
+        let clock = GuestClock::over(files.to_vec());
+        assert_eq!(clock.degraded(), None);
+        std::thread::sleep(Duration::from_millis(30));
+        let before = clock.now();
+        assert!(before >= Duration::from_millis(30));
+        // The other thread waited all the time: what was shown stays, and then nothing passes.
+        set(1, 3_600_000_000_000);
+        assert_eq!(clock.now(), before);
+        std::fs::remove_file(&files[1]).unwrap();
+        assert_eq!(clock.now(), before, "what an ended thread waited is not forgotten");
+        assert_eq!(clock.waited(), Duration::from_secs(3600));
+    }
+
+    /// Real threads: more busy loops than processors, each waits, and each saw less than wall time.
+    #[test]
+    fn a_busy_host_slows_the_clock() {
+        let cores = std::thread::available_parallelism().unwrap().get();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (send, tids) = std::sync::mpsc::channel();
+        let threads: Vec<_> = (0..cores * 3)
+            .map(|_| {
+                let (stop, send) = (stop.clone(), send.clone());
+                std::thread::spawn(move || {
+                    send.send(rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()).unwrap();
+                    while !stop.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                })
+            })
+            .collect();
+        let tids: Vec<u32> = (0..cores * 3).map(|_| tids.recv().unwrap()).collect();
+        let clock = GuestClock::start(std::process::id(), tids);
+        if clock.degraded().is_none() {
+            std::thread::sleep(Duration::from_millis(400));
+            let (guest, wall) = (clock.now(), clock.wall());
+            assert!(guest < wall.mul_f64(0.8), "guest {guest:?} of {wall:?}");
+        }
+        stop.store(true, Ordering::Relaxed);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn an_idle_thread_does_not_slow_it() {
+        let (send, tid) = std::sync::mpsc::channel();
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            send.send(rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()).unwrap();
+            let _ = wait.recv();
+        });
+        let clock = GuestClock::start(std::process::id(), [tid.recv().unwrap()]);
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(clock.now() >= Duration::from_millis(45));
+        drop(done);
+        thread.join().unwrap();
+    }
+}

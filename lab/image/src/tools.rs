@@ -1,0 +1,114 @@
+//! The image of Xen's tools: a tree, laid where it belongs in dom0.
+
+use crate::ImageError;
+use crate::tree::Squash;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use xenlab_model::Arch;
+use xenlab_store::{Entry, Key, Store};
+
+/// The tools of a Xen build, as files on the host.
+#[derive(Debug, Clone)]
+pub struct ToolsTree {
+    /// The tree on the host.
+    pub root: PathBuf,
+    /// Where it lies in dom0: `/` for a DESTDIR, its own path for a prefix.
+    pub mount: String,
+    /// Identifies its content.
+    pub key: String,
+    /// Where its programs are, as paths in dom0, in the order of `PATH`.
+    pub bin_dirs: Vec<String>,
+    /// Where its shared libraries are, as paths in dom0.
+    pub lib_dirs: Vec<String>,
+}
+
+/// Not needed in dom0: what is for developers and readers, and what is the hypervisor's.
+const DROP: [&str; 9] =
+    ["boot", "usr/share/doc", "usr/share/man", "usr/include", "include", "share/doc", "share/man", "usr/lib/debug", "usr/share/lintian"];
+
+/// The folders that the loader and `PATH` know without being told.
+fn standard(dir: &str, arch: Arch) -> bool {
+    let dir = dir.trim_end_matches('/');
+    let dir = dir.strip_prefix("/usr").unwrap_or(dir);
+    ["/bin", "/sbin", "/lib", "/lib64"].contains(&dir) || dir == format!("/lib/{}", arch.triplet())
+}
+
+/// The image, made when the store does not have it.
+pub(crate) fn image(store: &Store, tools: &ToolsTree, arch: Arch) -> Result<Entry, ImageError> {
+    let key = Key::new("tools")
+        .part("format", 2)
+        .part("tree", &tools.key)
+        .part("mount", &tools.mount)
+        .part("arch", arch)
+        .part("bin", tools.bin_dirs.join(":"))
+        .part("lib", tools.lib_dirs.join(":"));
+    store.get_or_make(&key, &format!("Xen's tools for {arch} ({})", short(&tools.key)), |dir| {
+        let task = store.task(&format!("tools:{}", tools.key), "making the image of Xen's tools", 0, "files");
+        let result = make(tools, arch, &dir.join("tools.squashfs"), &task);
+        task.end(result)
+    })
+}
+
+fn short(key: &str) -> &str {
+    key.get(..12).unwrap_or(key)
+}
+
+fn make(tools: &ToolsTree, arch: Arch, to: &Path, task: &xenlab_store::Task) -> Result<(), ImageError> {
+    let mut squash = Squash::new(to)?;
+    let bad = |path: &Path, e: std::io::Error| ImageError::io("read", path, e);
+    squash.file("etc/xenlab/tools", 0o644, environment(tools).as_bytes())?;
+    let mut links: Vec<(String, String)> = Vec::new();
+    let walk = walkdir::WalkDir::new(&tools.root).min_depth(1).sort_by_file_name();
+    let walk = walk.into_iter().filter_entry(|e| {
+        let inside = e.path().strip_prefix(&tools.root).unwrap_or(e.path()).to_string_lossy().into_owned();
+        !DROP.contains(&inside.as_str()) && !inside.ends_with(".a")
+    });
+    for item in walk {
+        let item = item.map_err(|e| {
+            let path = e.path().unwrap_or(&tools.root).to_owned();
+            bad(&path, e.into_io_error().unwrap_or_else(|| std::io::Error::other("a loop of links")))
+        })?;
+        let path = item.path();
+        let inside = path.strip_prefix(&tools.root).unwrap_or(path).to_string_lossy().into_owned();
+        let place = format!("{}/{inside}", tools.mount.trim_end_matches('/'));
+        let place = place.trim_start_matches('/');
+        let meta = path.symlink_metadata().map_err(|e| bad(path, e))?;
+        if meta.is_dir() {
+            squash.dir(place, 0o755)?;
+            continue;
+        }
+        if meta.is_symlink() {
+            let target = std::fs::read_link(path).map_err(|e| bad(path, e))?;
+            squash.link(place, &target.to_string_lossy())?;
+        } else if meta.is_file() {
+            let file = std::fs::File::open(path).map_err(|e| bad(path, e))?;
+            squash.stream(place, meta.permissions().mode() & 0o7777, (0, 0), meta.len(), file)?;
+            task.add(1);
+        } else {
+            continue;
+        }
+        // A prefix of one's own is known to neither the loader nor PATH: links in the places that are. What runs is
+        // still the build's own file, as /proc shows.
+        let (dir, name) = format!("/{place}").rsplit_once('/').map(|(d, n)| (d.to_owned(), n.to_owned())).unwrap_or_default();
+        if tools.lib_dirs.contains(&dir) && !standard(&dir, arch) && name.contains(".so") {
+            links.push((format!("usr/lib/{}/{name}", arch.triplet()), format!("/{place}")));
+        }
+        if tools.bin_dirs.contains(&dir) && !standard(&dir, arch) {
+            links.push((format!("usr/bin/{name}"), format!("/{place}")));
+        }
+    }
+    for (path, target) in links {
+        squash.link(&path, &target)?;
+    }
+    squash.finish()
+}
+
+/// What the userlands read to find the tools, in the shell's language.
+fn environment(tools: &ToolsTree) -> String {
+    let quote = |s: &str| format!("'{}'", s.replace('\'', "'\\''"));
+    format!(
+        "# Where this Xen build's tools are; read by dom0's init.\nexport PATH={}:$PATH\nXEN_LIB_DIRS={}\n",
+        quote(&tools.bin_dirs.join(":")),
+        quote(&tools.lib_dirs.join(":"))
+    )
+}

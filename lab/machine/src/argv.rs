@@ -1,0 +1,220 @@
+//! QEMU's command line, composed from a [`MachineSpec`]. Pure.
+
+use crate::error::SpecError;
+use crate::quirks;
+use crate::spec::{Accel, DiskAccess, MachineSpec, Payload};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use xenlab_model::Arch;
+
+/// The sockets of a machine. The lab listens and QEMU connects, so nothing it says is missed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wiring {
+    /// Where the monitor connects to.
+    pub qmp: PathBuf,
+    /// Where the console connects to.
+    pub console: PathBuf,
+}
+
+impl Wiring {
+    /// The sockets in a run folder.
+    pub fn within(dir: &Path) -> Wiring {
+        Wiring { qmp: dir.join("qmp"), console: dir.join("console") }
+    }
+}
+
+/// Xen's command line.
+///
+/// `noreboot`: after a panic Xen halts in place of a reset, so what it said stays the last thing said
+/// (docs/misc/xen-command-line.pandoc). `dom0_mem` with `max:` keeps dom0 from sizing its tables for the whole machine.
+pub fn xen_command_line(spec: &MachineSpec) -> String {
+    let console = match spec.arch {
+        Arch::X86_64 => "console=com1 com1=115200,8n1",
+        Arch::Aarch64 => "console=dtuart",
+    };
+    let memory = spec.dom0_memory.as_mib();
+    let mut words =
+        vec![console.to_owned(), format!("dom0_mem={memory}M,max:{memory}M"), "noreboot".to_owned()];
+    words.extend(spec.dom0_vcpus.map(|n| format!("dom0_max_vcpus={n}")));
+    words.extend(spec.xen_args.iter().cloned());
+    words.join(" ")
+}
+
+/// dom0's kernel command line.
+pub fn dom0_command_line(spec: &MachineSpec) -> String {
+    let mut words = vec!["console=hvc0".to_owned()];
+    words.extend(spec.dom0_args.iter().cloned());
+    words.join(" ")
+}
+
+/// The command line without the program's name.
+///
+/// # Errors
+/// [`SpecError`], when the machine is too small for what it boots or a path cannot be expressed.
+pub fn argv(spec: &MachineSpec, wiring: &Wiring) -> Result<Vec<OsString>, SpecError> {
+    let mut argv = Argv(Vec::new());
+    let qemu = &spec.qemu;
+    argv.flag("-no-user-config").flag("-nodefaults").flag("-no-reboot").flag("-S");
+    argv.pair("-display", "none");
+    if qemu.sandbox {
+        argv.pair("-sandbox", "on,spawn=deny");
+    }
+    let mut machine = qemu.machine.clone();
+    if let Some(row) = quirks::machine(spec.arch, spec.accel, qemu.version) {
+        machine = format!("{machine},{}", row.value);
+    }
+    argv.pair("-machine", &machine);
+    argv.pair(
+        "-accel",
+        match spec.accel {
+            Accel::Tcg => "tcg,thread=multi",
+            Accel::Kvm => "kvm",
+        },
+    );
+    argv.pair("-cpu", &spec.cpu_model().0);
+    argv.pair("-smp", &spec.cpus.to_string());
+    argv.pair("-m", &format!("{}M", spec.memory.as_mib()));
+    argv.socket("qmp", &wiring.qmp).pair("-mon", "chardev=qmp,mode=control");
+    argv.socket("console", &wiring.console).pair("-serial", "chardev:console");
+    boot(spec, &mut argv)?;
+    for (i, disk) in spec.disks.iter().enumerate() {
+        match disk.access {
+            // Unlocked: the store never writes to an image it has published, and QEMU's lock would keep out the
+            // next machine if the first ever opened it for writing.
+            DiskAccess::ReadOnly => argv.with_path(
+                "-blockdev",
+                &format!("driver=raw,node-name=disk{i},read-only=on,file.driver=file,file.read-only=on,file.locking=off,file.filename="),
+                &disk.path,
+                "",
+            ),
+            DiskAccess::Snapshot => {
+                argv.with_path("-drive", &format!("if=none,id=disk{i},format=raw,snapshot=on,file="), &disk.path, "")
+            }
+        };
+        argv.pair("-device", &format!("virtio-blk-pci,drive=disk{i}"));
+    }
+    if spec.network {
+        // restrict=on: the guest reaches nothing but what it is asked through the forwarded port, which the host chooses.
+        argv.pair("-netdev", "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:0-:22");
+        argv.pair("-device", "virtio-net-pci,netdev=net0,romfile=");
+    }
+    argv.pair("-object", "rng-builtin,id=rng0").pair("-device", "virtio-rng-pci,rng=rng0");
+    for device in &spec.devices {
+        argv.pair("-device", device);
+    }
+    Ok(argv.0)
+}
+
+fn boot(spec: &MachineSpec, argv: &mut Argv) -> Result<(), SpecError> {
+    let dom0 = dom0_command_line(spec);
+    argv.option("-kernel").path(&spec.xen.path);
+    argv.pair("-append", &xen_command_line(spec));
+    match spec.arch {
+        Arch::X86_64 => {
+            // hw/i386/multiboot.c: modules are separated by commas (doubled where meant), each is a file name up to the
+            // first space and then its command line.
+            for payload in [&spec.kernel, &spec.initrd] {
+                if payload.path.as_os_str().as_bytes().contains(&b' ') {
+                    return Err(SpecError::Space(payload.path.clone()));
+                }
+            }
+            let mut modules = doubled(spec.kernel.path.as_os_str());
+            modules.push(" ");
+            modules.push(doubled(OsStr::new(&dom0)));
+            modules.push(",");
+            modules.push(doubled(spec.initrd.path.as_os_str()));
+            argv.option("-initrd").0.push(modules);
+        }
+        Arch::Aarch64 => {
+            let (kernel, initrd) = addresses(spec)?;
+            let bootargs = doubled(OsStr::new(&dom0));
+            let bootargs = bootargs.to_string_lossy();
+            argv.with_path(
+                "-device",
+                &format!("guest-loader,addr={kernel:#x},bootargs={bootargs},kernel="),
+                &spec.kernel.path,
+                "",
+            );
+            argv.with_path(
+                "-device",
+                &format!("guest-loader,addr={initrd:#x},initrd="),
+                &spec.initrd.path,
+                "",
+            );
+        }
+    }
+    Ok(())
+}
+
+const MIB: u64 = 1 << 20;
+/// Where the `virt` board's memory begins (QEMU, hw/arm/virt.c, `base_memmap`).
+const RAM: u64 = 0x4000_0000;
+/// QEMU puts the device tree where an initrd of its own would go, at most 128 MiB in (hw/arm/boot.c), and gives it 1 MiB
+/// (`FDT_MAX_SIZE`, include/hw/boards.h). The first module goes well behind that.
+const FIRST_MODULE: u64 = 144 * MIB;
+/// Modules begin at multiples of this, so that Xen can map them with its largest pages below 1 GiB.
+const ALIGN: u64 = 2 * MIB;
+
+/// Where dom0's kernel and initramfs are put into the memory of an AArch64 machine: behind Xen and the device tree,
+/// the one after the other.
+///
+/// # Errors
+/// [`SpecError::TooSmall`] when they do not fit.
+pub fn addresses(spec: &MachineSpec) -> Result<(u64, u64), SpecError> {
+    let after = |start: u64, payload: &Payload| start.saturating_add(payload.size).next_multiple_of(ALIGN);
+    // Xen is loaded 2 MiB in. One that reaches the modules is no Xen; still it must not be overwritten silently.
+    let kernel = FIRST_MODULE.max(after(ALIGN, &spec.xen));
+    let initrd = after(kernel, &spec.kernel);
+    let end = after(initrd, &spec.initrd);
+    if end > spec.memory.0 {
+        return Err(SpecError::TooSmall { memory: spec.memory.as_mib(), needed: end.div_ceil(MIB) });
+    }
+    Ok((RAM + kernel, RAM + initrd))
+}
+
+/// QEMU's option syntax: a comma in a value is written twice.
+fn doubled(text: &OsStr) -> OsString {
+    let mut out = Vec::with_capacity(text.len());
+    for &byte in text.as_bytes() {
+        out.push(byte);
+        if byte == b',' {
+            out.push(b',');
+        }
+    }
+    OsString::from_vec(out)
+}
+
+struct Argv(Vec<OsString>);
+
+impl Argv {
+    fn flag(&mut self, flag: &str) -> &mut Self {
+        self.0.push(flag.into());
+        self
+    }
+
+    fn option(&mut self, option: &str) -> &mut Self {
+        self.flag(option)
+    }
+
+    fn path(&mut self, path: &Path) -> &mut Self {
+        self.0.push(path.into());
+        self
+    }
+
+    fn pair(&mut self, option: &str, value: &str) -> &mut Self {
+        self.flag(option).flag(value)
+    }
+
+    fn with_path(&mut self, option: &str, before: &str, path: &Path, after: &str) -> &mut Self {
+        let mut value = OsString::from(before);
+        value.push(doubled(path.as_os_str()));
+        value.push(after);
+        self.flag(option).0.push(value);
+        self
+    }
+
+    fn socket(&mut self, id: &str, path: &Path) -> &mut Self {
+        self.with_path("-chardev", &format!("socket,id={id},server=off,path="), path, "")
+    }
+}

@@ -1,0 +1,449 @@
+//! A machine that runs: starting it, talking to it, and knowing how it ended.
+
+use crate::argv::{Wiring, argv};
+use crate::error::StartError;
+use crate::qmp::{self, Event, Qmp, QmpError, Tap};
+use crate::spec::MachineSpec;
+use serde_json::Value;
+use std::ffi::OsString;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{broadcast, watch};
+use xenlab_host::child::{Child, Ended};
+use xenlab_host::clock::GuestClock;
+use xenlab_host::rundir::RunDir;
+use xenlab_host::{Command, interrupt};
+use xenlab_model::evidence::MachineEnd;
+
+/// How long QEMU may take to connect, wall time. It takes about 0.1 s; a host with eight busy loops, ten times that.
+const CONNECT: Duration = Duration::from_secs(30);
+/// How long an orderly end may take before the process group is killed.
+const QUIT: Duration = Duration::from_secs(1);
+/// Between the end of the monitor's connection and that of the process, either way round.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// How a machine is started.
+pub struct StartOptions {
+    /// Is shown every message of the monitor.
+    pub tap: Tap,
+    /// How long QEMU may take to connect, wall time.
+    pub connect: Duration,
+}
+
+impl Default for StartOptions {
+    fn default() -> Self {
+        StartOptions { tap: qmp::no_tap(), connect: CONNECT }
+    }
+}
+
+/// What the machine writes on its console. It is QEMU's own socket: as long as nobody reads, the guest waits.
+pub struct ConsoleReader(OwnedReadHalf);
+
+/// What is typed on the machine's console.
+pub struct ConsoleWriter(OwnedWriteHalf);
+
+impl AsyncRead for ConsoleReader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for ConsoleWriter {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// A QEMU process, connected. Dropping it kills the process group.
+///
+/// Somebody has to read the console while it runs: QEMU's emulation of the AArch64 board's UART waits with QEMU's main
+/// lock held until it is read, and then its monitor does not answer either.
+pub struct Machine {
+    argv: Vec<OsString>,
+    child: Arc<Child>,
+    qmp: Qmp,
+    console: Option<(ConsoleReader, ConsoleWriter)>,
+    vcpus: Vec<u32>,
+    clock: OnceLock<GuestClock>,
+    spawned: Instant,
+    ssh_port: Option<u16>,
+    ended: watch::Receiver<Option<MachineEnd>>,
+    /// The folder with its sockets, kept as long as the process.
+    rundir: Arc<RunDir>,
+}
+
+impl Machine {
+    /// Starts QEMU and attaches to it. The machine is paused, nothing of the guest has run: [`Machine::resume`] is the
+    /// power button.
+    ///
+    /// # Errors
+    /// [`StartError`], with what QEMU said. Nothing is left running then.
+    pub async fn start(
+        spec: &MachineSpec,
+        rundir: Arc<RunDir>,
+        options: StartOptions,
+    ) -> Result<Machine, StartError> {
+        let wiring = Wiring::within(rundir.path());
+        let args = argv(spec, &wiring)?;
+        let monitor = listen(&wiring.qmp)?;
+        let console = listen(&wiring.console)?;
+        let spawned = Instant::now();
+        let command = rundir.mark(Command::new(&spec.qemu.path).args(&args).cwd(rundir.path()));
+        let child = Arc::new(command.spawn()?);
+        rundir.add_pid(child.pid()).map_err(io("writing the run folder's entry"))?;
+        let (monitor, console) = connect(&child, monitor, console, options.connect).await?;
+        let (state, ended) = watch::channel(None);
+        let state = Arc::new(state);
+        let seen = {
+            let state = state.clone();
+            move |event: &Event| {
+                if let Some(end) = end_of(event) {
+                    state.send_if_modified(|s| s.is_none() && s.replace(end).is_none());
+                }
+            }
+        };
+        let attached = async {
+            let qmp = Qmp::open(monitor, options.tap, seen).await?;
+            let vcpus = vcpus(&qmp).await?;
+            let ssh_port =
+                if spec.network { Some(forwarded(&qmp.human("info usernet").await?)?) } else { None };
+            Ok::<_, QmpError>((qmp, vcpus, ssh_port))
+        };
+        let (qmp, vcpus, ssh_port) = match attached.await {
+            Ok(attached) => attached,
+            // It may have died: then that is what happened, and not that it stopped talking.
+            Err(error) => {
+                return Err(match tokio::time::timeout(SETTLE, child.wait()).await {
+                    Ok(ended) => StartError::ended(ended?, child.stderr_tail()),
+                    Err(_) => error.into(),
+                });
+            }
+        };
+        tokio::spawn(watch_over(child.clone(), qmp.clone(), state));
+        let mut whole = vec![spec.qemu.path.clone().into_os_string()];
+        whole.extend(args);
+        let (read, write) = console.into_split();
+        Ok(Machine {
+            argv: whole,
+            child,
+            qmp,
+            console: Some((ConsoleReader(read), ConsoleWriter(write))),
+            vcpus,
+            clock: OnceLock::new(),
+            spawned,
+            ssh_port,
+            ended,
+            rundir,
+        })
+    }
+
+    /// Powers the machine on: its clocks start here.
+    ///
+    /// # Errors
+    /// When QEMU does not do it.
+    pub async fn resume(&self) -> Result<(), QmpError> {
+        self.clock.get_or_init(|| GuestClock::start(self.child.pid(), self.vcpus.iter().copied()));
+        self.qmp.run(qapi::qmp::cont {}).await.map(drop)
+    }
+
+    /// The console, once.
+    pub fn take_console(&mut self) -> Option<(ConsoleReader, ConsoleWriter)> {
+        self.console.take()
+    }
+
+    /// The monitor.
+    pub fn qmp(&self) -> &Qmp {
+        &self.qmp
+    }
+
+    /// Events of the monitor, from now on.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.qmp.events()
+    }
+
+    /// How the machine ended; waits until it does. A machine stopped by [`Machine::stop`] ends too, as `QemuExited`.
+    pub async fn ended(&self) -> MachineEnd {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(end) => {
+                end.clone().unwrap_or_else(|| MachineEnd::Protocol("nobody watched over it".to_owned()))
+            }
+            Err(_) => MachineEnd::Protocol("nobody watched over it".to_owned()),
+        }
+    }
+
+    /// How the machine ended, if it did.
+    pub fn end(&self) -> Option<MachineEnd> {
+        self.ended.borrow().clone()
+    }
+
+    /// Guest time since power-on; zero before it.
+    pub fn guest_time(&self) -> Duration {
+        self.clock.get().map_or(Duration::ZERO, GuestClock::now)
+    }
+
+    /// Wall time since power-on; zero before it.
+    pub fn wall_time(&self) -> Duration {
+        self.clock.get().map_or(Duration::ZERO, GuestClock::wall)
+    }
+
+    /// The clock of guest time, once the machine is on.
+    pub fn clock(&self) -> Option<&GuestClock> {
+        self.clock.get()
+    }
+
+    /// When QEMU's process was asked for.
+    pub fn spawned(&self) -> Instant {
+        self.spawned
+    }
+
+    /// The port of the loopback that leads to dom0's port 22; None without a network card.
+    pub fn ssh_port(&self) -> Option<u16> {
+        self.ssh_port
+    }
+
+    /// The threads that run the machine's processors.
+    pub fn vcpu_threads(&self) -> &[u32] {
+        &self.vcpus
+    }
+
+    /// QEMU's process number.
+    pub fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
+    /// QEMU's command line, the program first.
+    pub fn argv(&self) -> &[OsString] {
+        &self.argv
+    }
+
+    /// The last of what QEMU wrote to standard error.
+    pub fn stderr_tail(&self) -> String {
+        self.child.stderr_tail()
+    }
+
+    /// The folder with its sockets.
+    pub fn rundir(&self) -> &RunDir {
+        &self.rundir
+    }
+
+    /// Ends it: asks QEMU to quit, and kills its process group when it has not within a second.
+    pub async fn stop(&self) {
+        let orderly = async {
+            // A monitor that is gone or refuses leaves the same to do.
+            let _ = self.qmp.execute("quit", Value::Null).await;
+            self.child.wait().await
+        };
+        if tokio::time::timeout(QUIT, orderly).await.is_err() {
+            self.child.kill();
+            // SIGKILL is not refused; a process stuck in the kernel is not worth waiting for longer.
+            let _ = tokio::time::timeout(QUIT, self.child.wait()).await;
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.child.kill();
+    }
+}
+
+fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> StartError {
+    let what = what.into();
+    move |error| StartError::Io { what, error }
+}
+
+fn listen(path: &Path) -> Result<UnixListener, StartError> {
+    UnixListener::bind(path).map_err(io(format!("listening on {}", path.display())))
+}
+
+/// Waits until QEMU has connected to both sockets, or has ended, or takes too long.
+async fn connect(
+    child: &Child,
+    monitor: UnixListener,
+    console: UnixListener,
+    limit: Duration,
+) -> Result<(UnixStream, UnixStream), StartError> {
+    let both = async {
+        let (monitor, console) = tokio::try_join!(monitor.accept(), console.accept())?;
+        Ok((monitor.0, console.0))
+    };
+    tokio::select! {
+        both = both => both.map_err(io("waiting for QEMU to connect")),
+        ended = child.wait() => Err(StartError::ended(ended?, child.stderr_tail())),
+        () = interrupt::wait() => Err(StartError::Interrupted),
+        () = tokio::time::sleep(limit) => {
+            child.kill();
+            Err(StartError::NotConnected { limit, stderr: child.stderr_tail() })
+        }
+    }
+}
+
+/// Thread numbers of the machine's processors. Read with tolerance: a newer QEMU adds to these replies.
+async fn vcpus(qmp: &Qmp) -> Result<Vec<u32>, QmpError> {
+    const COMMAND: &str = "query-cpus-fast";
+    let reply = qmp.execute(COMMAND, Value::Null).await?;
+    let thread = |cpu: &Value| cpu.get("thread-id")?.as_u64()?.try_into().ok();
+    reply
+        .as_array()
+        .map(|cpus| cpus.iter().filter_map(thread).collect())
+        .ok_or_else(|| QmpError::Unexpected { command: COMMAND.to_owned(), why: "it is no list".to_owned() })
+}
+
+/// The host's port of the one forwarding there is: the fourth word of its line.
+///
+/// `  TCP[HOST_FORWARD]  13   127.0.0.1 41833   10.0.2.15    22     0     0` (libslirp, `slirp_connection_info`)
+fn forwarded(usernet: &str) -> Result<u16, QmpError> {
+    let line = usernet.lines().find(|l| l.contains("HOST_FORWARD"));
+    line.and_then(|l| l.split_whitespace().nth(3)?.parse().ok()).filter(|port| *port != 0).ok_or_else(|| {
+        QmpError::Unexpected {
+            command: "info usernet".to_owned(),
+            why: format!("no forwarded port in {usernet:?}"),
+        }
+    })
+}
+
+/// What an event says about the machine's end (QEMU, qapi/run-state.json, `ShutdownCause`).
+fn end_of(event: &Event) -> Option<MachineEnd> {
+    let text = |key| event.data.get(key).and_then(Value::as_str);
+    match event.name.as_str() {
+        "GUEST_PANICKED" => Some(MachineEnd::GuestPanicked),
+        "SHUTDOWN" => match text("reason") {
+            Some("guest-reset" | "subsystem-reset" | "snapshot-load") => Some(MachineEnd::GuestReset),
+            Some("guest-shutdown") => Some(MachineEnd::GuestPowerOff),
+            Some("guest-panic") => Some(MachineEnd::GuestPanicked),
+            Some("host-error") => Some(MachineEnd::InternalError),
+            // What we asked for, or a signal from outside: how the process ends says it.
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Waits for the first thing that ends the machine, and says it.
+async fn watch_over(child: Arc<Child>, qmp: Qmp, state: Arc<watch::Sender<Option<MachineEnd>>>) {
+    let mut events = qmp.events();
+    let says = |end: MachineEnd| {
+        state.send_if_modified(|s| s.is_none() && s.replace(end).is_none());
+    };
+    loop {
+        tokio::select! {
+            ended = child.wait() => {
+                // What the monitor said before is read first: it is the reason.
+                let _ = tokio::time::timeout(SETTLE, qmp.lost()).await;
+                says(exited(&child, ended));
+                return;
+            }
+            why = qmp.lost() => {
+                match tokio::time::timeout(SETTLE, child.wait()).await {
+                    Ok(ended) => says(exited(&child, ended)),
+                    Err(_) => says(MachineEnd::Protocol(why)),
+                }
+                return;
+            }
+            event = events.recv() => {
+                let stopped = match event {
+                    Ok(event) => event.name == "STOP",
+                    // Too many events to keep up with: one of them may have been it.
+                    Err(broadcast::error::RecvError::Lagged(_)) => true,
+                    Err(broadcast::error::RecvError::Closed) => false,
+                };
+                if stopped && let Some(end) = stopped_by(&qmp).await {
+                    says(end);
+                }
+            }
+        }
+    }
+}
+
+/// Why the machine stopped, when that is an end of it.
+async fn stopped_by(qmp: &Qmp) -> Option<MachineEnd> {
+    let status = qmp.execute("query-status", Value::Null).await.ok()?;
+    match status.get("status").and_then(Value::as_str)? {
+        "internal-error" => Some(MachineEnd::InternalError),
+        "guest-panicked" => Some(MachineEnd::GuestPanicked),
+        "io-error" => Some(MachineEnd::Protocol(
+            "QEMU stopped the machine: a disk image could not be read or written".to_owned(),
+        )),
+        _ => None,
+    }
+}
+
+fn exited(child: &Child, ended: Result<Ended, xenlab_host::ChildError>) -> MachineEnd {
+    let stderr = child.stderr_tail();
+    match ended {
+        Ok(Ended::Signal(signal)) => MachineEnd::QemuKilled { signal, stderr },
+        // QEMU leaves in an orderly way at SIGTERM and SIGINT, with status 0, and says so.
+        Ok(Ended::Exit(status)) => match terminated(&stderr) {
+            Some(signal) => MachineEnd::QemuKilled { signal, stderr },
+            None => MachineEnd::QemuExited { status, stderr },
+        },
+        Err(error) => MachineEnd::QemuExited { status: 127, stderr: error.to_string() },
+    }
+}
+
+/// `qemu-system-x86_64: terminating on signal 15 from pid 123 (bash)` (QEMU, `qemu_kill_report`).
+fn terminated(stderr: &str) -> Option<i32> {
+    stderr
+        .lines()
+        .rev()
+        .find_map(|l| l.split_once("terminating on signal ")?.1.split_whitespace().next()?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_forwarded_port_is_read() {
+        let text = "VLAN -1 (net0):\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\n  \
+                    TCP[HOST_FORWARD]  13       127.0.0.1 41833       10.0.2.15    22     0     0\n";
+        assert_eq!(forwarded(text), Ok(41833));
+        assert!(forwarded("").is_err());
+        assert!(forwarded("TCP[HOST_FORWARD] 13 127.0.0.1 99999 10.0.2.15 22").is_err());
+    }
+
+    #[test]
+    fn events_that_end_a_machine() {
+        let end = |name: &str, data| end_of(&Event { at: Instant::now(), name: name.to_owned(), data });
+        assert_eq!(
+            end("SHUTDOWN", json!({"guest": true, "reason": "guest-reset"})),
+            Some(MachineEnd::GuestReset)
+        );
+        assert_eq!(
+            end("SHUTDOWN", json!({"guest": true, "reason": "guest-shutdown"})),
+            Some(MachineEnd::GuestPowerOff)
+        );
+        assert_eq!(end("SHUTDOWN", json!({"guest": false, "reason": "host-qmp-quit"})), None);
+        assert_eq!(end("GUEST_PANICKED", json!({"action": "pause"})), Some(MachineEnd::GuestPanicked));
+        assert_eq!(end("STOP", Value::Null), None);
+        assert_eq!(end("NEVER_HEARD_OF", json!(3)), None);
+    }
+
+    #[test]
+    fn an_orderly_end_by_a_signal_is_told_from_an_exit() {
+        assert_eq!(terminated("qemu-system-x86_64: terminating on signal 15 from pid 12 (sh)\n"), Some(15));
+        assert_eq!(terminated("qemu-system-x86_64: all well\n"), None);
+    }
+}

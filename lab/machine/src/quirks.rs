@@ -1,0 +1,155 @@
+//! What has to be different by QEMU version, architecture and accelerator: a table, each row with its reason and source.
+
+use crate::qemu::QemuVersion;
+use crate::spec::Accel;
+use xenlab_model::Arch;
+
+/// A row: for which QEMU and machine, what, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// The architecture.
+    pub arch: Arch,
+    /// The accelerator.
+    pub accel: Accel,
+    /// The first version it holds for, as (major, minor); all older ones too when absent.
+    pub from: Option<(u32, u32)>,
+    /// The first version it no longer holds for.
+    pub below: Option<(u32, u32)>,
+    /// What to give QEMU.
+    pub value: &'static str,
+    /// Why.
+    pub because: &'static str,
+    /// How that is known.
+    pub source: &'static str,
+}
+
+impl Row {
+    fn holds(&self, arch: Arch, accel: Accel, version: QemuVersion) -> bool {
+        let version = (version.major, version.minor);
+        self.arch == arch
+            && self.accel == accel
+            && self.from.is_none_or(|f| version >= f)
+            && self.below.is_none_or(|b| version < b)
+    }
+}
+
+/// `-cpu`. The first row that holds counts; the last of each architecture and accelerator holds for every version.
+pub const CPU: &[Row] = &[
+    Row {
+        arch: Arch::X86_64,
+        accel: Accel::Tcg,
+        from: None,
+        below: Some((10, 0)),
+        value: "max,smap=off,rdtscp=off,la57=off",
+        because: "with SMAP this QEMU's emulation makes Xen crash when it enters a PV dom0; an intercepted RDTSCP of a PVH \
+                  guest is reported with the wrong opcode; LA57 has rare triple faults",
+        source: "7.2.22 measured: `max` dies with #PF in create_bounce_frame, `max,smap=off` boots PV, with rdtscp=off PVH \
+                 too. 8.x and 9.x not measured: they get the careful set",
+    },
+    Row {
+        arch: Arch::X86_64,
+        accel: Accel::Tcg,
+        from: Some((10, 0)),
+        below: None,
+        value: "max,la57=off",
+        because: "LA57 under emulation has rare triple faults",
+        source: "10.0.2, 10.0.13 and 11.1.3 measured: `max` boots a PV dom0",
+    },
+    Row {
+        arch: Arch::X86_64,
+        accel: Accel::Kvm,
+        from: None,
+        below: None,
+        value: "host",
+        because: "PVH and HVM guests need the host's vmx or svm passed on, PV needs nothing of it",
+        source: "Linux, Documentation/virt/kvm/x86/running-nested-guests.rst; read, not run: no host with usable \
+                 virtualization was at hand",
+    },
+    Row {
+        arch: Arch::Aarch64,
+        accel: Accel::Tcg,
+        from: None,
+        below: None,
+        value: "cortex-a57",
+        because: "no pointer authentication, SVE or SME to emulate or for an older Xen to stumble over",
+        source: "measured on 7.2.22, 10.0.2 and 10.0.13; read: Xen before 4.17 dies on FEAT_LPA, before 4.20 does not hide SME",
+    },
+    Row {
+        arch: Arch::Aarch64,
+        accel: Accel::Kvm,
+        from: None,
+        below: None,
+        value: "host",
+        because: "KVM on Arm runs only the host's own CPU model",
+        source: "QEMU, docs/system/arm/cpu-features.rst; read, not run",
+    },
+];
+
+/// `-machine` options after the type. As [`CPU`].
+pub const MACHINE: &[Row] = &[
+    Row {
+        arch: Arch::Aarch64,
+        accel: Accel::Tcg,
+        from: None,
+        below: None,
+        value: "virtualization=on,gic-version=3",
+        because: "Xen runs in EL2, which this board has only when asked for; GICv3 is what servers have",
+        source: "QEMU, docs/system/arm/virt.rst; measured on 7.2.22 and 10.0.2",
+    },
+    Row {
+        arch: Arch::Aarch64,
+        accel: Accel::Kvm,
+        from: None,
+        below: None,
+        value: "virtualization=on,gic-version=3",
+        because: "EL2 for a guest of KVM needs KVM_CAP_ARM_EL2 (FEAT_NV2 hardware, a kernel and a QEMU that know it) and a GICv3",
+        source: "Linux, Documentation/virt/kvm/api.rst (KVM_CAP_ARM_EL2); read, not run: probed before it is used",
+    },
+];
+
+/// The `-cpu` for this machine.
+pub fn cpu(arch: Arch, accel: Accel, version: QemuVersion) -> &'static Row {
+    // Every pair has a row without bounds or rows that meet; the test below goes through them.
+    find(CPU, arch, accel, version).unwrap_or(&CPU[CPU.len() - 1])
+}
+
+/// The `-machine` options for this machine.
+pub fn machine(arch: Arch, accel: Accel, version: QemuVersion) -> Option<&'static Row> {
+    find(MACHINE, arch, accel, version)
+}
+
+fn find(table: &'static [Row], arch: Arch, accel: Accel, version: QemuVersion) -> Option<&'static Row> {
+    table.iter().find(|row| row.holds(arch, accel, version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_machine_has_exactly_one_cpu_model() {
+        for arch in Arch::ALL {
+            for accel in [Accel::Tcg, Accel::Kvm] {
+                for (major, minor) in [(6, 0), (7, 2), (8, 2), (9, 2), (10, 0), (10, 2), (11, 1), (20, 0)] {
+                    let version = QemuVersion { major, minor, micro: 0 };
+                    assert_eq!(
+                        CPU.iter().filter(|r| r.holds(arch, accel, version)).count(),
+                        1,
+                        "{arch} {accel} {version}"
+                    );
+                    assert_eq!(cpu(arch, accel, version).arch, arch);
+                    let options = MACHINE.iter().filter(|r| r.holds(arch, accel, version)).count();
+                    assert_eq!(options, usize::from(arch == Arch::Aarch64));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_row_says_why_and_how_that_is_known() {
+        for row in CPU.iter().chain(MACHINE) {
+            assert!(row.because.len() > 10 && row.source.len() > 10, "{row:?}");
+            assert!(!row.because.contains("  ") && !row.source.contains("  "), "{row:?}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What a machine is made of.
+
+use crate::qemu::QemuInfo;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use xenlab_model::Arch;
+use xenlab_model::units::Size;
+
+/// What runs the machine's processors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Accel {
+    /// QEMU's emulation.
+    Tcg,
+    /// The host's hardware virtualization.
+    Kvm,
+}
+
+impl Accel {
+    /// QEMU's name, which is the scenarios' too.
+    pub fn name(self) -> &'static str {
+        match self {
+            Accel::Tcg => "tcg",
+            Accel::Kvm => "kvm",
+        }
+    }
+}
+
+impl fmt::Display for Accel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A file QEMU puts into the machine's memory before it starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Bytes: where the next one can begin.
+    pub size: u64,
+}
+
+impl Payload {
+    /// Looks at the file.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub fn of(path: impl Into<PathBuf>) -> io::Result<Payload> {
+        let path = path.into();
+        Ok(Payload { size: std::fs::metadata(&path)?.len(), path })
+    }
+}
+
+/// What the guest may do to a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskAccess {
+    /// Read. Any number of machines share the image.
+    ReadOnly,
+    /// Write to a temporary overlay of QEMU's own, gone when it ends; the image is only read.
+    Snapshot,
+}
+
+/// A raw image attached as a virtio disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// The image.
+    pub path: PathBuf,
+    /// What may be done to it.
+    pub access: DiskAccess,
+}
+
+impl Disk {
+    /// A disk the guest can only read.
+    pub fn read_only(path: impl Into<PathBuf>) -> Disk {
+        Disk { path: path.into(), access: DiskAccess::ReadOnly }
+    }
+}
+
+/// A machine: everything its command line is made of, but for the sockets.
+#[derive(Debug, Clone)]
+pub struct MachineSpec {
+    /// The architecture.
+    pub arch: Arch,
+    /// The QEMU that runs it.
+    pub qemu: Arc<QemuInfo>,
+    /// What runs its processors.
+    pub accel: Accel,
+    /// QEMU's `-cpu`; absent, what [`quirks`](crate::quirks) knows to work.
+    pub cpu: Option<String>,
+    /// Processors.
+    pub cpus: u32,
+    /// Memory of the machine.
+    pub memory: Size,
+    /// The hypervisor, as `-kernel` takes it: an ELF for x86, an `Image` for AArch64, not compressed.
+    pub xen: Payload,
+    /// dom0's kernel.
+    pub kernel: Payload,
+    /// dom0's initramfs.
+    pub initrd: Payload,
+    /// Memory of dom0.
+    pub dom0_memory: Size,
+    /// dom0's vCPUs; absent, Xen decides (one for each processor).
+    pub dom0_vcpus: Option<u32>,
+    /// Added to Xen's command line, after the lab's own: of two the last counts.
+    pub xen_args: Vec<String>,
+    /// Added to the kernel's command line, after the lab's own.
+    pub dom0_args: Vec<String>,
+    /// Disks, `vda` first.
+    pub disks: Vec<Disk>,
+    /// A network card, with dom0's port 22 forwarded from a port of the loopback that the host chooses.
+    pub network: bool,
+    /// More `-device` arguments.
+    pub devices: Vec<String>,
+}
+
+impl MachineSpec {
+    /// A machine of these files with everything else as usual: 2 processors, 1 GiB for dom0, a network card.
+    pub fn new(
+        qemu: Arc<QemuInfo>,
+        accel: Accel,
+        xen: Payload,
+        kernel: Payload,
+        initrd: Payload,
+    ) -> MachineSpec {
+        let dom0_memory = Size::mib(1024);
+        MachineSpec {
+            arch: qemu.arch,
+            qemu,
+            accel,
+            cpu: None,
+            cpus: 2,
+            memory: MachineSpec::memory_for(dom0_memory),
+            xen,
+            kernel,
+            initrd,
+            dom0_memory,
+            dom0_vcpus: None,
+            xen_args: Vec::new(),
+            dom0_args: Vec::new(),
+            disks: Vec::new(),
+            network: true,
+            devices: Vec::new(),
+        }
+    }
+
+    /// The machine's memory when the scenario does not say it: dom0's and half a GiB for Xen and its guests.
+    pub fn memory_for(dom0: Size) -> Size {
+        Size(dom0.0.saturating_add(Size::mib(512).0))
+    }
+
+    /// The `-cpu` in force, and why it is that one.
+    pub fn cpu_model(&self) -> (String, &'static str) {
+        match &self.cpu {
+            Some(cpu) => (cpu.clone(), "asked for"),
+            None => {
+                let row = crate::quirks::cpu(self.arch, self.accel, self.qemu.version);
+                (row.value.to_owned(), row.because)
+            }
+        }
+    }
+
+    /// Every file the machine uses, with its role in `inputs.json`.
+    pub fn files(&self) -> Vec<(String, &Path)> {
+        let boot = [("xen", &self.xen), ("kernel", &self.kernel), ("initrd", &self.initrd)];
+        let boot = boot.into_iter().map(|(role, p)| (role.to_owned(), p.path.as_path()));
+        boot.chain(self.disks.iter().enumerate().map(|(i, d)| (format!("disk{i}"), d.path.as_path())))
+            .collect()
+    }
+}

@@ -1,0 +1,5 @@
+//! The reporters and the merging of shards, from outside.
+
+mod common;
+mod merging;
+mod reporters;

@@ -1,0 +1,274 @@
+//! `bench`: what the lab costs over a bare boot of the same artefacts, and how fast its console matcher is.
+//!
+//! *bare* is the same command line and artefacts; dom0's init runs `xl info` itself and prints a nonce; the clock runs from
+//! QEMU's exec to that line. *lab* runs from the exec of `xenlab` to its exit. The two are interleaved, and overhead is the median
+//! of the paired differences: a host that is slow for a while is slow for both.
+
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Instant;
+use xenlab_engine::boot;
+use xenlab_engine::prepare::{Prepared, Preparer};
+use xenlab_engine::EngineError;
+use xenlab_model::case::Case;
+use xenlab_model::cause::Cause;
+use xenlab_model::event::{Event, What};
+
+/// What `bench boot` is asked for.
+pub struct BootBench<'a> {
+    /// Makes the artefacts.
+    pub preparer: Preparer,
+    /// One case for each architecture.
+    pub cases: Vec<Case>,
+    /// Boots of each kind.
+    pub n: usize,
+    /// The program itself, and the arguments that make it run the same case (scenario, `--set`s, store).
+    pub program: PathBuf,
+    /// Arguments of `xenlab run` before `--case` and `--report`.
+    pub arguments: Vec<String>,
+    /// Where progress goes.
+    pub progress: &'a (dyn Fn(String) + Sync),
+}
+
+/// A sample's summary, in seconds.
+pub fn summary(samples: &[f64], failed: usize) -> Value {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    json!({
+        "median": quantile(&sorted, 0.5), "p95": quantile(&sorted, 0.95), "min": quantile(&sorted, 0.0),
+        "max": quantile(&sorted, 1.0), "n": samples.len() + failed, "failed": failed, "samples": samples,
+    })
+}
+
+fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
+    if sorted.is_empty() {
+        return None;
+    }
+    let at = q * (sorted.len() - 1) as f64;
+    let (low, high) = (at.floor() as usize, at.ceil() as usize);
+    let value = sorted[low] + (sorted[high] - sorted[low]) * (at - at.floor());
+    Some((value * 10_000.0).round() / 10_000.0)
+}
+
+fn median(samples: &[f64]) -> Option<f64> {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    quantile(&sorted, 0.5)
+}
+
+/// Runs the bench; the JSON's shape is documented in docs/PERFORMANCE.md.
+pub async fn boot(bench: BootBench<'_>) -> Result<(Value, usize), EngineError> {
+    let mut results = serde_json::Map::new();
+    let mut failed = 0;
+    for case in &bench.cases {
+        let (value, wrong) = one(&bench, case).await?;
+        failed += wrong;
+        results.insert(case.config.arch.name().to_owned(), value);
+    }
+    Ok((json!({"bench": "boot", "format": 1, "host": host(), "lab": lab(), "results": results}), failed))
+}
+
+/// One run of the lab, as its own events told it.
+#[derive(Default)]
+struct LabRun {
+    seconds: f64,
+    stages: Vec<(String, f64)>,
+    peak: u64,
+    cpu: f64,
+    own: f64,
+}
+
+async fn one(bench: &BootBench<'_>, case: &Case) -> Result<(Value, usize), EngineError> {
+    let prepared = bench.preparer.prepare(case).await?;
+    let mut bare = Vec::new();
+    let mut lab: Vec<LabRun> = Vec::new();
+    let (mut bare_failed, mut lab_failed) = (0, 0);
+    let mut differences = Vec::new();
+    for n in 0..bench.n {
+        if xenlab_host::interrupt::requested() {
+            return Err(EngineError::Interrupted);
+        }
+        let b = bare_boot(case, &prepared).await;
+        let l = lab_run(bench, case);
+        (bench.progress)(format!(
+            "{} {}/{}: bare {}, lab {}",
+            case.config.arch,
+            n + 1,
+            bench.n,
+            b.as_ref().map_or_else(ToString::to_string, |s| format!("{s:.2} s")),
+            l.as_ref().map_or_else(ToString::to_string, |r| format!("{:.2} s", r.seconds)),
+        ));
+        if let (Ok(b), Ok(l)) = (&b, &l) {
+            differences.push(l.seconds - b);
+        }
+        match b {
+            Ok(seconds) => bare.push(seconds),
+            Err(EngineError::Interrupted) => return Err(EngineError::Interrupted),
+            Err(_) => bare_failed += 1,
+        }
+        match l {
+            Ok(run) => lab.push(run),
+            Err(_) => lab_failed += 1,
+        }
+    }
+    let bare_median = median(&bare).unwrap_or(0.0);
+    let stage = |name: &str| {
+        let all: Vec<f64> =
+            lab.iter().flat_map(|r| r.stages.iter().filter(|(n, _)| n == name).map(|(_, s)| *s)).collect();
+        json!({"median": median(&all)})
+    };
+    let lab_seconds: Vec<f64> = lab.iter().map(|r| r.seconds).collect();
+    let peak = lab.iter().map(|r| r.peak).max();
+    let fractions: Vec<f64> = lab.iter().filter(|r| r.own > 0.0).map(|r| r.cpu / r.own).collect();
+    let value = json!({
+        "qemu": prepared.qemu.version.to_string(), "accel": prepared.accel.accel.name(),
+        "xen": case.subject.to_string(), "userland": case.config.dom0.userland.to_string(),
+        "bare_cold": summary(&bare, bare_failed), "lab_cold": summary(&lab_seconds, lab_failed),
+        "stages": {"prepare": stage("prepare"), "boot": stage("boot"), "connect": stage("connect"), "checks": stage("checks"),
+                   "teardown": stage("teardown")},
+        "overhead": {"value": median(&differences), "limit": (bare_median * 0.05).max(0.3)},
+        "prepare_unchanged": {"median": median_of(5, || prepare_again(bench, case, None)).await},
+        "prepare_new_hypervisor": {"median": new_hypervisor(bench, case, &prepared).await},
+        "lab_peak_rss_bytes": {"value": peak}, "lab_cpu_fraction": {"value": median(&fractions)},
+    });
+    Ok((value, bare_failed + lab_failed))
+}
+
+async fn median_of<F: Future<Output = Option<f64>>>(n: usize, mut f: impl FnMut() -> F) -> Option<f64> {
+    let mut all = Vec::new();
+    for _ in 0..n {
+        all.extend(f().await);
+    }
+    median(&all)
+}
+
+/// Seconds to have everything ready for a boot, with nothing remembered but what is in the store.
+async fn prepare_again(bench: &BootBench<'_>, case: &Case, other: Option<&Case>) -> Option<f64> {
+    let fresh = Preparer::new(bench.preparer.store.clone(), bench.preparer.sink.clone());
+    let begun = Instant::now();
+    fresh.prepare(other.unwrap_or(case)).await.ok()?;
+    Some(begun.elapsed().as_secs_f64())
+}
+
+/// The same with a hypervisor that was never seen: the one at hand with a byte more at its end.
+async fn new_hypervisor(bench: &BootBench<'_>, case: &Case, prepared: &Prepared) -> Option<f64> {
+    let mut all = Vec::new();
+    for n in 0..3_u8 {
+        let dir = tempfile::tempdir().ok()?;
+        let path = dir.path().join("xen");
+        let mut bytes = std::fs::read(&prepared.xen).ok()?;
+        bytes.extend(xenlab_engine::random_hex(8).into_bytes());
+        bytes.push(n);
+        std::fs::write(&path, bytes).ok()?;
+        let mut other = case.clone();
+        other.subject.tools = Some(other.subject.tools.take().unwrap_or(other.subject.hypervisor));
+        other.subject.hypervisor = xenlab_model::spec::XenSpec::File(path);
+        all.extend(prepare_again(bench, case, Some(&other)).await);
+    }
+    median(&all)
+}
+
+async fn bare_boot(case: &Case, prepared: &Arc<Prepared>) -> Result<f64, EngineError> {
+    let mut with_nonce = (**prepared).clone();
+    with_nonce.settings.insert("on_ready".into(), "xl info".into());
+    boot::bare(case, &Arc::new(with_nonce)).await
+}
+
+fn lab_run(bench: &BootBench<'_>, case: &Case) -> Result<LabRun, EngineError> {
+    let wrong = |message: String| EngineError::part(Cause::LabInternal, message);
+    let report = tempfile::tempdir().map_err(|e| wrong(e.to_string()))?;
+    let begun = Instant::now();
+    let status = Command::new(&bench.program)
+        .arg("run")
+        .args(&bench.arguments)
+        .args(["--case", &case.shown(), "--report"])
+        .arg(report.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .map_err(|e| wrong(format!("{}: {e}", bench.program.display())))?;
+    let seconds = begun.elapsed().as_secs_f64();
+    if !status.success() {
+        return Err(wrong(format!("the lab ended with {status}")));
+    }
+    let mut run = LabRun { seconds, ..LabRun::default() };
+    let text = std::fs::read_to_string(report.path().join("events.jsonl")).map_err(|e| wrong(e.to_string()))?;
+    for line in text.lines() {
+        match serde_json::from_str::<Event>(line).map(|e| e.what) {
+            Ok(What::Stage { stage, seconds, .. }) => run.stages.push((stage, seconds)),
+            Ok(What::RunFinished { lab, seconds, .. }) => {
+                (run.peak, run.cpu, run.own) = (lab.peak_rss_bytes, lab.cpu_seconds, seconds);
+            }
+            _ => {}
+        }
+    }
+    Ok(run)
+}
+
+fn host() -> Value {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": ").map(|(_, m)| m.to_owned()));
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load1: Option<f64> = load.split(' ').next().and_then(|l| l.parse().ok());
+    json!({
+        "cores": xenlab_host::resources::cores(),
+        "memory_bytes": xenlab_host::resources::memory().map(|m| m.total),
+        "cpu": model.unwrap_or_default(), "load1": load1,
+    })
+}
+
+fn lab() -> Value {
+    json!({"version": env!("CARGO_PKG_VERSION"), "commit": option_env!("XENLAB_COMMIT").unwrap_or("")})
+}
+
+/// `bench console`: bytes a second through the console's own work: lines, phases, signs.
+pub fn console() -> Value {
+    const SAMPLE: &[u8] = include_bytes!("../../../fixtures/console/x86_64-good.raw");
+    let begun = Instant::now();
+    let result = xenlab_console::bench(SAMPLE, 1 << 30, || begun.elapsed());
+    json!({"bench": "console", "format": 1, "host": host(), "lab": lab(),
+           "results": {"bytes": result.bytes, "lines": result.lines, "bytes_per_second": result.bytes_per_second}})
+}
+
+/// `bench boot` for people.
+pub fn table(value: &Value) -> String {
+    use std::fmt::Write;
+    let mut text = String::new();
+    for (arch, of) in value["results"].as_object().into_iter().flatten() {
+        let seconds = |v: &Value| v.as_f64().map_or("-".to_owned(), |s| format!("{s:.2} s"));
+        let sample = |name: &str| {
+            let v = &of[name];
+            format!(
+                "median {}, p95 {}, {} to {}, n {}, failed {}",
+                seconds(&v["median"]), seconds(&v["p95"]), seconds(&v["min"]), seconds(&v["max"]), v["n"], v["failed"]
+            )
+        };
+        let _ = writeln!(
+            text,
+            "{arch}: {} in QEMU {} ({})",
+            of["xen"].as_str().unwrap_or(""),
+            of["qemu"].as_str().unwrap_or(""),
+            of["accel"].as_str().unwrap_or("")
+        );
+        let _ = writeln!(text, "  bare                     {}", sample("bare_cold"));
+        let _ = writeln!(text, "  lab                      {}", sample("lab_cold"));
+        let _ = writeln!(
+            text,
+            "  overhead                 {} (limit {})",
+            seconds(&of["overhead"]["value"]),
+            seconds(&of["overhead"]["limit"])
+        );
+        for (name, stage) in of["stages"].as_object().into_iter().flatten() {
+            let _ = writeln!(text, "  stage {name:<18} {}", seconds(&stage["median"]));
+        }
+        let _ = writeln!(text, "  prepare, unchanged       {}", seconds(&of["prepare_unchanged"]["median"]));
+        let _ = writeln!(text, "  prepare, new hypervisor  {}", seconds(&of["prepare_new_hypervisor"]["median"]));
+        let rss = of["lab_peak_rss_bytes"]["value"].as_f64().unwrap_or(0.0);
+        let cpu = of["lab_cpu_fraction"]["value"].as_f64().unwrap_or(0.0);
+        let _ = writeln!(text, "  the lab itself           {:.1} MB at most, {:.1} % of a core", rss / 1e6, cpu * 100.0);
+    }
+    text
+}

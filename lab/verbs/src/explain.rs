@@ -1,0 +1,112 @@
+//! `explain`: what would be built and booted, in words and as QEMU's command line.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use xenlab_engine::exec::machine_memory;
+use xenlab_engine::prepare::Preparer;
+use xenlab_machine::{Accel, MachineSpec, Payload, QemuInfo, Wiring};
+use xenlab_model::case::{Case, Planned};
+
+/// Explains a case. `preparer` works on an offline store: what is there is shown with its real paths, what would have to be
+/// made first is shown by name.
+pub async fn case(preparer: &Preparer, case: &Case) -> String {
+    let mut text = format!("{}\n", case.shown());
+    let mut line = |label: &str, value: &str| {
+        let _ = writeln!(text, "  {label:<14} {value}");
+    };
+    line("from", &case.file);
+    match &case.plan {
+        Planned::Run => line("plan", "runs"),
+        Planned::Skip(because) => {
+            line("plan", &format!("skipped: {because}"));
+            return text;
+        }
+        Planned::Unknown(facts) => line("plan", &format!("decided once known: {}", facts.join(", "))),
+    }
+    let config = &case.config;
+    line("Xen", &case.subject.hypervisor.to_string());
+    if let Some(tools) = &case.subject.tools {
+        line("tools", &tools.to_string());
+    }
+    if let Some(version) = &case.subject.expect_version {
+        line("declared", &format!("{version}, by the scenario or the command line"));
+    }
+    line("userland", &config.dom0.userland.to_string());
+    if let Some(kernel) = &config.dom0.kernel {
+        line("kernel", &kernel.to_string());
+    }
+    line("machine", &format!("{} cpus, {}, dom0 {}", config.machine.cpus, machine_memory(config), config.dom0.memory));
+    for step in case.setup.iter().chain(&case.steps) {
+        let undecided = if step.when.is_some() { " (if its condition holds once the build is known)" } else { "" };
+        line(&step.path, &format!("{}{undecided}", step.title()));
+    }
+    let qemu = match preparer.qemu(config.arch, config.machine.qemu.as_deref()).await {
+        Ok(qemu) => qemu,
+        Err(error) => {
+            line("QEMU", &error.to_string());
+            return text;
+        }
+    };
+    line("QEMU", &qemu.shown());
+    let (spec, made) = match preparer.prepare(case).await {
+        Ok(prepared) => {
+            line("accelerator", &format!("{}: {}", prepared.accel.accel, prepared.accel.reason));
+            let initrd = Payload::of(&prepared.dom0.initrd).ok();
+            let initrd = initrd.unwrap_or_else(|| placeholder("initrd"));
+            (xenlab_engine::boot::spec(case, &prepared.parts, prepared.accel.accel, initrd), true)
+        }
+        Err(error) => {
+            line("to be made", &error.to_string());
+            (Ok(by_name(case, qemu)), false)
+        }
+    };
+    let spec = match spec {
+        Ok(spec) => spec,
+        Err(error) => {
+            line("QEMU", &error.to_string());
+            return text;
+        }
+    };
+    if !made {
+        line("", "XEN, KERNEL and INITRD stand for files that are not in the store yet");
+    }
+    match xenlab_machine::argv(&spec, &Wiring::within(std::path::Path::new("RUN"))) {
+        Ok(argv) => {
+            let words: Vec<String> = std::iter::once(spec.qemu.path.display().to_string())
+                .chain(argv.iter().map(|a| a.to_string_lossy().into_owned()))
+                .map(|w| xenlab_engine::perform::scripts::quote(&w))
+                .collect();
+            let _ = writeln!(text, "  {}", words.join(" "));
+        }
+        Err(error) => {
+            let _ = writeln!(text, "  no machine can be made of this: {error}");
+        }
+    }
+    text
+}
+
+/// A file that is not there yet; sizes are those of a usual build, since addresses on AArch64 follow from them.
+fn placeholder(name: &str) -> Payload {
+    let size = match name {
+        "XEN" => 4 << 20,
+        "KERNEL" => 64 << 20,
+        _ => 32 << 20,
+    };
+    Payload { path: PathBuf::from(name), size }
+}
+
+fn by_name(case: &Case, qemu: Arc<QemuInfo>) -> MachineSpec {
+    let config = &case.config;
+    let mut spec =
+        MachineSpec::new(qemu, Accel::Tcg, placeholder("XEN"), placeholder("KERNEL"), placeholder("INITRD"));
+    spec.cpu.clone_from(&config.machine.cpu);
+    spec.cpus = config.machine.cpus;
+    spec.memory = machine_memory(config);
+    spec.dom0_memory = config.dom0.memory;
+    spec.dom0_vcpus = config.dom0.vcpus;
+    spec.xen_args.clone_from(&config.xen.args);
+    spec.dom0_args.clone_from(&config.dom0.args);
+    spec.devices.clone_from(&config.machine.devices);
+    spec
+}
