@@ -10,7 +10,7 @@ pub(crate) fn clean(bytes: &[u8]) -> Cow<'_, str> {
     let control = bytes.iter().fold(false, |any, &b| any | ((b < 0x20) & (b != b'\t')) | (b == 0x7f));
     if !control
         && let Ok(text) = std::str::from_utf8(bytes)
-        && !text.chars().any(|c| c.is_control() && c != '\t')
+        && (text.is_ascii() || !text.chars().any(|c| c.is_control() && c != '\t'))
     {
         return Cow::Borrowed(text);
     }
@@ -21,6 +21,15 @@ pub(crate) fn clean(bytes: &[u8]) -> Cow<'_, str> {
     // ends it, so that half a character is seen as one that is invalid.
     parser.advance(&mut text, b"\n");
     Cow::Owned(text.0)
+}
+
+/// The longest beginning of a text that has at most `bytes` bytes.
+pub(crate) fn head(text: &str, bytes: usize) -> &str {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 struct Text(String);

@@ -175,9 +175,13 @@ impl Demux {
         }
     }
 
-    /// The lines that stand open: what was written since the last line end. Nothing is taken away.
+    /// The lines that stand open: what was written since the last line end, less what may be the beginning of another
+    /// speaker's prefix. Nothing is taken away.
     pub fn open(&self) -> Vec<Line<'static>> {
         let mut copy = self.clone();
+        // The beginning of a prefix is nobody's word yet.
+        copy.taken -= copy.held.len() as u64;
+        copy.held.clear();
         let mut all = Vec::new();
         copy.finish(|line| all.push(line.into_owned()));
         all
@@ -245,13 +249,18 @@ impl Demux {
             None => (None, plain),
         };
         open.begin(at);
-        open.bytes.extend_from_slice(bytes);
-        while open.bytes.len() > MAX_LINE {
-            let rest = open.bytes.split_off(MAX_LINE);
-            // Only approximate where others cut the line.
-            let end = at + (bytes.len() - rest.len().min(bytes.len())) as u64;
-            let speaker = open.emit(speaker, context, end, false, emit);
-            *open = Open { bytes: rest, start: end, begun: true, continues: Some(speaker) };
+        let (mut rest, mut at) = (bytes, at);
+        loop {
+            let (now, later) = rest.split_at(rest.len().min(MAX_LINE - open.bytes.len()));
+            open.bytes.extend_from_slice(now);
+            if later.is_empty() {
+                return;
+            }
+            // Only when there is more: a line of exactly this length is whole.
+            at += now.len() as u64;
+            let speaker = open.emit(speaker, context, at, false, emit);
+            *open = Open { bytes: Vec::new(), start: at, begun: true, continues: Some(speaker) };
+            rest = later;
         }
     }
 

@@ -15,6 +15,7 @@ mod catalogue;
 mod clean;
 mod demux;
 mod escape;
+mod marker;
 mod matcher;
 mod phase;
 mod signs;

@@ -4,7 +4,7 @@
 //! looked for in one pass, and only a line that has some of it is given to the regular expressions.
 
 use crate::demux::{Demux, Line, Speaker};
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, packed};
 use regex::RegexSet;
 use regex_syntax::hir::{Hir, HirKind};
 
@@ -59,7 +59,7 @@ pub struct PatternSet {
     regexes: RegexSet,
     of: Vec<Option<Speaker>>,
     /// Text of which every match has some; `None` when a pattern has none such.
-    needed: Option<AhoCorasick>,
+    needed: Option<Needed>,
 }
 
 impl PatternSet {
@@ -87,8 +87,7 @@ impl PatternSet {
         }
         let regexes = RegexSet::new(patterns.iter().map(|p| &p.regex))
             .map_err(|e| error(patterns.len() - 1, format!("all patterns together: {e}")))?;
-        let needed = needed
-            .and_then(|all| AhoCorasick::builder().match_kind(MatchKind::LeftmostFirst).build(all).ok());
+        let needed = needed.map(Needed::new);
         Ok(PatternSet { regexes, of: patterns.into_iter().map(|p| p.of).collect(), needed })
     }
 
@@ -104,12 +103,48 @@ impl PatternSet {
 
     /// The patterns that this line matches, by their position, in order.
     pub fn matches(&self, speaker: Speaker, text: &str) -> impl Iterator<Item = usize> {
-        let maybe = !self.is_empty() && self.needed.as_ref().is_none_or(|n| n.is_match(text));
+        let maybe = !self.is_empty() && self.needed.as_ref().is_none_or(|n| n.is_in(text));
         let found = maybe.then(|| self.regexes.matches(text));
         found
             .into_iter()
             .flat_map(|m| m.iter().collect::<Vec<_>>())
             .filter(move |&i| self.of[i].is_none_or(|of| of == speaker))
+    }
+}
+
+/// Finds whether any of several texts is in a line.
+#[derive(Debug, Clone)]
+enum Needed {
+    /// With vector instructions, where the processor has them and there are not too many texts.
+    Packed(packed::Searcher),
+    Automaton(AhoCorasick),
+    /// There are too many for either; every line is given to the regular expressions.
+    Unknown,
+}
+
+impl Needed {
+    fn new(mut texts: Vec<Vec<u8>>) -> Self {
+        texts.sort_by_key(Vec::len);
+        // A text that has another one in it is found by that one.
+        let mut shortest: Vec<Vec<u8>> = Vec::new();
+        for text in texts {
+            if !shortest.iter().any(|s| memchr::memmem::find(&text, s).is_some()) {
+                shortest.push(text);
+            }
+        }
+        if let Some(searcher) = packed::Searcher::new(&shortest) {
+            return Needed::Packed(searcher);
+        }
+        let automaton = AhoCorasick::builder().kind(Some(AhoCorasickKind::DFA)).build(&shortest);
+        automaton.map_or(Needed::Unknown, Needed::Automaton)
+    }
+
+    fn is_in(&self, text: &str) -> bool {
+        match self {
+            Needed::Packed(searcher) => searcher.find(text).is_some(),
+            Needed::Automaton(automaton) => automaton.is_match(text),
+            Needed::Unknown => true,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! How far a boot has come, from the lines of its console.
 
 use crate::demux::{Line, Speaker};
-use crate::signs::marker;
+use crate::marker::Markers;
 use serde::{Deserialize, Serialize};
 
 /// How far a boot has come, in order.
@@ -69,7 +69,7 @@ pub struct Transition {
 /// `loglvl=none`) is passed over.
 #[derive(Debug, Clone)]
 pub struct PhaseTracker {
-    nonce: String,
+    markers: Markers,
     current: Phase,
     xen: bool,
     linux: bool,
@@ -78,7 +78,12 @@ pub struct PhaseTracker {
 impl PhaseTracker {
     /// For a boot whose dom0 was given this nonce in its own layer. An empty nonce means that there are no markers.
     pub fn new(nonce: impl Into<String>) -> Self {
-        PhaseTracker { nonce: nonce.into(), current: Phase::PowerOn, xen: false, linux: false }
+        PhaseTracker {
+            markers: Markers::new(nonce.into()),
+            current: Phase::PowerOn,
+            xen: false,
+            linux: false,
+        }
     }
 
     /// The latest phase reached.
@@ -96,10 +101,11 @@ impl PhaseTracker {
         self.xen |= line.speaker == Speaker::Xen;
         self.linux |= line.speaker == Speaker::Dom0;
         let phase = match line.speaker {
-            Speaker::Firmware if line.text.trim().is_empty() => return None,
+            // An open line may yet turn out to be Xen's or Linux's.
+            Speaker::Firmware if line.text.trim().is_empty() || !line.complete => return None,
             Speaker::Firmware => Phase::Firmware,
             Speaker::Xen => self.by_xen(&line.text),
-            Speaker::Dom0 => self.by_dom0(&line.text)?,
+            Speaker::Dom0 => self.by_dom0(line)?,
             Speaker::Domain(_) => return None,
         };
         self.reach(phase, line.end)
@@ -126,14 +132,14 @@ impl PhaseTracker {
         Phase::Xen
     }
 
-    fn by_dom0(&self, text: &str) -> Option<Phase> {
-        match marker(text, &self.nonce) {
-            Some(("ready", _)) => return Some(Phase::Dom0Ready),
-            Some(("init", _)) => return Some(Phase::Dom0Init),
+    fn by_dom0(&mut self, line: &Line<'_>) -> Option<Phase> {
+        match self.markers.find(line).as_ref().map(|(word, _)| word.as_str()) {
+            Some("ready") => return Some(Phase::Dom0Ready),
+            Some("init") => return Some(Phase::Dom0Init),
             _ => {}
         }
         // Nothing without a prefix comes from Xen once it has spoken, and dom0 cannot write before it runs.
-        (self.current < Phase::Dom0Kernel && !text.trim().is_empty()).then_some(Phase::Dom0Kernel)
+        (self.current < Phase::Dom0Kernel && !line.text.trim().is_empty()).then_some(Phase::Dom0Kernel)
     }
 }
 
@@ -210,6 +216,22 @@ mod tests {
             let cut = format!("{}(XEN) cut\r\n{}", &whole[..at], &whole[at..]);
             assert_eq!(phases(&cut, "0123abcd").last(), Some(&Phase::Dom0Ready), "cut by Xen at {at}");
         }
+    }
+
+    #[test]
+    fn open_lines_say_no_more_than_whole_ones() {
+        // As a reader sees it that looks at what stands open after every byte.
+        let record = b"(XEN) Xen\r\n(XEN) Dom0 has maximum 2 VCPUs\r\n(XEN) *** Serial\r\n(d1) g\r\n";
+        let (mut demux, mut tracker) = (crate::Demux::new(), PhaseTracker::new("n1"));
+        for byte in record {
+            demux.feed(&[*byte], |line| {
+                tracker.push(&line);
+            });
+            for line in demux.open() {
+                tracker.push(&line);
+            }
+        }
+        assert_eq!(tracker.current(), Phase::Dom0Build);
     }
 
     #[test]

@@ -4,7 +4,9 @@
 
 mod rules;
 
+use crate::clean::head;
 use crate::demux::{Line, Speaker};
+use crate::marker::Markers;
 use crate::matcher::{Pattern, PatternSet};
 pub use rules::RULES;
 use std::sync::LazyLock;
@@ -76,7 +78,7 @@ static SET: LazyLock<PatternSet> = LazyLock::new(|| {
 /// Recognises signs in the lines of one boot.
 #[derive(Debug, Clone)]
 pub struct SignTracker {
-    nonce: String,
+    markers: Markers,
     open: Option<PanicBox>,
 }
 
@@ -92,7 +94,7 @@ struct PanicBox {
 impl SignTracker {
     /// For a boot whose dom0 was given this nonce; an empty one means that there are no markers.
     pub fn new(nonce: impl Into<String>) -> Self {
-        SignTracker { nonce: nonce.into(), open: None }
+        SignTracker { markers: Markers::new(nonce.into()), open: None }
     }
 
     /// Takes a line; gives the sign that it is, or that it ends.
@@ -105,21 +107,21 @@ impl SignTracker {
             self.open = Some(PanicBox { text, lines: 0, start: line.start, end: line.end });
             return None;
         }
-        if line.speaker == Speaker::Dom0
-            && let Some(("failed", reason)) = marker(&line.text, &self.nonce)
+        if let Some((word, reason)) = self.markers.find(line)
+            && word == "failed"
         {
             return Some(Sign {
-                code: failed(reason),
+                code: failed(&reason),
                 fatal: true,
                 class: Class::Reason,
                 weight: 90,
                 speaker: line.speaker,
-                text: cut(&line.text),
+                text: cut(&format!("xenlab: failed: {reason}")),
                 start: line.start,
                 end: line.end,
             });
         }
-        let rule = best(line.speaker, &line.text)?;
+        let rule = best(SET.matches(line.speaker, &line.text))?;
         Some(sign(rule, &line.text, line.start, line.end))
     }
 
@@ -145,7 +147,7 @@ impl SignTracker {
 impl PanicBox {
     fn close(self) -> Sign {
         let generic = RULES.iter().find(|r| r.pattern == rules::PANIC);
-        let rule = best(Speaker::Xen, &self.text).or(generic);
+        let rule = best(SET.matches(Speaker::Xen, &self.text)).or(generic);
         let mut sign = match rule {
             Some(rule) => sign(rule, &self.text, self.start, self.end),
             None => unreachable!("the table has the rule of the panic's box: a test looks for it"),
@@ -157,9 +159,9 @@ impl PanicBox {
     }
 }
 
-/// The most specific rule that a line matches.
-pub(crate) fn best(speaker: Speaker, text: &str) -> Option<&'static Rule> {
-    SET.matches(speaker, text).map(|i| &RULES[i]).reduce(|a, b| if b.weight > a.weight { b } else { a })
+/// Of the patterns that a line matches the most specific rule; of equals the first.
+fn best(found: impl Iterator<Item = usize>) -> Option<&'static Rule> {
+    found.filter_map(|i| RULES.get(i)).reduce(|a, b| if b.weight > a.weight { b } else { a })
 }
 
 fn sign(rule: &Rule, text: &str, start: u64, end: u64) -> Sign {
@@ -176,40 +178,16 @@ fn sign(rule: &Rule, text: &str, start: u64, end: u64) -> Sign {
 }
 
 fn cut(text: &str) -> String {
-    let text = text.trim_end();
-    text[..text.floor_char_boundary(MAX_REASON)].to_owned()
+    head(text.trim_end(), MAX_REASON).to_owned()
 }
 
-/// `xenlab: WORD NONCE REST` anywhere in a line: the word and the rest. The words alone, or with another nonce, are nothing: anybody can
-/// write those, and a shell's echo does.
-pub(crate) fn marker<'a>(text: &'a str, nonce: &str) -> Option<(&'a str, &'a str)> {
-    static BEGINNING: LazyLock<memchr::memmem::Finder<'static>> =
-        LazyLock::new(|| memchr::memmem::Finder::new("xenlab: "));
-    if nonce.is_empty() {
-        return None;
-    }
-    let mut rest = text;
-    loop {
-        let at = BEGINNING.find(rest.as_bytes())?;
-        rest = &rest[at + "xenlab: ".len()..];
-        let Some((word, after)) = rest.split_once(' ') else { return None };
-        if let Some(after) = after.strip_prefix(nonce)
-            && (after.is_empty() || after.starts_with(' '))
-        {
-            return Some((word, after.trim()));
-        }
-    }
-}
-
-/// The cause of what dom0's init says went wrong.
+/// The cause of what dom0's init says went wrong (images/initramfs/init, images/minimal/init).
 fn failed(reason: &str) -> &'static str {
     match reason.split_whitespace().next().unwrap_or("") {
-        "no-root" | "no-userland" => "dom0.no-root",
+        "no-root" | "no-overlay" => "dom0.no-root",
         "no-tools" => "build.part-missing",
-        "store" | "no-store" => "store.absent",
-        "not-under-xen" | "no-xen" => "dom0.not-under-xen",
-        "memory" => "dom0.memory",
-        "ssh" => "dom0.ssh",
+        "store" | "store-none" | "store-absent" => "store.absent",
+        "no-xen" | "not-a-control-domain" => "dom0.not-under-xen",
         _ => "dom0.not-ready",
     }
 }

@@ -1,5 +1,6 @@
 //! The last lines of each speaker, for messages.
 
+use crate::clean::head;
 use crate::demux::{Line, Speaker};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -29,12 +30,16 @@ impl Tail {
             return;
         }
         let lines = self.lines.entry(line.speaker).or_default();
-        if lines.len() == self.keep {
-            lines.pop_front();
+        // A flood costs no allocations: the oldest line's room is the newest's.
+        let mut room =
+            if lines.len() == self.keep { lines.pop_front().unwrap_or_default() } else { String::new() };
+        room.clear();
+        let kept = head(text, MAX_TEXT);
+        room.push_str(kept);
+        if kept.len() < text.len() {
+            room.push('…');
         }
-        let end = text.floor_char_boundary(MAX_TEXT);
-        let more = if end < text.len() { "…" } else { "" };
-        lines.push_back(format!("{}{more}", &text[..end]));
+        lines.push_back(room);
     }
 
     /// One speaker's last lines, the oldest first.

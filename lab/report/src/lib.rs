@@ -15,7 +15,7 @@ mod junit;
 mod merge;
 mod run;
 mod summary;
-mod terminal;
+pub mod terminal;
 mod text;
 
 pub use events::Events;

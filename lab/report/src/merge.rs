@@ -11,6 +11,8 @@ use xenlab_model::exit::Exit;
 pub struct Merged {
     /// The run that all shards together are.
     pub run: Run,
+    /// How many cases it has.
+    pub cases: usize,
     /// The exit code that its verdicts make.
     pub exit: Exit,
 }
@@ -78,7 +80,7 @@ impl MergeError {
 ///
 /// # Errors
 /// A folder is no report, the same case has a verdict in two, or `out` cannot be written.
-pub fn merge(out: &Path, dirs: &[PathBuf]) -> Result<Merged, MergeError> {
+pub fn merge(dirs: &[PathBuf], out: &Path) -> Result<Merged, MergeError> {
     if dirs.is_empty() {
         return Err(MergeError::Nothing);
     }
@@ -101,7 +103,7 @@ pub fn merge(out: &Path, dirs: &[PathBuf]) -> Result<Merged, MergeError> {
         }
     }
     let exit = run.exit();
-    Ok(Merged { run, exit })
+    Ok(Merged { cases: run.cases.len(), run, exit })
 }
 
 /// The events of one folder. A last line without its end is what a killed run leaves, and is left out.
@@ -182,6 +184,9 @@ fn combine(shards: &[Vec<Event>]) -> Vec<Event> {
     all.extend(middle);
     let mut run = Run { interrupted, ..Run::default() };
     all.iter().for_each(|e| run.apply(e));
-    all.push(Event { at: seconds, what: What::RunFinished { exit: run.exit(), seconds, interrupted, lab: LabUse::default() } });
+    all.push(Event {
+        at: seconds,
+        what: What::RunFinished { exit: run.exit(), seconds, interrupted, lab: LabUse::default() },
+    });
     all
 }

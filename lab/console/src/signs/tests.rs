@@ -166,7 +166,4 @@ fn markers_need_the_nonce() {
     ] {
         assert_eq!(record(lie), None, "{lie}");
     }
-    assert_eq!(marker("xenlab: failed  x", ""), None);
-    // A quotation before it does not hide the real one.
-    assert_eq!(marker("xenlab: xenlab: ready abc123", "abc123"), Some(("ready", "")));
 }

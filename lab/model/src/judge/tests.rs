@@ -1,1 +1,252 @@
+use super::*;
+use crate::evidence::{MachineEnd, Origin, WaitEnd};
+use crate::exit::Exit;
+use crate::fact::FactValue;
+use crate::step::boot_files::BootFilesEvidence;
+use crate::step::phase::PhaseEvidence;
+use crate::step::run::RunEvidence;
+use crate::step::testing::ran;
+use crate::verdict::run_exit;
+use serde_json::json;
 
+/// `boot-files`, then `run: true`, then `run: false-would-fail`, each with what the last argument adds.
+fn a_case(more: serde_json::Value) -> Case {
+    let mut case = json!({
+        "id": "t[arch=x86_64]", "scenario": "t", "file": "t.yaml", "axes": [["arch", "x86_64"]],
+        "subject": {"hypervisor": "debian:bookworm"},
+        "config": {
+            "arch": "x86_64", "machine": {}, "xen": {"build": "debian:bookworm"}, "dom0": {}, "boot": {},
+        },
+        "steps": [
+            {"path": "steps[0]", "body": {"boot-files": {"layout": "auto"}}},
+            {"path": "steps[1]", "name": "it works", "body": {"run": {"script": "true"}}},
+            {"path": "steps[2]", "body": {"run": {"script": "true"}}},
+        ],
+        "places": {}, "nonce": "5eaf", "facts": {}, "plan": "run",
+    });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        case[key.as_str()] = value.clone();
+    }
+    serde_json::from_value(case).unwrap()
+}
+
+fn evidence(step: &str, seen: Result<Observation, Loss>) -> Evidence {
+    Evidence { step: step.into(), origin: Origin::PowerOn, from: 1.0, to: 2.5, seen }
+}
+
+fn boot(end: WaitEnd, reached: &[Phase]) -> Evidence {
+    let reached = reached.iter().map(|p| (*p, 1.0)).collect();
+    let seen = PhaseEvidence { reached, end, console_bytes: 0, tails: Vec::new(), signs: Vec::new() };
+    evidence(BOOT, Ok(Observation::Phase(seen)))
+}
+
+fn booted() -> Evidence {
+    boot(WaitEnd::Reached, &[Phase::PowerOn, Phase::Xen, Phase::Dom0Ready])
+}
+
+fn silent() -> Evidence {
+    boot(WaitEnd::Stalled { seconds: 30.0 }, &[Phase::PowerOn])
+}
+
+fn files(good: bool) -> Evidence {
+    let file = json!({"path": "xen", "resolves": true, "kind": if good { "elf32" } else { "other" }, "arch": "x86_64"});
+    let seen: BootFilesEvidence =
+        serde_json::from_value(json!({"absent": null, "layout": "bare", "version": null, "files": [file]}))
+            .unwrap();
+    evidence("steps[0]", Ok(Observation::BootFiles(seen)))
+}
+
+fn exited(step: &str, status: i32) -> Evidence {
+    evidence(step, Ok(Observation::Run(RunEvidence { results: vec![ran("true", status, "", "")] })))
+}
+
+fn lost(step: &str, loss: Loss) -> Evidence {
+    evidence(step, Err(loss))
+}
+
+fn control(passed: bool) -> Control {
+    Control { subject: "debian:bookworm@4.17.5".into(), because: "the last that passed here".into(), passed }
+}
+
+fn judged(evidence: &[Evidence]) -> CaseVerdict {
+    case(&a_case(json!({})), evidence, &Facts::default(), None)
+}
+
+fn summary(v: &CaseVerdict) -> (Verdict, &str, Vec<Verdict>) {
+    (v.verdict, v.cause.map_or("", Cause::code), v.steps.iter().map(|s| s.verdict).collect())
+}
+
+use Verdict::{Error, Fail, NotReached, Pass, Skip};
+
+#[test]
+fn a_good_case() {
+    let v = judged(&[booted(), files(true), exited("steps[1]", 0), exited("steps[2]", 0)]);
+    assert_eq!(summary(&v), (Pass, "", vec![Pass; 4]));
+    assert_eq!(
+        (v.steps[0].step.as_str(), v.steps[0].title.as_str(), v.steps[2].title.as_str()),
+        ("boot", "boot", "it works")
+    );
+    assert_eq!(
+        (v.message.as_str(), v.blame, v.seconds, v.steps[1].seconds),
+        ("4 steps passed", None, 2.5, 1.5)
+    );
+}
+
+#[test]
+fn a_failed_check_does_not_end_a_case() {
+    let v = judged(&[booted(), files(true), exited("steps[1]", 1), exited("steps[2]", 0)]);
+    assert_eq!(summary(&v), (Fail, "check.failed", vec![Pass, Pass, Fail, Pass]));
+    assert!(v.message.starts_with("it works: exit over ssh: expected `0`, saw `1`"), "{}", v.message);
+    // The first that failed decides; files are judged even if nothing boots.
+    let not = |s: &str| lost(s, Loss::NotReached);
+    let v = judged(&[silent(), files(false), not("steps[1]"), not("steps[2]")]);
+    assert_eq!(summary(&v), (Fail, "xen.silent", vec![Fail, Fail, NotReached, NotReached]));
+    assert!(v.message.ends_with("(and 1 more of the steps)") && wants_control(&v), "{}", v.message);
+}
+
+#[test]
+fn there_is_always_a_verdict() {
+    // The lab was killed: nothing of the case is known.
+    assert_eq!(summary(&judged(&[])), (NotReached, "", vec![NotReached; 4]));
+    // A step without evidence was not reached, which is no pass.
+    let v = judged(&[booted(), files(true), exited("steps[1]", 0)]);
+    assert_eq!(summary(&v), (NotReached, "", vec![Pass, Pass, Pass, NotReached]));
+    // Evidence of another kind, and of a step that is not there.
+    let wrong = Evidence { step: "steps[1]".into(), ..files(true) };
+    assert_eq!(summary(&judged(&[booted(), files(true), wrong, exited("steps[2]", 0)])).1, "lab.internal");
+    assert_eq!(step(&a_case(json!({})), &exited("steps[9]", 0), &Facts::default()).verdict, Error);
+    assert_eq!(step(&a_case(json!({})), &booted(), &Facts::default()).verdict, Pass);
+}
+
+#[test]
+fn losses() {
+    let killed = || Loss::Machine(MachineEnd::QemuKilled { signal: 9, stderr: String::new() });
+    let lab = |code: &str| Loss::Lab { code: code.into(), message: "so it is".into() };
+    for (loss, verdict, code) in [
+        (killed(), Error, "qemu.killed"),
+        (Loss::Machine(MachineEnd::GuestReset), Fail, "dom0.reset"),
+        (Loss::Machine(MachineEnd::GuestPowerOff), Fail, "dom0.power-off"),
+        (Loss::Machine(MachineEnd::InternalError), Error, "qemu.internal-error"),
+        (Loss::Interrupted, Error, "lab.interrupted"),
+        (lab("host.disk-full"), Error, "host.disk-full"),
+        (lab("lab.panic"), Error, "lab.panic"),
+        // What is wrong with the build is a Fail, whoever found it.
+        (lab("build.image-truncated"), Fail, "build.image-truncated"),
+        (lab("no.such"), Error, "lab.internal"),
+    ] {
+        let v = judged(&[
+            booted(),
+            files(true),
+            lost("steps[1]", loss.clone()),
+            lost("steps[2]", Loss::NotReached),
+        ]);
+        assert_eq!(summary(&v), (verdict, code, vec![Pass, Pass, verdict, NotReached]), "{loss:?}");
+    }
+    // A machine that never started: the boot's own evidence says it.
+    let v = judged(&[lost(BOOT, lab("qemu.refused")), files(true)]);
+    assert_eq!(summary(&v), (Error, "qemu.refused", vec![Error, Pass, NotReached, NotReached]));
+    let v = judged(&[lost(BOOT, Loss::Machine(MachineEnd::GuestReset)), files(true)]);
+    assert_eq!(summary(&v).1, "xen.reset");
+}
+
+#[test]
+fn the_control_says_whose_fault_it_is() {
+    let not = |s: &str| lost(s, Loss::NotReached);
+    let seen = |good| vec![silent(), files(good), not("steps[1]"), not("steps[2]")];
+    let of = |evidence: &[Evidence], passed| {
+        case(&a_case(json!({})), evidence, &Facts::default(), Some(&control(passed)))
+    };
+    let v = of(&seen(true), true);
+    assert_eq!((summary(&v).0, summary(&v).1, v.blame), (Fail, "xen.silent", Some(Blame::Xen)));
+    assert!(v.message.contains("debian:bookworm@4.17.5 boots in this very machine"), "{}", v.message);
+    let v = of(&seen(true), false);
+    assert_eq!((summary(&v).0, summary(&v).1, v.blame), (Error, "host.control-failed", Some(Blame::Host)));
+    assert_eq!(v.steps[0].verdict, Fail, "the Fail stays in the list");
+    assert!(!wants_control(&v));
+    // What was read off the build's own files needs no machine.
+    let v = of(&seen(false), false);
+    assert_eq!((summary(&v).0, summary(&v).1, v.blame), (Fail, "build.boot-file-wrong", Some(Blame::Build)));
+}
+
+#[test]
+fn an_input_that_changed_outweighs_every_fail() {
+    let changed = Loss::Lab { code: "lab.input-changed".into(), message: "xen is not what it was".into() };
+    let v = judged(&[silent(), files(false), lost(INPUTS, changed)]);
+    assert_eq!((v.verdict, v.cause, v.blame), (Error, Some(Cause::InputChanged), Some(Blame::Lab)));
+    assert_eq!(v.steps.last().unwrap().step, INPUTS);
+}
+
+#[test]
+fn needs_and_conditions() {
+    let mut facts = Facts::default();
+    let need = json!({"needs": [{"require": {"machine.pvh-guests": true}, "because": "this QEMU has no nested paging"}]});
+    facts.set("machine.pvh-guests", FactValue::Flag(false));
+    let v = case(&a_case(need.clone()), &[], &facts, None);
+    assert_eq!(summary(&v), (Skip, "", vec![]));
+    assert!(v.message.starts_with("this QEMU has no nested paging"), "{}", v.message);
+    facts.set("machine.pvh-guests", FactValue::Flag(true));
+    assert_eq!(case(&a_case(need), &[], &facts, None).verdict, NotReached);
+    let v = case(&a_case(json!({"plan": {"skip": "not here"}})), &[], &facts, None);
+    assert_eq!((v.verdict, v.message.as_str()), (Skip, "not here"));
+    // `when` false: not part of the case.
+    let steps = json!({"steps": [
+        {"path": "steps[0]", "body": {"run": {"script": "true"}}},
+        {"path": "steps[1]", "when": {"build.efi": true}, "body": {"run": {"script": "true"}}},
+    ]});
+    facts.set("build.efi", FactValue::Flag(false));
+    let v = case(&a_case(steps.clone()), &[booted(), exited("steps[0]", 0)], &facts, None);
+    assert_eq!(summary(&v), (Pass, "", vec![Pass, Pass]));
+    facts.set("build.efi", FactValue::Flag(true));
+    let v = case(&a_case(steps), &[booted(), exited("steps[0]", 0)], &facts, None);
+    assert_eq!(summary(&v).0, NotReached);
+}
+
+#[test]
+fn a_case_that_judged_nothing_is_no_pass() {
+    let steps = json!({"steps": [{"path": "steps[0]", "body": {"boot-files": {"layout": "auto"}}}]});
+    let seen: BootFilesEvidence =
+        serde_json::from_value(json!({"absent": null, "layout": "upstream", "version": null, "files": []}))
+            .unwrap();
+    let v = case(
+        &a_case(steps),
+        &[evidence("steps[0]", Ok(Observation::BootFiles(seen)))],
+        &Facts::default(),
+        None,
+    );
+    assert_eq!(summary(&v), (Skip, "", vec![Skip]));
+    assert_eq!(run_exit(&[v], false), Exit::Lab);
+}
+
+#[test]
+fn live_and_from_a_bundle() {
+    let c = a_case(json!({}));
+    let seen = [booted(), files(false), exited("steps[1]", 1), lost("steps[2]", Loss::NotReached)];
+    let again: Case = serde_json::from_str(&serde_json::to_string(&c).unwrap()).unwrap();
+    let lines = seen.iter().map(|e| serde_json::to_string(e).unwrap()).collect::<Vec<_>>();
+    let back: Vec<Evidence> = lines.iter().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let live = case(&c, &seen, &Facts::default(), None);
+    assert_eq!(live, case(&again, &back, &Facts::default(), None));
+    assert_eq!(live, serde_json::from_str(&serde_json::to_string(&live).unwrap()).unwrap());
+}
+
+#[test]
+fn exit_codes() {
+    let of = |verdict: Verdict, cause: Option<Cause>| CaseVerdict { verdict, cause, ..judged(&[]) };
+    let (pass, fail, skip) = (of(Pass, None), of(Fail, Some(Cause::XenPanic)), of(Skip, None));
+    let (error, not) = (of(Error, Some(Cause::QemuKilled)), of(NotReached, None));
+    for (cases, exit) in [
+        (vec![], Exit::BadInput),
+        (vec![&pass], Exit::Passed),
+        (vec![&pass, &skip], Exit::Passed),
+        (vec![&skip, &skip], Exit::Lab),
+        (vec![&pass, &error], Exit::Lab),
+        (vec![&pass, &not], Exit::Lab),
+        (vec![&error, &fail, &pass], Exit::Failed),
+        (vec![&skip, &fail], Exit::Failed),
+    ] {
+        let cases: Vec<CaseVerdict> = cases.into_iter().cloned().collect();
+        assert_eq!(run_exit(&cases, false), exit, "{cases:?}");
+        assert_eq!(run_exit(&cases, true), Exit::Interrupted);
+    }
+    assert_eq!(run_exit(&[fail, of(Error, Some(Cause::Interrupted))], false), Exit::Interrupted);
+}

@@ -19,6 +19,8 @@ pub mod process;
 pub mod run;
 mod say;
 pub mod service;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod under_xen;
 pub mod xenstored;
 pub mod xl_info;

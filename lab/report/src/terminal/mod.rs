@@ -5,6 +5,7 @@ mod outcome;
 mod plain;
 
 use crate::{ReportError, Reporter};
+pub use outcome::case_text;
 use std::io::{IsTerminal, Write};
 use xenlab_model::event::Event;
 
@@ -53,7 +54,7 @@ pub struct Terminal(Kind);
 
 enum Kind {
     Live(Box<live::Live>),
-    Plain(plain::Plain),
+    Plain(Box<plain::Plain>),
 }
 
 impl Terminal {
@@ -70,7 +71,7 @@ impl Terminal {
 
     /// Lines to any writer.
     pub fn lines(to: Box<dyn Write + Send>, style: Style) -> Self {
-        Terminal(Kind::Plain(plain::Plain::new(to, style)))
+        Terminal(Kind::Plain(Box::new(plain::Plain::new(to, style))))
     }
 }
 

@@ -103,16 +103,39 @@ fn table(style: Style, run: &Run) -> String {
 
 /// Everything about a case that did not pass.
 fn block(style: Style, case: &CaseState, verdict: &CaseVerdict) -> String {
+    let mut lines = judged(style, &case.shown, verdict);
+    // Paths and commands are copied: they are never broken over lines.
+    if !case.bundle.is_empty() {
+        lines.push(format!("  bundle:  {}", escape(&case.bundle)));
+    }
+    if !case.reproduce.is_empty() {
+        lines.push(format!("  again:   {}", escape_lines(&case.reproduce)));
+    }
+    lines.join("\n") + "\n"
+}
+
+/// A case's verdict alone, as a replay has it: a line, and what did not hold. Without colours; ends with a line feed.
+pub fn case_text(verdict: &CaseVerdict) -> String {
+    let style = Style { color: false, width: super::PLAIN_WIDTH };
+    let shown = format!("{} @ {}", verdict.case, verdict.subject);
+    match verdict.verdict {
+        Verdict::Pass => format!("PASS {}\n", escape(&shown)),
+        Verdict::Skip => format!("SKIP {}: {}\n", escape(&shown), escape(&verdict.message)),
+        Verdict::Fail | Verdict::Error | Verdict::NotReached => {
+            judged(style, &shown, verdict).join("\n") + "\n"
+        }
+    }
+}
+
+/// What was judged of a case that did not pass: message, cause, control, and each check that does not hold.
+fn judged(style: Style, case: &str, verdict: &CaseVerdict) -> Vec<String> {
     let mut lines =
-        vec![format!("{} {}", word(style, Some(verdict.verdict)), style.paint("1", &escape(&case.shown)))];
+        vec![format!("{} {}", word(style, Some(verdict.verdict)), style.paint("1", &escape(case)))];
     lines.extend(wrap(&escape_lines(&verdict.message), "  ", style.width));
     if let Some(cause) = verdict.cause {
         let fault = text::blame(verdict.blame.unwrap_or(cause.blame()));
-        lines.extend(wrap(
-            &format!("cause:   {cause} ({}); fault of {fault}", cause.meaning()),
-            "  ",
-            style.width,
-        ));
+        let line = format!("{cause} ({}); fault of {fault}", cause.meaning());
+        lines.extend(labelled("cause:", &line, style));
     }
     if let Some(control) = &verdict.control {
         let end = if control.passed {
@@ -134,14 +157,7 @@ fn block(style: Style, case: &CaseState, verdict: &CaseVerdict) -> String {
             lines.extend(shown(style, check));
         }
     }
-    // Paths and commands are copied: they are never broken over lines.
-    if !case.bundle.is_empty() {
-        lines.push(format!("  bundle:  {}", escape(&case.bundle)));
-    }
-    if !case.reproduce.is_empty() {
-        lines.push(format!("  again:   {}", escape_lines(&case.reproduce)));
-    }
-    lines.join("\n") + "\n"
+    lines
 }
 
 /// A label and its text, further lines under the text.

@@ -2,7 +2,7 @@
 
 use xenlab_model::case::Planned;
 use xenlab_model::cause::{Blame, Cause};
-use xenlab_model::event::{Event, What};
+use xenlab_model::event::{Event, LabUse, What};
 use xenlab_model::exit::Exit;
 use xenlab_model::place::Place;
 use xenlab_model::verdict::{CaseVerdict, Check, Control, StepVerdict, Verdict};
@@ -129,7 +129,7 @@ pub fn started(run: &str, cases: &[&str]) -> What {
 }
 
 pub fn ended(exit: Exit, interrupted: bool) -> What {
-    What::RunFinished { exit, seconds: 21.5, interrupted }
+    What::RunFinished { exit, seconds: 21.5, interrupted, lab: LabUse::default() }
 }
 
 pub fn at(at: f64, what: What) -> Event {

@@ -27,7 +27,7 @@ fn as_if_it_had_been_one_run() {
     // All skipped is no success for a shard alone, and nothing against the whole.
     let c = shard(root.path(), "c", &one("r3", SKIPPED, skipped(), Exit::Lab));
     let out = root.path().join("out");
-    let merged = merge(&out, &[a.clone(), b, c.clone()]).unwrap();
+    let merged = merge(&[a.clone(), b, c.clone()], &out).unwrap();
     assert_eq!(merged.exit, Exit::Failed);
     assert_eq!(merged.run.cases.len(), 3);
     insta::assert_snapshot!("merged_summary", std::fs::read_to_string(out.join("summary.md")).unwrap());
@@ -36,10 +36,10 @@ fn as_if_it_had_been_one_run() {
     insta::assert_debug_snapshot!("merged_beginning", first);
     let junit = std::fs::read_to_string(out.join("junit.xml")).unwrap();
     assert!(junit.contains("tests=\"3\"") && junit.contains("failures=\"1\""), "{junit}");
-    assert_eq!(merge(&root.path().join("o2"), &[a, c.clone()]).unwrap().exit, Exit::Passed);
-    assert_eq!(merge(&root.path().join("o3"), std::slice::from_ref(&c)).unwrap().exit, Exit::Lab);
+    assert_eq!(merge(&[a, c.clone()], &root.path().join("o2")).unwrap().exit, Exit::Passed);
+    assert_eq!(merge(std::slice::from_ref(&c), &root.path().join("o3")).unwrap().exit, Exit::Lab);
     // What was merged can be merged again.
-    assert_eq!(merge(&root.path().join("o4"), &[out]).unwrap().exit, Exit::Failed);
+    assert_eq!(merge(&[out], &root.path().join("o4")).unwrap().exit, Exit::Failed);
 }
 
 #[test]
@@ -47,15 +47,15 @@ fn the_same_case_twice_is_an_error() {
     let root = tempfile::tempdir().unwrap();
     let a = shard(root.path(), "a", &one("r1", GOOD, good(), Exit::Passed));
     let b = shard(root.path(), "b", &one("r2", GOOD, good(), Exit::Passed));
-    let error = merge(&root.path().join("out"), &[a.clone(), b]).unwrap_err();
+    let error = merge(&[a.clone(), b], &root.path().join("out")).unwrap_err();
     assert!(matches!(&error, MergeError::Twice { case, .. } if case == GOOD), "{error}");
     assert_eq!(error.exit(), Exit::BadInput);
     assert!(!root.path().join("out").exists(), "nothing is written before all is read");
     assert!(matches!(
-        merge(&root.path().join("out"), &[a.clone(), a.clone()]),
+        merge(&[a.clone(), a.clone()], &root.path().join("out")),
         Err(MergeError::Twice { .. })
     ));
-    assert!(matches!(merge(&a, std::slice::from_ref(&a)), Err(MergeError::SameFolder { .. })));
+    assert!(matches!(merge(std::slice::from_ref(&a), &a), Err(MergeError::SameFolder { .. })));
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_killed_shard_is_the_labs_loss() {
     let mut text = std::fs::read(b.join("events.jsonl")).unwrap();
     text.extend(b"{\"at\":3.0,\"event\":\"case-fin");
     std::fs::write(b.join("events.jsonl"), text).unwrap();
-    let merged = merge(&root.path().join("out"), &[a, b]).unwrap();
+    let merged = merge(&[a, b], &root.path().join("out")).unwrap();
     assert_eq!(merged.exit, Exit::Lab);
     assert!(merged.run.cases[1].verdict.is_none());
 }
@@ -78,20 +78,20 @@ fn an_interrupted_shard_interrupts_the_whole() {
     let a = shard(root.path(), "a", &one("r1", BAD, bad(), Exit::Failed));
     let b =
         shard(root.path(), "b", &[at(0.0, started("r2", &[GOOD])), at(1.0, ended(Exit::Interrupted, true))]);
-    assert_eq!(merge(&root.path().join("out"), &[a, b]).unwrap().exit, Exit::Interrupted);
+    assert_eq!(merge(&[a, b], &root.path().join("out")).unwrap().exit, Exit::Interrupted);
 }
 
 #[test]
 fn what_is_no_report() {
     let root = tempfile::tempdir().unwrap();
     let out = root.path().join("out");
-    assert!(matches!(merge(&out, &[]), Err(MergeError::Nothing)));
-    assert!(matches!(merge(&out, &[root.path().join("none")]), Err(MergeError::Unreadable { .. })));
+    assert!(matches!(merge(&[], &out), Err(MergeError::Nothing)));
+    assert!(matches!(merge(&[root.path().join("none")], &out), Err(MergeError::Unreadable { .. })));
     let dir = root.path().join("d");
     std::fs::create_dir(&dir).unwrap();
     std::fs::write(dir.join("events.jsonl"), "").unwrap();
-    assert!(matches!(merge(&out, std::slice::from_ref(&dir)), Err(MergeError::Empty { .. })));
+    assert!(matches!(merge(std::slice::from_ref(&dir), &out), Err(MergeError::Empty { .. })));
     std::fs::write(dir.join("events.jsonl"), "{\"at\":0}\nnonsense\n").unwrap();
-    let error = merge(&out, &[dir]).unwrap_err();
+    let error = merge(&[dir], &out).unwrap_err();
     assert!(matches!(error, MergeError::NotAnEvent { line: 1, .. }), "{error}");
 }

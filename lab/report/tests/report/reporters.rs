@@ -184,3 +184,13 @@ fn a_reporter_that_fails_is_left_out_and_said() {
     let text = buffer.text();
     assert!(text.contains("out/full.txt: cannot write this report") && text.contains("PASS"), "{text}");
 }
+
+#[test]
+fn a_verdict_alone() {
+    let text = terminal::case_text;
+    assert_eq!(text(&good()), "PASS dom0-boot[arch=aarch64] @ debian:bookworm\n");
+    assert!(
+        text(&skipped()).starts_with("SKIP xtf[vars.test=test-pvh64-example] @ debian:trixie: this QEMU")
+    );
+    insta::assert_snapshot!(text(&bad()));
+}
