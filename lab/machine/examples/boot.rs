@@ -25,7 +25,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let chosen = accel::choose(AccelChoice::Auto, &spec, xen, None).await?;
     eprintln!("{}: {}", chosen.accel, chosen.reason);
     spec.accel = chosen.accel;
-    let mut machine = Machine::start(&spec, Arc::new(RunDir::create("boot by hand")?), StartOptions::default()).await?;
+    let mut machine =
+        Machine::start(&spec, Arc::new(RunDir::create("boot by hand")?), StartOptions::default()).await?;
     eprintln!("{:?}", machine.argv());
     let (mut console, _typed) = machine.take_console().ok_or("no console")?;
     machine.resume().await?;
@@ -38,7 +39,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
         std::io::stdout().write_all(&text[from..])?;
     }
-    eprintln!("\n{:.2?} wall, {:.2?} guest, port {:?}, end {:?}", machine.wall_time(), machine.guest_time(), machine.ssh_port(), machine.end());
+    eprintln!(
+        "\n{:.2?} wall, {:.2?} guest, port {:?}, end {:?}",
+        machine.wall_time(),
+        machine.guest_time(),
+        machine.ssh_port(),
+        machine.end()
+    );
     machine.stop().await;
     Ok(())
 }

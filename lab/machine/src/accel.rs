@@ -134,8 +134,10 @@ fn host_key(spec: &MachineSpec) -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
     // x86 names its model; Arm says implementer, part and revision.
-    let names = ["vendor_id", "model name", "stepping", "microcode", "CPU implementer", "CPU part", "CPU revision"];
-    let first = |name: &&str| cpuinfo.lines().find(|l| l.starts_with(*name)).map(str::trim).unwrap_or_default();
+    let names =
+        ["vendor_id", "model name", "stepping", "microcode", "CPU implementer", "CPU part", "CPU revision"];
+    let first =
+        |name: &&str| cpuinfo.lines().find(|l| l.starts_with(*name)).map(str::trim).unwrap_or_default();
     let cpu: Vec<&str> = names.iter().map(first).filter(|l| !l.is_empty()).collect();
     let kvm = probe::kvm();
     [
@@ -225,9 +227,13 @@ fn in_words(end: &MachineEnd) -> String {
         None => String::new(),
     };
     match end {
-        MachineEnd::InternalError => "QEMU stopped with an internal error before Xen said anything".to_owned(),
+        MachineEnd::InternalError => {
+            "QEMU stopped with an internal error before Xen said anything".to_owned()
+        }
         MachineEnd::QemuKilled { signal, stderr } => format!("QEMU died of signal {signal}{}", last(stderr)),
-        MachineEnd::QemuExited { status, stderr } => format!("QEMU exited with status {status}{}", last(stderr)),
+        MachineEnd::QemuExited { status, stderr } => {
+            format!("QEMU exited with status {status}{}", last(stderr))
+        }
         MachineEnd::GuestReset => "the machine reset before Xen said anything".to_owned(),
         MachineEnd::GuestPowerOff => "the machine powered off before Xen said anything".to_owned(),
         MachineEnd::GuestPanicked => "the guest panicked before Xen said anything".to_owned(),

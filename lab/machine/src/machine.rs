@@ -129,7 +129,14 @@ impl Machine {
                 if spec.network { Some(forwarded(&qmp.human("info usernet").await?)?) } else { None };
             Ok::<_, QmpError>((qmp, vcpus, ssh_port))
         };
-        let (qmp, vcpus, ssh_port) = match attached.await {
+        let limit = options.connect;
+        let attached = tokio::select! {
+            attached = tokio::time::timeout(limit, attached) => attached.unwrap_or_else(|_| {
+                Err(QmpError::Lost(format!("it did not greet and answer within {} s", limit.as_secs_f64())))
+            }),
+            () = interrupt::wait() => return Err(StartError::Interrupted),
+        };
+        let (qmp, vcpus, ssh_port) = match attached {
             Ok(attached) => attached,
             // It may have died: then that is what happened, and not that it stopped talking.
             Err(error) => {
