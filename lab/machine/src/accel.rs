@@ -158,7 +158,12 @@ async fn try_xen(spec: &MachineSpec) -> Result<(Finding, bool), AccelError> {
     let mut machine = match Machine::start(&spec, rundir, StartOptions::default()).await {
         Ok(machine) => machine,
         Err(error @ (StartError::Refused { .. } | StartError::Killed { .. } | StartError::Qmp(_))) => {
-            return Ok((no(format!("with KVM QEMU does not start: {error}")), false));
+            // An assertion's text is longer than a reason should be: its first line says it.
+            let error = error.to_string();
+            return Ok((
+                no(format!("with KVM QEMU does not start: {}", error.lines().next().unwrap_or_default())),
+                false,
+            ));
         }
         Err(error) => return Err(error.into()),
     };
