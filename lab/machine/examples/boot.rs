@@ -46,6 +46,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         machine.ssh_port(),
         machine.end()
     );
+    if let Some(port) = machine.ssh_port() {
+        let mut banner = [0; 8];
+        let mut tcp = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+        let read =
+            tokio::time::timeout(std::time::Duration::from_secs(10), tcp.read_exact(&mut banner)).await;
+        eprintln!("on its port: {read:?} {}", String::from_utf8_lossy(&banner));
+    }
     machine.stop().await;
     Ok(())
 }

@@ -13,7 +13,6 @@ use crate::machine::{Machine, StartOptions};
 use crate::spec::{Accel, MachineSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -254,12 +253,7 @@ fn recall(path: &Path) -> BTreeMap<String, Finding> {
 fn remember(path: &Path, key: String, finding: &Finding) -> std::io::Result<()> {
     let mut all = recall(path);
     all.insert(key, finding.clone());
-    let dir = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(dir)?;
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(&serde_json::to_vec_pretty(&all)?)?;
-    file.persist(path)?;
-    Ok(())
+    crate::qemu::write(path, &all)
 }
 
 #[cfg(test)]
