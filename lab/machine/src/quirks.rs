@@ -107,6 +107,55 @@ pub const MACHINE: &[Row] = &[
     },
 ];
 
+/// What a guest on the machine's Xen needs of the host under KVM. Nothing of it concerns emulation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// The architecture, of host and machine.
+    pub arch: Arch,
+    /// `vmx` (Intel), `svm` (AMD) or `el2` (Arm).
+    pub extension: &'static str,
+    /// What runs with it.
+    pub runs: &'static str,
+    /// What has to be there.
+    pub needs: &'static str,
+    /// How that is known.
+    pub source: &'static str,
+}
+
+/// What KVM has to offer, by the vendor's extension. The accelerator probe decides by running; this explains.
+pub const KVM_NEEDS: &[Need] = &[
+    Need {
+        arch: Arch::X86_64,
+        extension: "",
+        runs: "Xen with a PV dom0 and PV guests",
+        needs: "KVM alone: to the processor a PV Xen is an ordinary kernel",
+        source: "Xen, docs/man/xl.cfg.5.pod (type=\"pv\"); read, not run",
+    },
+    Need {
+        arch: Arch::X86_64,
+        extension: "vmx",
+        runs: "PVH and HVM guests on an Intel host",
+        needs: "vmx passed on: kvm_intel with nested=1 (the default since Linux 4.20), unrestricted guest and EPT",
+        source: "Linux, Documentation/virt/kvm/x86/running-nested-guests.rst; read, not run",
+    },
+    Need {
+        arch: Arch::X86_64,
+        extension: "svm",
+        runs: "PVH and HVM guests on an AMD host",
+        needs: "svm passed on: kvm_amd with nested=1 (its default), and npt",
+        source: "Linux, Documentation/virt/kvm/x86/running-nested-guests.rst; read, not run",
+    },
+    Need {
+        arch: Arch::Aarch64,
+        extension: "el2",
+        runs: "Xen at all: it runs in EL2",
+        needs: "KVM_CAP_ARM_EL2: Linux 6.16 or later started with kvm-arm.mode=nested on a processor with FEAT_NV2, and a \
+                QEMU that asks for it (virtualization=on with KVM)",
+        source: "Linux, Documentation/virt/kvm/api.rst (KVM_CAP_ARM_EL2, KVM_ARM_VCPU_HAS_EL2), \
+                 Documentation/admin-guide/kernel-parameters.txt (kvm-arm.mode); read, not run",
+    },
+];
+
 /// The `-cpu` for this machine.
 pub fn cpu(arch: Arch, accel: Accel, version: QemuVersion) -> &'static Row {
     // Every pair has a row without bounds or rows that meet; the test below goes through them.
@@ -147,6 +196,12 @@ mod tests {
 
     #[test]
     fn every_row_says_why_and_how_that_is_known() {
+        for need in KVM_NEEDS {
+            assert!(
+                need.needs.len() > 10 && need.source.len() > 10 && !need.needs.contains("  "),
+                "{need:?}"
+            );
+        }
         for row in CPU.iter().chain(MACHINE) {
             assert!(row.because.len() > 10 && row.source.len() > 10, "{row:?}");
             assert!(!row.because.contains("  ") && !row.source.contains("  "), "{row:?}");
