@@ -51,7 +51,7 @@ pub fn replay(args: &Replay) -> Result<Exit, Failure> {
 
 /// `xenlab report merge`
 pub fn merge(out: &Path, shards: &[PathBuf]) -> Result<Exit, Failure> {
-    let merged = xenlab_report::merge(out, shards).map_err(|e| Failure { exit: e.exit(), message: e.to_string() })?;
+    let merged = xenlab_report::merge(shards, out).map_err(|e| Failure { exit: e.exit(), message: e.to_string() })?;
     print(&format!("{} cases of {} shards are in {}\n", merged.run.cases.len(), shards.len(), out.display()))?;
     Ok(merged.exit)
 }

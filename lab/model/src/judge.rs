@@ -176,6 +176,9 @@ fn lost(name: &str, loss: &Loss, phase: Phase) -> Check {
     let (cause, message) = match loss {
         Loss::NotReached => return Check::not_judged(name, "not reached"),
         Loss::Machine(end) => (phase::machine_cause(end, phase), phase::machine_words(end)),
+        Loss::Guest { code, line } => {
+            (Cause::from_code(code).unwrap_or(Cause::XenHung), format!("the guest died meanwhile: {line}"))
+        }
         Loss::Interrupted => (Cause::Interrupted, "the run was interrupted".to_owned()),
         Loss::Lab { code, message } => match Cause::from_code(code) {
             Some(cause) => (cause, message.clone()),
