@@ -12,6 +12,7 @@ use xenlab_model::scenario::config::AccelChoice;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     xenlab_host::child::intercept();
+    xenlab_host::rundir::sweep()?;
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [arch, xen, kernel, initrd, disk, word, rest @ ..] = args.as_slice() else {
         return Err("usage: boot ARCH XEN KERNEL INITRD DISK WORD [QEMU]".into());

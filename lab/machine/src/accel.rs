@@ -112,6 +112,9 @@ struct Finding {
 
 async fn found(spec: &MachineSpec, xen_digest: &str, memory: Option<&Path>) -> Result<Finding, AccelError> {
     let spec = MachineSpec { accel: Accel::Kvm, ..spec.clone() };
+    // One at a time: cases that run side by side need not all try the same.
+    static TRYING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _one = TRYING.lock().await;
     let host = host_key(&spec);
     let with_xen = format!("{host}\nxen {xen_digest}");
     let remembered = memory.map(recall).unwrap_or_default();
