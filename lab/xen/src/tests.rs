@@ -215,7 +215,7 @@ fn a_source_tree_declares_its_version() {
 #[test]
 fn a_composed_build_says_what_came_from_where() {
     let lab = Lab::new();
-    let file = lab.file("xen", elf32(&Made { minor: 17, extra: ".5", greeting: None }));
+    let file = lab.file("xen", elf32(&Made { minor: 17, extra: ".5", greeting: None, ..Made::default() }));
     let subject = Subject {
         hypervisor: format!("file:{}", file.display()).parse().expect("a specification"),
         tools: Some(lab.destdir("dist").parse().expect("a specification")),

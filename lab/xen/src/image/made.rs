@@ -6,11 +6,13 @@ pub(crate) struct Made {
     pub(crate) extra: &'static str,
     /// The EFI loader's greeting, or none as in a build without EFI.
     pub(crate) greeting: Option<&'static str>,
+    /// As compilers make debug builds: frame pointers, landing pads, functions not aligned.
+    pub(crate) debug: bool,
 }
 
 impl Default for Made {
     fn default() -> Made {
-        Made { minor: 20, extra: ".1", greeting: Some("4.20.1") }
+        Made { minor: 20, extra: ".1", greeting: Some("4.20.1"), debug: false }
     }
 }
 
@@ -35,10 +37,11 @@ fn note() -> Vec<u8> {
 }
 
 /// Code and data that would begin at `base` in the file; the functions come first, 16 bytes each.
-fn body(made: &Made, base: usize, function: impl Fn(usize, Result<u32, usize>) -> Vec<u8>) -> Vec<u8> {
+fn body(made: &Made, base: usize, function: impl Fn(bool, usize, Result<u32, usize>) -> Vec<u8>) -> Vec<u8> {
     let texts = texts(made.extra);
     // Six texts, major, minor, two texts.
-    let code = 16 * (texts.len() + 2);
+    let room = if made.debug { 32 } else { 16 };
+    let code = room * (texts.len() + 2);
     let mut data = note();
     // The packager's own version: looks like one and is a decoy.
     data.extend(b"\0(XEN) \x004.99.9+13-g2445b30a44\0\0debug=n\0");
@@ -56,32 +59,43 @@ fn body(made: &Made, base: usize, function: impl Fn(usize, Result<u32, usize>) -
     returns.extend(at[6..].iter().map(|a| Err(*a)));
     let mut out = Vec::new();
     for r in returns {
-        let mut f = function(base + out.len(), r);
-        f.resize(16, 0x90);
+        let mut f = function(made.debug, base + out.len(), r);
+        if !made.debug {
+            f.resize(room, 0x90);
+        }
         out.extend(f);
     }
+    out.resize(code, 0x90);
     out.extend(data);
     out
 }
 
-fn x86_function(at: usize, what: Result<u32, usize>) -> Vec<u8> {
-    let mut f = match what {
-        Ok(number) => [vec![0xb8], number.to_le_bytes().to_vec()].concat(),
-        Err(target) => {
-            [vec![0x48, 0x8d, 0x05], ((target as i64 - at as i64 - 7) as i32).to_le_bytes().to_vec()].concat()
+fn x86_function(debug: bool, at: usize, what: Result<u32, usize>) -> Vec<u8> {
+    // endbr64; push %rbp; mov %rsp, %rbp
+    let mut f = if debug { vec![0xf3, 0x0f, 0x1e, 0xfa, 0x55, 0x48, 0x89, 0xe5] } else { Vec::new() };
+    let at = at + f.len();
+    match what {
+        Ok(number) => {
+            f.push(0xb8);
+            f.extend(number.to_le_bytes());
         }
-    };
-    f.push(0xc3);
+        Err(target) => {
+            f.extend([0x48, 0x8d, 0x05]);
+            f.extend(((target as i64 - at as i64 - 7) as i32).to_le_bytes());
+        }
+    }
+    f.extend(if debug { vec![0x5d, 0xc3] } else { vec![0xc3] });
     f
 }
 
-fn arm_function(_: usize, what: Result<u32, usize>) -> Vec<u8> {
-    let ret = 0xd65f_03c0u32;
-    let words = match what {
-        Ok(number) => vec![0x5280_0000 | number << 5, ret],
+fn arm_function(debug: bool, _: usize, what: Result<u32, usize>) -> Vec<u8> {
+    let mut words = if debug { vec![0xa9bf_7bfd, 0x9100_03fd] } else { Vec::new() };
+    match what {
+        Ok(number) => words.push(0x5280_0000 | number << 5),
         // adrp of the same page, which is the first.
-        Err(target) => vec![0x9000_0000, 0x9100_0000 | (target as u32) << 10, ret],
-    };
+        Err(target) => words.extend([0x9000_0000, 0x9100_0000 | (target as u32) << 10]),
+    }
+    words.extend(if debug { vec![0xa8c1_7bfd, 0xd65f_03c0u32] } else { vec![0xd65f_03c0] });
     words.iter().flat_map(|w| w.to_le_bytes()).collect()
 }
 

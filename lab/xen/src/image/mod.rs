@@ -20,7 +20,7 @@ pub(crate) use elf::machine;
 pub use pe::{Pe, PeSection};
 
 /// Raised whenever reading changes, so that facts cached by an older xenlab are read again.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// The most bytes that a compressed image may unpack to: Xen's are a few MiB, xen-syms with debug information some tens.
 const UNPACKED_LIMIT: u64 = 512 << 20;

@@ -45,8 +45,19 @@ fn the_version_is_in_the_code_also_without_efi() {
 }
 
 #[test]
+fn debug_builds_have_longer_functions() {
+    let made = Made { debug: true, greeting: None, ..Made::default() };
+    for data in [elf32(&made), arm64(&made), efi(&made)] {
+        let image = plain(&data);
+        assert_eq!(versions(&image), [("4.20.1", VersionSource::Code)], "{}", image.kind_name());
+        assert_eq!(image.compile.compiler.as_deref(), Some("gcc (Made) 12.2.0"));
+        assert_eq!(image.compile.by.as_deref(), Some("builder"));
+    }
+}
+
+#[test]
 fn an_image_that_disagrees_with_itself_shows_both() {
-    let image = plain(&elf32(&Made { minor: 17, extra: ".5", greeting: Some("4.17.6") }));
+    let image = plain(&elf32(&Made { minor: 17, extra: ".5", greeting: Some("4.17.6"), ..Made::default() }));
     assert_eq!(versions(&image), [("4.17.5", VersionSource::Code), ("4.17.6", VersionSource::EfiLoader)]);
 }
 
