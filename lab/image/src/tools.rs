@@ -50,7 +50,11 @@ pub(crate) fn services(tools: &ToolsTree) -> (Vec<String>, Vec<(String, String)>
     let names = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<String>>();
     let wants =
         |unit: &str, at: &str| (format!("etc/systemd/system/multi-user.target.wants/{unit}"), at.to_owned());
-    // Debian's: systemd makes a unit of the script, and the link says that it is wanted.
+    // Debian's, from trixie on a unit around the init script.
+    if inside("usr/lib/systemd/system/xen.service").is_file() {
+        return (names(&["xen"]), vec![wants("xen.service", &place("usr/lib/systemd/system/xen.service"))]);
+    }
+    // Before that systemd makes a unit of the script, and the link says that it is wanted.
     if inside("etc/init.d/xen").is_file() {
         let link = |level: &str| (format!("etc/rc{level}.d/S01xen"), "../init.d/xen".to_owned());
         return (names(&["xen"]), ["2", "3", "4", "5"].map(link).into());
@@ -88,7 +92,7 @@ pub(crate) fn services(tools: &ToolsTree) -> (Vec<String>, Vec<(String, String)>
 /// The image, made when the store does not have it.
 pub(crate) fn image(store: &Store, tools: &ToolsTree, arch: Arch) -> Result<Entry, ImageError> {
     let key = Key::new("tools")
-        .part("format", 3)
+        .part("format", 4)
         .part("tree", &tools.key)
         .part("mount", &tools.mount)
         .part("arch", arch)
@@ -167,4 +171,75 @@ fn environment(tools: &ToolsTree) -> String {
         quote(&tools.bin_dirs.join(":")),
         quote(&tools.lib_dirs.join(":"))
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_build_is_started_by() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = ToolsTree {
+            root: dir.path().to_owned(),
+            mount: "/".into(),
+            key: "k".into(),
+            bin_dirs: vec!["/usr/sbin".into()],
+            lib_dirs: Vec::new(),
+        };
+        let touch = |path: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        };
+        let got = |tree: &ToolsTree| {
+            let (services, links) = services(tree);
+            (services.join(" "), links.into_iter().map(|l| l.0).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(got(&tree).0, "xenlab-xen");
+        touch("etc/init.d/xencommons");
+        assert_eq!(got(&tree).0, "xencommons");
+        touch("usr/lib/systemd/system/xenstored.service");
+        touch("usr/lib/systemd/system/xenconsoled.service");
+        touch("usr/lib/systemd/system/proc-xen.mount");
+        let (services, links) = got(&tree);
+        assert_eq!(services, "xenstored xenconsoled");
+        assert!(
+            links.contains("wants/xenconsoled.service") && links.contains("wants/proc-xen.mount"),
+            "{links}"
+        );
+        touch("etc/init.d/xen");
+        let (services, links) = got(&tree);
+        assert_eq!(services, "xen");
+        assert!(links.contains("etc/rc3.d/S01xen"), "{links}");
+        touch("usr/lib/systemd/system/xen.service");
+        assert_eq!(got(&tree).1, "etc/systemd/system/multi-user.target.wants/xen.service");
+    }
+
+    #[test]
+    fn only_places_that_nobody_knows_get_links() {
+        for (dir, known) in [
+            ("/usr/sbin", true),
+            ("/bin", true),
+            ("/usr/lib/x86_64-linux-gnu", true),
+            ("/usr/local/lib", false),
+            ("/opt/xen/sbin", false),
+            ("/usr/lib/xen-4.20/bin", false),
+            ("/usr/lib/aarch64-linux-gnu", false),
+        ] {
+            assert_eq!(standard(dir, Arch::X86_64), known, "{dir}");
+        }
+    }
+
+    #[test]
+    fn the_environment_survives_any_path() {
+        let tree = ToolsTree {
+            root: "/".into(),
+            mount: "/".into(),
+            key: "k".into(),
+            bin_dirs: vec!["/a b/it's".into()],
+            lib_dirs: Vec::new(),
+        };
+        assert!(environment(&tree).contains("export PATH='/a b/it'\\''s':$PATH"));
+    }
 }
