@@ -92,7 +92,7 @@ pub(crate) fn services(tools: &ToolsTree) -> (Vec<String>, Vec<(String, String)>
 /// The image, made when the store does not have it.
 pub(crate) fn image(store: &Store, tools: &ToolsTree, arch: Arch) -> Result<Entry, ImageError> {
     let key = Key::new("tools")
-        .part("format", 4)
+        .part("format", 5)
         .part("tree", &tools.key)
         .part("mount", &tools.mount)
         .part("arch", arch)
