@@ -1,1 +1,102 @@
-//! placeholder
+//! Xen builds: where they come from, and every fact that can be read off one.
+//!
+//! ```text
+//! provide(&Subject, Arch, &Store) -> XenBuild      by the provider of each specification (debian:, dir:, file:)
+//! XenBuild::facts()                                every build.* fact that a plan and a judge may ask for
+//! XenBuild::describe()                             what `xenlab inspect` shows, as data and as text
+//! pkg_config(&XenBuild, …), boot_files(&XenBuild)  what the steps of these names observed
+//! ```
+//!
+//! What is wrong *with* a build (damaged, for another machine, a part missing) is data in it; an error means that what was named
+//! could not be found or read at all.
+
+mod build;
+mod declared;
+mod describe;
+mod elf;
+mod error;
+mod facts;
+pub mod image;
+mod kconfig;
+pub mod pkg_config;
+pub mod provider;
+mod scan;
+mod tools;
+mod tree;
+
+pub use build::{BootFiles, Declared, Development, EfiImage, Hypervisor, Tools, XenBuild};
+pub use describe::Description;
+pub use error::XenError;
+pub use kconfig::Kconfig;
+pub use pkg_config::pkg_config;
+pub use provider::{PROVIDERS, Provided, Provider};
+pub use tree::{Node, Tree};
+
+use xenlab_model::arch::Arch;
+use xenlab_model::spec::{Subject, XenSpec};
+use xenlab_model::step::boot_files::BootFilesEvidence;
+use xenlab_store::{Store, StoreError};
+
+/// The Xen build that a subject names. Blocking: it may download and unpack; unchanged, it takes a few milliseconds.
+///
+/// # Errors
+/// What was named cannot be found or read; see [`XenError::is_bad_input`].
+pub fn provide(subject: &Subject, arch: Arch, store: &Store) -> Result<XenBuild, XenError> {
+    let main = part(&subject.hypervisor, arch, store)?;
+    let Some(hypervisor) = main.hypervisor else {
+        return Err(XenError::NoHypervisor {
+            spec: subject.hypervisor.to_string(),
+            path: main.root,
+            looked_for: provider::looked_for(),
+        });
+    };
+    let (tools, development) = match &subject.tools {
+        None => (main.tools, main.development),
+        Some(spec) => {
+            let other = part(spec, arch, store)?;
+            if other.tools.is_none() {
+                return Err(XenError::NotABuild {
+                    spec: spec.to_string(),
+                    path: other.root,
+                    looked_for: "{usr/,usr/local/,}{s,}bin/xl and libxenctrl.so.*: it is named as tools"
+                        .into(),
+                });
+            }
+            (other.tools, other.development)
+        }
+    };
+    let expected =
+        subject.expect_version.as_ref().map(|v| Declared { version: v.clone(), by: "expect-version".into() });
+    Ok(XenBuild {
+        subject: subject.clone(),
+        arch,
+        hypervisor,
+        tools,
+        development,
+        boot: main.boot,
+        declared: expected.or(main.declared),
+    })
+}
+
+fn part(spec: &XenSpec, arch: Arch, store: &Store) -> Result<Provided, XenError> {
+    match provider::of(spec) {
+        Some(provider) => provider.provide(spec, arch, store),
+        None => {
+            let source = StoreError::Other("no provider knows this kind of build".into());
+            Err(XenError::Store { spec: spec.to_string(), source })
+        }
+    }
+}
+
+/// What the step `boot-files` observes. The build has been read already, so nothing is read again.
+pub fn boot_files(build: &XenBuild) -> BootFilesEvidence {
+    BootFilesEvidence {
+        absent: build.boot.absent.clone(),
+        layout: build.boot.layout.clone(),
+        version: build.hypervisor.version().map(str::to_owned),
+        files: build.boot.files.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
