@@ -2,6 +2,7 @@
 
 use crate::ImageError;
 use crate::tree::Squash;
+use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use xenlab_model::Arch;
@@ -20,6 +21,25 @@ pub struct ToolsTree {
     pub bin_dirs: Vec<String>,
     /// Where its shared libraries are, as paths in dom0.
     pub lib_dirs: Vec<String>,
+    /// What dom0 gets, relative to `root`; none: everything but what is for developers and readers.
+    pub files: Option<Vec<PathBuf>>,
+    /// Folders without a file that dom0 gets too, relative to `root`.
+    pub empty_dirs: Vec<PathBuf>,
+}
+
+impl From<&xenlab_xen::Tools> for ToolsTree {
+    fn from(tools: &xenlab_xen::Tools) -> Self {
+        let text = |paths: &[PathBuf]| paths.iter().map(|p| p.to_string_lossy().into_owned()).collect();
+        ToolsTree {
+            root: tools.root.clone(),
+            mount: tools.mount.to_string_lossy().into_owned(),
+            key: tools.key.clone(),
+            bin_dirs: text(&tools.bin_dirs),
+            lib_dirs: text(&tools.lib_dirs),
+            files: Some(tools.files.clone()),
+            empty_dirs: tools.empty_dirs.clone(),
+        }
+    }
 }
 
 /// Not needed in dom0: what is for developers and readers, and what is the hypervisor's.
@@ -115,10 +135,19 @@ fn make(tools: &ToolsTree, arch: Arch, to: &Path, task: &xenlab_store::Task) -> 
     squash.file("etc/xenlab/tools", 0o644, environment(tools).as_bytes())?;
     let (services, mut links) = services(tools);
     squash.file("etc/xenlab/services", 0o644, format!("{}\n", services.join("\n")).as_bytes())?;
+    let at = |inside: &Path| {
+        let place = format!("{}/{}", tools.mount.trim_end_matches('/'), inside.display());
+        place.trim_start_matches('/').to_owned()
+    };
+    for dir in &tools.empty_dirs {
+        squash.dir(&at(dir), 0o755)?;
+    }
+    let chosen: Option<HashSet<&Path>> =
+        tools.files.as_ref().map(|f| f.iter().map(PathBuf::as_path).collect());
     let walk = walkdir::WalkDir::new(&tools.root).min_depth(1).sort_by_file_name();
     let walk = walk.into_iter().filter_entry(|e| {
         let inside = e.path().strip_prefix(&tools.root).unwrap_or(e.path()).to_string_lossy().into_owned();
-        !DROP.contains(&inside.as_str()) && !inside.ends_with(".a")
+        tools.files.is_some() || (!DROP.contains(&inside.as_str()) && !inside.ends_with(".a"))
     });
     for item in walk {
         let item = item.map_err(|e| {
@@ -126,9 +155,12 @@ fn make(tools: &ToolsTree, arch: Arch, to: &Path, task: &xenlab_store::Task) -> 
             bad(&path, e.into_io_error().unwrap_or_else(|| std::io::Error::other("a loop of links")))
         })?;
         let path = item.path();
-        let inside = path.strip_prefix(&tools.root).unwrap_or(path).to_string_lossy().into_owned();
-        let place = format!("{}/{inside}", tools.mount.trim_end_matches('/'));
-        let place = place.trim_start_matches('/');
+        let inside = path.strip_prefix(&tools.root).unwrap_or(path);
+        if chosen.as_ref().is_some_and(|c| !c.contains(inside)) {
+            continue;
+        }
+        let place = at(inside);
+        let place = place.as_str();
         let meta = path.symlink_metadata().map_err(|e| bad(path, e))?;
         if meta.is_dir() {
             squash.dir(place, 0o755)?;
@@ -186,6 +218,8 @@ mod tests {
             key: "k".into(),
             bin_dirs: vec!["/usr/sbin".into()],
             lib_dirs: Vec::new(),
+            files: None,
+            empty_dirs: Vec::new(),
         };
         let touch = |path: &str| {
             let path = dir.path().join(path);
@@ -239,6 +273,8 @@ mod tests {
             key: "k".into(),
             bin_dirs: vec!["/a b/it's".into()],
             lib_dirs: Vec::new(),
+            files: None,
+            empty_dirs: Vec::new(),
         };
         assert!(environment(&tree).contains("export PATH='/a b/it'\\''s':$PATH"));
     }

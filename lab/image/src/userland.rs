@@ -278,6 +278,8 @@ mod tests {
             key: "one".into(),
             bin_dirs: vec!["/opt/xen/sbin".into()],
             lib_dirs: vec!["/opt/xen/lib".into()],
+            files: None,
+            empty_dirs: Vec::new(),
         };
         let store = store(dir.path());
         let made = crate::tools::image(&store, &tools, Arch::X86_64).unwrap();
