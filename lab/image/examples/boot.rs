@@ -44,6 +44,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             key: tools.clone(),
             bin_dirs: vec![bin.clone(), "/usr/sbin".into(), "/usr/bin".into()],
             lib_dirs: vec![format!("/usr/lib/{}", arch.triplet())],
+            files: None,
+            empty_dirs: Vec::new(),
         }),
         suite: suite.clone(),
     };

@@ -2,6 +2,7 @@
 
 use crate::ImageError;
 use crate::tree::Squash;
+use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use xenlab_model::Arch;
@@ -20,6 +21,25 @@ pub struct ToolsTree {
     pub bin_dirs: Vec<String>,
     /// Where its shared libraries are, as paths in dom0.
     pub lib_dirs: Vec<String>,
+    /// What dom0 gets, relative to `root`; none: everything but what is for developers and readers.
+    pub files: Option<Vec<PathBuf>>,
+    /// Folders without a file that dom0 gets too, relative to `root`.
+    pub empty_dirs: Vec<PathBuf>,
+}
+
+impl From<&xenlab_xen::Tools> for ToolsTree {
+    fn from(tools: &xenlab_xen::Tools) -> Self {
+        let text = |paths: &[PathBuf]| paths.iter().map(|p| p.to_string_lossy().into_owned()).collect();
+        ToolsTree {
+            root: tools.root.clone(),
+            mount: tools.mount.to_string_lossy().into_owned(),
+            key: tools.key.clone(),
+            bin_dirs: text(&tools.bin_dirs),
+            lib_dirs: text(&tools.lib_dirs),
+            files: Some(tools.files.clone()),
+            empty_dirs: tools.empty_dirs.clone(),
+        }
+    }
 }
 
 /// Not needed in dom0: what is for developers and readers, and what is the hypervisor's.
@@ -50,7 +70,11 @@ pub(crate) fn services(tools: &ToolsTree) -> (Vec<String>, Vec<(String, String)>
     let names = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<String>>();
     let wants =
         |unit: &str, at: &str| (format!("etc/systemd/system/multi-user.target.wants/{unit}"), at.to_owned());
-    // Debian's: systemd makes a unit of the script, and the link says that it is wanted.
+    // Debian's, from trixie on a unit around the init script.
+    if inside("usr/lib/systemd/system/xen.service").is_file() {
+        return (names(&["xen"]), vec![wants("xen.service", &place("usr/lib/systemd/system/xen.service"))]);
+    }
+    // Before that systemd makes a unit of the script, and the link says that it is wanted.
     if inside("etc/init.d/xen").is_file() {
         let link = |level: &str| (format!("etc/rc{level}.d/S01xen"), "../init.d/xen".to_owned());
         return (names(&["xen"]), ["2", "3", "4", "5"].map(link).into());
@@ -88,7 +112,7 @@ pub(crate) fn services(tools: &ToolsTree) -> (Vec<String>, Vec<(String, String)>
 /// The image, made when the store does not have it.
 pub(crate) fn image(store: &Store, tools: &ToolsTree, arch: Arch) -> Result<Entry, ImageError> {
     let key = Key::new("tools")
-        .part("format", 3)
+        .part("format", 5)
         .part("tree", &tools.key)
         .part("mount", &tools.mount)
         .part("arch", arch)
@@ -111,10 +135,19 @@ fn make(tools: &ToolsTree, arch: Arch, to: &Path, task: &xenlab_store::Task) -> 
     squash.file("etc/xenlab/tools", 0o644, environment(tools).as_bytes())?;
     let (services, mut links) = services(tools);
     squash.file("etc/xenlab/services", 0o644, format!("{}\n", services.join("\n")).as_bytes())?;
+    let at = |inside: &Path| {
+        let place = format!("{}/{}", tools.mount.trim_end_matches('/'), inside.display());
+        place.trim_start_matches('/').to_owned()
+    };
+    for dir in &tools.empty_dirs {
+        squash.dir(&at(dir), 0o755)?;
+    }
+    let chosen: Option<HashSet<&Path>> =
+        tools.files.as_ref().map(|f| f.iter().map(PathBuf::as_path).collect());
     let walk = walkdir::WalkDir::new(&tools.root).min_depth(1).sort_by_file_name();
     let walk = walk.into_iter().filter_entry(|e| {
         let inside = e.path().strip_prefix(&tools.root).unwrap_or(e.path()).to_string_lossy().into_owned();
-        !DROP.contains(&inside.as_str()) && !inside.ends_with(".a")
+        tools.files.is_some() || (!DROP.contains(&inside.as_str()) && !inside.ends_with(".a"))
     });
     for item in walk {
         let item = item.map_err(|e| {
@@ -122,9 +155,12 @@ fn make(tools: &ToolsTree, arch: Arch, to: &Path, task: &xenlab_store::Task) -> 
             bad(&path, e.into_io_error().unwrap_or_else(|| std::io::Error::other("a loop of links")))
         })?;
         let path = item.path();
-        let inside = path.strip_prefix(&tools.root).unwrap_or(path).to_string_lossy().into_owned();
-        let place = format!("{}/{inside}", tools.mount.trim_end_matches('/'));
-        let place = place.trim_start_matches('/');
+        let inside = path.strip_prefix(&tools.root).unwrap_or(path);
+        if chosen.as_ref().is_some_and(|c| !c.contains(inside)) {
+            continue;
+        }
+        let place = at(inside);
+        let place = place.as_str();
         let meta = path.symlink_metadata().map_err(|e| bad(path, e))?;
         if meta.is_dir() {
             squash.dir(place, 0o755)?;
@@ -167,4 +203,79 @@ fn environment(tools: &ToolsTree) -> String {
         quote(&tools.bin_dirs.join(":")),
         quote(&tools.lib_dirs.join(":"))
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_build_is_started_by() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = ToolsTree {
+            root: dir.path().to_owned(),
+            mount: "/".into(),
+            key: "k".into(),
+            bin_dirs: vec!["/usr/sbin".into()],
+            lib_dirs: Vec::new(),
+            files: None,
+            empty_dirs: Vec::new(),
+        };
+        let touch = |path: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        };
+        let got = |tree: &ToolsTree| {
+            let (services, links) = services(tree);
+            (services.join(" "), links.into_iter().map(|l| l.0).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(got(&tree).0, "xenlab-xen");
+        touch("etc/init.d/xencommons");
+        assert_eq!(got(&tree).0, "xencommons");
+        touch("usr/lib/systemd/system/xenstored.service");
+        touch("usr/lib/systemd/system/xenconsoled.service");
+        touch("usr/lib/systemd/system/proc-xen.mount");
+        let (services, links) = got(&tree);
+        assert_eq!(services, "xenstored xenconsoled");
+        assert!(
+            links.contains("wants/xenconsoled.service") && links.contains("wants/proc-xen.mount"),
+            "{links}"
+        );
+        touch("etc/init.d/xen");
+        let (services, links) = got(&tree);
+        assert_eq!(services, "xen");
+        assert!(links.contains("etc/rc3.d/S01xen"), "{links}");
+        touch("usr/lib/systemd/system/xen.service");
+        assert_eq!(got(&tree).1, "etc/systemd/system/multi-user.target.wants/xen.service");
+    }
+
+    #[test]
+    fn only_places_that_nobody_knows_get_links() {
+        for (dir, known) in [
+            ("/usr/sbin", true),
+            ("/bin", true),
+            ("/usr/lib/x86_64-linux-gnu", true),
+            ("/usr/local/lib", false),
+            ("/opt/xen/sbin", false),
+            ("/usr/lib/xen-4.20/bin", false),
+            ("/usr/lib/aarch64-linux-gnu", false),
+        ] {
+            assert_eq!(standard(dir, Arch::X86_64), known, "{dir}");
+        }
+    }
+
+    #[test]
+    fn the_environment_survives_any_path() {
+        let tree = ToolsTree {
+            root: "/".into(),
+            mount: "/".into(),
+            key: "k".into(),
+            bin_dirs: vec!["/a b/it's".into()],
+            lib_dirs: Vec::new(),
+            files: None,
+            empty_dirs: Vec::new(),
+        };
+        assert!(environment(&tree).contains("export PATH='/a b/it'\\''s':$PATH"));
+    }
 }

@@ -69,15 +69,14 @@ impl Squash {
         let (reader, writer) = std::io::pipe().map_err(|e| ImageError::io("make a pipe for", to, e))?;
         let child = Command::new("sqfstar")
             .args(["-quiet", "-no-progress", "-noI", "-noD", "-noF", "-noX", "-no-xattrs", "-mkfs-time", "0"])
+            .args(["-root-mode", "755", "-root-uid", "0", "-root-gid", "0", "-root-time", "0"])
             .args(["-exit-on-error", "-mem", "64M"])
             .arg(to)
             .stdin_file(File::from(OwnedFd::from(reader)))
             .spawn()?;
         let mut tar = tar::Builder::new(std::io::BufWriter::with_capacity(1 << 18, writer));
         tar.mode(tar::HeaderMode::Deterministic);
-        let mut squash = Squash { tar, child, seen: HashSet::new(), merge: true };
-        squash.header("", tar::EntryType::Directory, 0o755, (0, 0))?;
-        Ok(squash)
+        Ok(Squash { tar, child, seen: HashSet::new(), merge: true })
     }
 
     fn header(

@@ -56,7 +56,7 @@ fn from_packages(
     let recipe = recipe::recipe(set)?;
     let request = recipe.request(set, suite, arch);
     let key = |lock: &xenlab_store::debian::Lock| {
-        Key::new("userland").part("format", 2).part("recipe", recipe::digest(set)).part("lock", lock.digest())
+        Key::new("userland").part("format", 3).part("recipe", recipe::digest(set)).part("lock", lock.digest())
     };
     let lock = recipe::lock(store, &request)?;
     if let Some(entry) = store.get(&key(&lock))? {
@@ -142,7 +142,7 @@ fn from_tar(store: &Store, file: &Path) -> Result<Entry, ImageError> {
     if !file.is_file() {
         return Err(input("there is no such file".into()));
     }
-    let key = Key::new("userland").part("format", 2).part("tar", store.digest_file(file)?);
+    let key = Key::new("userland").part("format", 3).part("tar", store.digest_file(file)?);
     store.get_or_make(&key, &format!("userland {}", file.display()), |dir| {
         let task = store.task("userland:tar", &format!("making an image of {}", file.display()), 0, "files");
         let result = repack(file, &dir.join(IMAGE), &task, &input);
@@ -195,5 +195,108 @@ fn tar_layout() -> Layout {
         login: Vec::new(),
         console: Console::Terminal,
         path: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ToolsTree;
+    use std::process::Command;
+    use xenlab_store::Options;
+
+    fn store(dir: &Path) -> Store {
+        Store::open(Options { root: Some(dir.join("store")), offline: true, ..Options::default() }).unwrap()
+    }
+
+    /// `unsquashfs -lln`: mode, owner and path of everything in an image.
+    fn listing(image: &Path) -> String {
+        let output = Command::new("unsquashfs").args(["-lln", "-n"]).arg(image).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn a_root_of_ones_own_is_used_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tar =
+            tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+        let mut add = |path: &str, kind: tar::EntryType, mode: u32, uid: u64, content: &[u8]| {
+            let mut h = tar::Header::new_gnu();
+            h.set_entry_type(kind);
+            h.set_mode(mode);
+            h.set_uid(uid);
+            h.set_gid(uid);
+            h.set_size(content.len() as u64);
+            tar.append_data(&mut h, path, content).unwrap();
+        };
+        add("./", tar::EntryType::Directory, 0o755, 0, b"");
+        add("./sbin", tar::EntryType::Directory, 0o755, 0, b"");
+        add("./sbin/init", tar::EntryType::Regular, 0o4755, 7, b"#!/bin/sh\n");
+        add("./dev/null", tar::EntryType::Char, 0o666, 0, b"");
+        let file = dir.path().join("root.tar.gz");
+        std::fs::write(&file, tar.into_inner().unwrap().finish().unwrap()).unwrap();
+        let store = store(dir.path());
+        let made = from_tar(&store, &file).unwrap();
+        let list = listing(&made.file(IMAGE));
+        assert!(
+            list.lines()
+                .any(|l| l.starts_with("-rwsr-xr-x") && l.contains("7/7") && l.ends_with("/sbin/init")),
+            "{list}"
+        );
+        // The root itself, too: `/` that others may write is what SSH servers refuse.
+        assert!(list.lines().next().is_some_and(|l| l.starts_with("drwxr-xr-x")), "{list}");
+        assert!(!list.contains("null") && !list.contains("usr/sbin"), "{list}");
+        // Again: the same entry. Another file: refused with its name.
+        assert_eq!(from_tar(&store, &file).unwrap().digest, made.digest);
+        let bad = dir.path().join("bad.tar");
+        std::fs::write(&bad, "hello").unwrap();
+        for path in [&bad, &dir.path().join("absent.tar")] {
+            let e = from_tar(&store, path).unwrap_err();
+            assert!(e.is_bad_input() && e.to_string().contains(path.to_str().unwrap()), "{e}");
+        }
+    }
+
+    #[test]
+    fn tools_lie_where_they_belong_and_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree");
+        for (path, content) in [
+            ("sbin/xl", "xl"),
+            ("lib/libxenlight.so.4.17", "lib"),
+            ("include/xen/xen.h", "h"),
+            ("lib/libxenlight.a", "a"),
+        ] {
+            let path = tree.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        std::os::unix::fs::symlink("libxenlight.so.4.17", tree.join("lib/libxenlight.so")).unwrap();
+        let tools = ToolsTree {
+            root: tree,
+            mount: "/opt/xen".into(),
+            key: "one".into(),
+            bin_dirs: vec!["/opt/xen/sbin".into()],
+            lib_dirs: vec!["/opt/xen/lib".into()],
+            files: None,
+            empty_dirs: Vec::new(),
+        };
+        let store = store(dir.path());
+        let made = crate::tools::image(&store, &tools, Arch::X86_64).unwrap();
+        let list = listing(&made.file("tools.squashfs"));
+        for want in [
+            "/opt/xen/sbin/xl",
+            "/usr/bin/xl -> /opt/xen/sbin/xl",
+            "/usr/lib/x86_64-linux-gnu/libxenlight.so.4.17 -> /opt/xen/lib/libxenlight.so.4.17",
+            "/opt/xen/lib/libxenlight.so -> libxenlight.so.4.17",
+            "/etc/xenlab/tools",
+            "/etc/xenlab/services",
+        ] {
+            assert!(list.lines().any(|l| l.ends_with(want)), "{want} in\n{list}");
+        }
+        assert!(!list.contains("xen.h") && !list.contains("libxenlight.a"), "{list}");
+        let began = std::time::Instant::now();
+        assert_eq!(crate::tools::image(&store, &tools, Arch::X86_64).unwrap().digest, made.digest);
+        assert!(began.elapsed().as_millis() < 100);
     }
 }
