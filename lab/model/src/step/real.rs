@@ -17,7 +17,8 @@ struct Build {
 
 macro_rules! build {
     ($name:literal) => {
-        serde_json::from_str::<Build>(include_str!(concat!("../../../../fixtures/build/", $name, ".json"))).unwrap()
+        serde_json::from_str::<Build>(include_str!(concat!("../../../../fixtures/build/", $name, ".json")))
+            .unwrap()
     };
 }
 
@@ -34,7 +35,11 @@ fn builds() -> [(Arch, Build, &'static str); 4] {
 fn debians_builds_are_good() {
     for (arch, build, branch) in builds() {
         let files = body::<boot_files::BootFiles>(r#"{"efi": true}"#);
-        assert_eq!(bad(&judge_for(arch, &files, &build.boot_files, &build.facts)), Vec::<String>::new(), "{arch} {branch}");
+        assert_eq!(
+            bad(&judge_for(arch, &files, &build.boot_files, &build.facts)),
+            Vec::<String>::new(),
+            "{arch} {branch}"
+        );
         let all = body::<pkg_config::PkgConfig>(r#"{"modules": "all", "compile": true}"#);
         let checks = judge_for(arch, &all, &build.pkg_config, &build.facts);
         // Where a cross compiler was not at hand the programs were not compiled, and that is said.
@@ -86,6 +91,10 @@ fn what_runs_is_what_was_built() {
     // Another Xen booted than the one under test.
     assert_eq!(
         judged(&bookworm.facts, Some("4.17.7"), newer),
-        ["version FAIL build.version-mismatch", "build-id FAIL build.build-id-mismatch", "tools FAIL build.tools-mismatch"]
+        [
+            "version FAIL build.version-mismatch",
+            "build-id FAIL build.build-id-mismatch",
+            "tools FAIL build.tools-mismatch"
+        ]
     );
 }
