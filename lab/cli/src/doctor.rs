@@ -21,7 +21,7 @@ pub fn doctor(args: &Doctor, global: &Global) -> Result<Exit, Failure> {
         programs.push((need, host_packages::find(need.program)));
     }
     let qemus: Vec<(Arch, Result<xenlab_machine::QemuInfo, String>)> =
-        Arch::ALL.into_iter().map(|arch| (arch, xenlab_machine::find_qemu(arch, None).map_err(|e| e.to_string()))).collect();
+        Arch::ALL.into_iter().map(|arch| (arch, xenlab_machine::qemu::find(arch, None).map_err(|e| e.to_string()))).collect();
     let store = crate::run::open_store(global, std::sync::Arc::new(xenlab_model::event::Silent));
     let mut deep = Vec::new();
     if args.deep {

@@ -62,12 +62,15 @@ pub fn facts(json: bool) -> Result<Exit, Failure> {
     }
     let mut text = String::from("Facts, for conditions and matchers:\n");
     for f in fact::FACTS {
-        let kind = serde_json::to_value(f.kind).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
-        let _ = writeln!(text, "  {:<24} {kind:<8} {}", f.name, f.help);
+        let _ = writeln!(text, "  {:<24} {:<8} {}", f.name, kind(f.kind), f.help);
     }
     text.push_str("\nKey paths, for the matrix, overrides and --set; facts too:\n");
     for p in paths {
-        let _ = writeln!(text, "  {:<24} {:<8} {}", p.path, p.kind, p.help);
+        let _ = writeln!(text, "  {:<24} {:<8} {}", p.path, kind(p.kind), p.help);
     }
     print(&text)
+}
+
+fn kind(kind: fact::FactType) -> String {
+    serde_json::to_value(kind).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }

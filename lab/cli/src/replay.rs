@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use xenlab_model::exit::Exit;
 use xenlab_model::verdict::run_exit;
+use xenlab_report::Style;
 
 /// `xenlab replay`: exits as the run would have; a verdict that is no longer the recorded one is said and exits 3.
 pub fn replay(args: &Replay) -> Result<Exit, Failure> {
@@ -27,7 +28,7 @@ pub fn replay(args: &Replay) -> Result<Exit, Failure> {
                 "differences": replayed.differences,
             }));
         } else {
-            text.push_str(&xenlab_report::terminal::case_text(&replayed.now));
+            text.push_str(&xenlab_report::replayed(Style::of_stdout(), &replayed.now, &dir.display().to_string()));
             match &replayed.recorded.verdict {
                 None => text.push_str("  no verdict was recorded: the run did not come to its end\n"),
                 Some(_) if replayed.differences.is_empty() => text.push_str("  the same verdict as recorded\n"),
@@ -51,6 +52,6 @@ pub fn replay(args: &Replay) -> Result<Exit, Failure> {
 /// `xenlab report merge`
 pub fn merge(out: &Path, shards: &[PathBuf]) -> Result<Exit, Failure> {
     let merged = xenlab_report::merge(shards, out).map_err(|e| Failure { exit: e.exit(), message: e.to_string() })?;
-    print(&format!("{} cases of {} shards are in {}\n", merged.cases, shards.len(), out.display()))?;
+    print(&format!("{} cases of {} shards are in {}\n", merged.run.cases.len(), shards.len(), out.display()))?;
     Ok(merged.exit)
 }

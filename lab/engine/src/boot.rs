@@ -24,6 +24,7 @@ use xenlab_model::bundle::{Inputs, TickWhat};
 use xenlab_model::case::Case;
 use xenlab_model::cause::Cause;
 use xenlab_model::evidence::{Evidence, Origin, WaitEnd};
+use xenlab_model::judge::BOOT;
 use xenlab_model::step::phase::PhaseEvidence;
 use xenlab_model::step::{At, Body, Observation, Step};
 
@@ -250,7 +251,7 @@ pub async fn boot(
 }
 
 fn evidence(to: f64, seen: PhaseEvidence) -> Evidence {
-    Evidence { step: exec::BOOT.to_owned(), origin: Origin::PowerOn, from: 0.0, to, seen: Ok(Observation::Phase(seen)) }
+    Evidence { step: BOOT.to_owned(), origin: Origin::PowerOn, from: 0.0, to, seen: Ok(Observation::Phase(seen)) }
 }
 
 /// Both ways in, neither opened yet, and the SSH session to open early when it will be used.

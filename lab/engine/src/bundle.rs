@@ -97,11 +97,6 @@ impl Bundle {
         self.json("control.json", control)
     }
 
-    /// Writes `integrity.json`: what hashing the inputs again found.
-    pub fn integrity(&self, integrity: &Integrity) -> Result<(), EngineError> {
-        self.json("integrity.json", integrity)
-    }
-
     /// Writes `verdict.json`, the last file.
     pub fn verdict(&self, verdict: &CaseVerdict) -> Result<(), EngineError> {
         self.lock().timeline.flush().map_err(|source| EngineError::Bundle { path: self.dir.clone(), source })?;
@@ -166,13 +161,6 @@ fn round(d: Duration) -> f64 {
     (d.as_secs_f64() * 10_000.0).round() / 10_000.0
 }
 
-/// `integrity.json`: the machine's inputs hashed again before a Fail is blamed on Xen or dom0.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Integrity {
-    /// Each file that is no longer what it was, with what it should be and is.
-    pub changed: Vec<String>,
-}
-
 /// A bundle read from disk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recorded {
@@ -184,8 +172,6 @@ pub struct Recorded {
     pub evidence: Vec<Evidence>,
     /// `control.json`
     pub control: Option<Control>,
-    /// `integrity.json`
-    pub integrity: Option<Integrity>,
     /// `verdict.json`; absent when the run was killed.
     pub verdict: Option<CaseVerdict>,
 }
@@ -222,7 +208,6 @@ pub fn read(dir: &Path) -> Result<Recorded, EngineError> {
         inputs,
         evidence,
         control: optional(dir, "control.json")?,
-        integrity: optional(dir, "integrity.json")?,
         verdict: optional(dir, "verdict.json")?,
     })
 }

@@ -6,7 +6,7 @@
 use crate::EngineError;
 use crate::boot;
 use crate::bundle::Bundle;
-use crate::exec::{BOOT, Lab};
+use crate::exec::Lab;
 use crate::prepare::Prepared;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -16,6 +16,7 @@ use xenlab_model::case::Case;
 use xenlab_model::cause::Blame;
 use xenlab_model::event::What;
 use xenlab_model::evidence::Evidence;
+use xenlab_model::judge::BOOT;
 use xenlab_model::spec::{Subject, XenSpec};
 use xenlab_model::step::Observation;
 use xenlab_model::verdict::{CaseVerdict, Control, Verdict};

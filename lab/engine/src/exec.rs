@@ -6,11 +6,10 @@
 
 use crate::EngineError;
 use crate::boot::{self, Booted};
-use crate::bundle::{Bundle, Integrity, folder_name};
+use crate::bundle::{Bundle, folder_name};
 use crate::control;
 use crate::perform;
 use crate::prepare::{Prepared, Preparer};
-use crate::replay::judge_all;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +20,7 @@ use xenlab_model::condition::{Absent, Condition, Truth};
 use xenlab_model::event::{Sink, What};
 use xenlab_model::evidence::{Evidence, Loss, Origin};
 use xenlab_model::fact::Facts;
-use xenlab_model::judge;
+use xenlab_model::judge::{self, BOOT};
 use xenlab_model::scenario::config::Config;
 use xenlab_model::step::{At, Step};
 use xenlab_model::units::Size;
@@ -66,7 +65,7 @@ pub async fn case(lab: &Lab, mut case: Case) -> CaseVerdict {
     let begun = Instant::now();
     let shown = case.shown();
     if let Planned::Skip(_) = &case.plan {
-        let verdict = judge_all(&case, &[], &case.facts, None, None);
+        let verdict = judge::case(&case, &[], &case.facts, None);
         finished(lab, &case, String::new(), &verdict);
         return verdict;
     }
@@ -90,7 +89,7 @@ pub async fn case(lab: &Lab, mut case: Case) -> CaseVerdict {
             done.evidence.insert(0, nothing(BOOT, loss));
         }
     }
-    let mut verdict = judge_all(&case, &done.evidence, &done.facts, done.control.as_ref(), done.integrity.as_ref());
+    let mut verdict = judge::case(&case, &done.evidence, &done.facts, done.control.as_ref());
     verdict.seconds = begun.elapsed().as_secs_f64();
     if let Err(error) = write_end(&bundle, &case, &done, &verdict) {
         verdict = broken(&case, &error);
@@ -100,8 +99,6 @@ pub async fn case(lab: &Lab, mut case: Case) -> CaseVerdict {
     verdict
 }
 
-/// The implicit first step: waiting until the machine has come as far as the case needs.
-pub const BOOT: &str = "boot";
 
 /// What a case has left so far.
 #[derive(Default)]
@@ -109,7 +106,6 @@ struct Done {
     evidence: Vec<Evidence>,
     facts: Facts,
     control: Option<Control>,
-    integrity: Option<Integrity>,
 }
 
 /// Evidence of a step that saw nothing.
@@ -122,9 +118,6 @@ fn write_end(bundle: &Bundle, case: &Case, done: &Done, verdict: &CaseVerdict) -
     bundle.evidence(&done.evidence)?;
     if let Some(control) = &done.control {
         bundle.control(control)?;
-    }
-    if let Some(integrity) = &done.integrity {
-        bundle.integrity(integrity)?;
     }
     bundle.verdict(verdict)
 }
@@ -141,7 +134,7 @@ fn finished(lab: &Lab, case: &Case, bundle: String, verdict: &CaseVerdict) {
 /// The verdict of a case that the lab could not run at all.
 pub fn broken(case: &Case, error: &EngineError) -> CaseVerdict {
     let loss = Loss::Lab { code: error.cause().code().to_owned(), message: error.to_string() };
-    judge_all(case, &[nothing(BOOT, loss)], &case.facts, None, None)
+    judge::case(case, &[nothing(BOOT, loss)], &case.facts, None)
 }
 
 async fn go(lab: &Lab, case: &mut Case, bundle: &Arc<Bundle>, done: &mut Done, begun: Instant) -> Result<(), EngineError> {
@@ -275,7 +268,7 @@ async fn blame_carefully(
     bundle: &Arc<Bundle>,
     done: &mut Done,
 ) -> Result<(), EngineError> {
-    let verdict = judge_all(case, &done.evidence, &done.facts, None, None);
+    let verdict = judge::case(case, &done.evidence, &done.facts, None);
     if verdict.verdict == Verdict::Pass {
         control::remember(lab, case, prepared);
         return Ok(());
@@ -287,7 +280,12 @@ async fn blame_carefully(
     if blames_subject {
         let prepared = prepared.clone();
         let changed = crate::blocking(move || Ok(prepared.changed_inputs())).await?;
-        done.integrity = Some(Integrity { changed });
+        if !changed.is_empty() {
+            // Whatever failed, it failed with files that are not what they were said to be: no word about Xen or dom0.
+            let loss = Loss::Lab { code: Cause::InputChanged.code().to_owned(), message: changed.join("; ") };
+            done.evidence.push(nothing(judge::INPUTS, loss));
+            return Ok(());
+        }
     }
     if lab.control && control::wanted(&verdict, &done.evidence) {
         done.control = Some(control::boot(lab, case, prepared, bundle).await?);

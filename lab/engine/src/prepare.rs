@@ -232,7 +232,7 @@ impl Prepared {
             Err(e) => changed.push(format!("xen {}: was {digest}, cannot be read: {e}", path.display())),
         }
         for part in &self.dom0.parts {
-            if let Err(e) = part.verify() {
+            if let Err(e) = part.entry.verify() {
                 changed.push(format!("{}: {e}", part.role));
             }
         }

@@ -1,39 +1,11 @@
 //! Judging a recorded case again, without a machine.
 
 use crate::EngineError;
-use crate::bundle::{self, Integrity, Recorded};
+use crate::bundle::{self, Recorded};
 use std::path::Path;
-use xenlab_model::cause::{Blame, Cause};
-use xenlab_model::evidence::Evidence;
-use xenlab_model::fact::Facts;
-use xenlab_model::case::Case;
+use xenlab_model::cause::Cause;
 use xenlab_model::judge;
-use xenlab_model::verdict::{CaseVerdict, Control, Verdict};
-
-/// From everything a case left to its verdict. Live runs and replays both come through here.
-pub fn judge_all(
-    case: &Case,
-    evidence: &[Evidence],
-    facts: &Facts,
-    control: Option<&Control>,
-    integrity: Option<&Integrity>,
-) -> CaseVerdict {
-    let mut verdict = judge::case(case, evidence, facts, control);
-    if let Some(integrity) = integrity
-        && !integrity.changed.is_empty()
-        && verdict.verdict == Verdict::Fail
-    {
-        // Whatever failed, it failed with files that are not what they were said to be: no word about Xen or dom0.
-        verdict.verdict = Verdict::Error;
-        verdict.cause = Some(Cause::InputChanged);
-        verdict.blame = Some(Blame::Lab);
-        verdict.message = format!(
-            "files the machine was made of changed after they were checked, so nothing can be blamed on Xen: {}",
-            integrity.changed.join("; ")
-        );
-    }
-    verdict
-}
+use xenlab_model::verdict::CaseVerdict;
 
 /// A bundle judged again.
 #[derive(Debug)]
@@ -53,13 +25,7 @@ pub fn replay(dir: &Path) -> Result<Replayed, EngineError> {
         Some(inputs) => inputs.facts.clone(),
         None => recorded.case.facts.clone(),
     };
-    let mut now = judge_all(
-        &recorded.case,
-        &recorded.evidence,
-        &facts,
-        recorded.control.as_ref(),
-        recorded.integrity.as_ref(),
-    );
+    let mut now = judge::case(&recorded.case, &recorded.evidence, &facts, recorded.control.as_ref());
     let mut differences = Vec::new();
     if let Some(then) = &recorded.verdict {
         // How long it all took is measured once, live; judging again does not change it.

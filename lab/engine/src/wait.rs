@@ -46,14 +46,10 @@ impl Watch<'_> {
         let mut phase_since = (self.hub.state().phase(), begun);
         tokio::pin!(ended);
         loop {
-            {
+            let died = {
                 let state = self.hub.state();
                 if done(&state) {
                     return WaitEnd::Reached;
-                }
-                if state.fatal().is_some() {
-                    drop(state);
-                    return self.afterwords(&mut done).await;
                 }
                 let now = (self.guest)();
                 if state.phase() != phase_since.0 {
@@ -72,6 +68,10 @@ impl Watch<'_> {
                         return WaitEnd::TimedOut { limit: of.limit.as_secs_f64() };
                     }
                 }
+                state.fatal().is_some()
+            };
+            if died {
+                return self.afterwords(&mut done).await;
             }
             tokio::select! {
                 biased;

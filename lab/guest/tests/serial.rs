@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use xenlab_guest::serial::{Login, SerialShell};
 use xenlab_guest::{CAPTURE_LIMIT, Deadline, Script, Shell};
@@ -23,7 +24,7 @@ struct Noise {
 
 struct Console {
     child: Child,
-    shell: SerialShell<tokio::fs::File>,
+    shell: SerialShell<tokio::io::DuplexStream>,
 }
 
 impl Drop for Console {
@@ -75,7 +76,14 @@ fn console(argv: &[&str], noise: Noise, login: Login) -> Console {
             }
         }
     });
-    let typed = tokio::fs::File::from_std(File::from(master));
+    let (typed, mut keys) = tokio::io::duplex(4096);
+    tokio::spawn(async move {
+        let mut master = File::from(master);
+        let mut buffer = [0; 256];
+        while let Ok(n @ 1..) = keys.read(&mut buffer).await {
+            master.write_all(&buffer[..n]).unwrap();
+        }
+    });
     Console { child, shell: SerialShell::new(rx, typed, login) }
 }
 

@@ -27,10 +27,10 @@ struct Seen {
 }
 
 impl GuestClock {
-    /// Starts a clock for these threads (`tids`) of the process `pid`; for a machine, those of its vCPUs.
+    /// Starts a clock for these threads (`tids`) of the process `pid`, or of one that it started in its process group
+    /// (QEMU behind a script that does not `exec` it).
     pub fn start(pid: u32, tids: impl IntoIterator<Item = u32>) -> GuestClock {
-        let paths = tids.into_iter().map(|tid| PathBuf::from(format!("/proc/{pid}/task/{tid}/schedstat")));
-        GuestClock::over(paths.collect())
+        GuestClock::over(tids.into_iter().map(|tid| schedstat(pid, tid)).collect())
     }
 
     fn over(paths: Vec<PathBuf>) -> GuestClock {
@@ -94,6 +94,20 @@ impl GuestClock {
     }
 }
 
+/// Where the kernel says how long a thread waited.
+fn schedstat(pid: u32, tid: u32) -> PathBuf {
+    let own = PathBuf::from(format!("/proc/{pid}/task/{tid}/schedstat"));
+    let elsewhere = PathBuf::from(format!("/proc/{tid}/task/{tid}/schedstat"));
+    // By the group, for a number from inside another PID namespace would name somebody else's thread here.
+    if !own.exists() && group(tid) == Some(pid) { elsewhere } else { own }
+}
+
+/// The process group a thread is in: the third word behind the name in `/proc/TID/stat` (proc_pid_stat(5)).
+fn group(tid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{tid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()
+}
+
 fn waited(path: &Path) -> Option<Duration> {
     let text = std::fs::read_to_string(path).ok()?;
     text.split_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
@@ -112,6 +126,18 @@ mod tests {
         std::thread::sleep(Duration::from_millis(5));
         assert!(clock.now() >= Duration::from_millis(5));
         assert!(GuestClock::wall_only().degraded().is_some());
+    }
+
+    #[test]
+    fn a_thread_behind_a_script_is_found_and_a_strangers_is_not() {
+        let mut script =
+            crate::Command::new("sh").args(["-c", "sleep 60 & echo $!; wait"]).stdout_pipe().spawn().unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(script.take_stdout().unwrap()), &mut line)
+            .unwrap();
+        let behind: u32 = line.trim().parse().unwrap();
+        assert_eq!(GuestClock::start(script.pid(), [behind]).degraded(), None);
+        assert!(GuestClock::start(script.pid(), [std::process::id()]).degraded().is_some());
     }
 
     #[test]

@@ -10,6 +10,12 @@ use xenlab_host::{ChildError, interrupt};
 type Test = Result<(), Failed>;
 
 fn main() {
+    let hidden = std::env::args().nth(1).is_some_and(|a| a == child::EXEC || a == child::GUARD);
+    if std::env::var("VICTIM").as_deref() == Ok("helper") && !hidden {
+        // A program that does not handle the sub-commands and names one that does.
+        child::set_helper(std::env::current_exe().expect("it has one"));
+        victim();
+    }
     child::intercept();
     // As a program of its own: starts children, tells them, and waits to be killed.
     match std::env::var("VICTIM").as_deref() {
@@ -31,6 +37,7 @@ fn main() {
         test("async_wait", async_wait),
         test("standard_output_can_be_read_as_a_stream", stream),
         test("children_die_with_the_lab_and_theirs_too", death),
+        test("children_die_through_another_program_too", death_through_a_helper),
         test("the_first_signal_asks_the_second_ends", signals),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
@@ -205,7 +212,15 @@ fn line(from: &mut impl Read) -> std::io::Result<String> {
 }
 
 fn death() -> Test {
-    let mut victim = again("children")?;
+    death_of("children")
+}
+
+fn death_through_a_helper() -> Test {
+    death_of("helper")
+}
+
+fn death_of(role: &str) -> Test {
+    let mut victim = again(role)?;
     let told = line(victim.stdout.as_mut().ok_or("no pipe")?)?;
     let pids: Vec<u32> = told.split(' ').map(str::parse).collect::<Result<_, _>>()?;
     assert_eq!(pids.len(), 3, "{told}");

@@ -28,7 +28,9 @@ impl Sink for Stderr {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     xenlab_host::child::intercept();
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [arch, userland, suite, xen, tools, bin, rest @ ..] = &args[..] else { return Err("see the source".into()) };
+    let [arch, userland, suite, xen, tools, bin, rest @ ..] = &args[..] else {
+        return Err("see the source".into());
+    };
     let mode = rest.first().map_or("run", String::as_str);
     let arch: Arch = arch.parse()?;
     let store = Store::open(Options { sink: Arc::new(Stderr), ..Options::default() })?;
@@ -69,21 +71,61 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port = 20000 + std::process::id() % 20000;
     let memory = std::env::var("DOM0_MEM").unwrap_or("1024M".into());
     let mut qemu = Command::new(format!("qemu-system-{arch}"));
-    qemu.args(["-accel", "tcg,thread=multi", "-m", "1536", "-smp", "2", "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio"]);
+    qemu.args([
+        "-accel",
+        "tcg,thread=multi",
+        "-m",
+        "1536",
+        "-smp",
+        "2",
+        "-nodefaults",
+        "-no-reboot",
+        "-display",
+        "none",
+        "-serial",
+        "stdio",
+    ]);
     match (arch, mode) {
-        (Arch::X86_64, "bare") => {
-            qemu.args(["-M", "q35", "-cpu", "max,smap=off,la57=off", "-kernel", xen, "-initrd", &initrd, "-append", "console=ttyS0 quiet"])
-        }
+        (Arch::X86_64, "bare") => qemu.args([
+            "-M",
+            "q35",
+            "-cpu",
+            "max,smap=off,la57=off",
+            "-kernel",
+            xen,
+            "-initrd",
+            &initrd,
+            "-append",
+            "console=ttyS0 quiet",
+        ]),
         (Arch::X86_64, _) => qemu
             .args(["-M", "q35", "-cpu", "max,smap=off,la57=off,rdtscp=off", "-kernel", xen])
             .args(["-initrd", &format!("{kernel} console=hvc0 net.ifnames=0 mitigations=off quiet,{initrd}")])
-            .args(["-append", &format!("console=com1 com1=115200,8n1 dom0_mem={memory} noreboot bootscrub=0 spec-ctrl=no")]),
-        (Arch::Aarch64, "bare") => qemu
-            .args(["-M", "virt", "-cpu", "cortex-a57", "-kernel", &kernel, "-initrd", &initrd, "-append", "console=ttyAMA0 quiet"]),
+            .args([
+                "-append",
+                &format!("console=com1 com1=115200,8n1 dom0_mem={memory} noreboot bootscrub=0 spec-ctrl=no"),
+            ]),
+        (Arch::Aarch64, "bare") => qemu.args([
+            "-M",
+            "virt",
+            "-cpu",
+            "cortex-a57",
+            "-kernel",
+            &kernel,
+            "-initrd",
+            &initrd,
+            "-append",
+            "console=ttyAMA0 quiet",
+        ]),
         (Arch::Aarch64, _) => qemu
             .args(["-M", "virt,virtualization=on,gic-version=3", "-cpu", "cortex-a57", "-kernel", xen])
             .args(["-append", &format!("console=dtuart dom0_mem={memory} bootscrub=0")])
-            .args(["-device", &format!("guest-loader,addr=0x49000000,kernel={kernel},bootargs=console=hvc0 quiet net.ifnames=0")])
+            .args([
+                "-device",
+                &format!(
+                    "guest-loader,addr=0x49000000,kernel={kernel},bootargs=console=hvc0 quiet net.ifnames=0"
+                ),
+            ])
             .args(["-device", &format!("guest-loader,addr=0x50000000,initrd={initrd}")]),
     };
     for (n, disk) in dom0.disks.iter().enumerate() {
@@ -93,7 +135,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         qemu.args(["-drive", &format!("file={},format=raw,if=none,id=d{n},readonly=on", disk.display())]);
         qemu.args(["-device", &format!("virtio-blk-pci,drive=d{n}")]);
     }
-    qemu.args(["-netdev", &format!("user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"), "-device", "virtio-net-pci,netdev=n0,romfile="]);
+    qemu.args([
+        "-netdev",
+        &format!("user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"),
+        "-device",
+        "virtio-net-pci,netdev=n0,romfile=",
+    ]);
     if mode == "print" {
         println!("{qemu:?}");
         return Ok(());
@@ -128,14 +175,34 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{:7.2} s: the wait ended", began.elapsed().as_secs_f64());
     if mode == "run" && text.contains("ready n0nce") {
         use std::io::Write as _;
-        let script = std::env::var("SCRIPT").unwrap_or("xl info | grep -E 'xen_version|build_id'; cat /run/xenlab/services/xenstored".into());
+        let script = std::env::var("SCRIPT")
+            .unwrap_or("xl info | grep -E 'xen_version|build_id'; cat /run/xenlab/services/xenstored".into());
         let ssh = Command::new("ssh")
-            .args(["-i", &key.display().to_string(), "-p", &port.to_string(), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"])
+            .args([
+                "-i",
+                &key.display().to_string(),
+                "-p",
+                &port.to_string(),
+                "-o",
+                "StrictHostKeyChecking=no",
+                "-o",
+                "UserKnownHostsFile=/dev/null",
+            ])
             .args(["-o", "LogLevel=ERROR", "root@127.0.0.1", &script])
             .output()?;
-        println!("{:7.2} ssh: {}\n{}{}", began.elapsed().as_secs_f64(), ssh.status, String::from_utf8_lossy(&ssh.stdout), String::from_utf8_lossy(&ssh.stderr));
+        println!(
+            "{:7.2} ssh: {}\n{}{}",
+            began.elapsed().as_secs_f64(),
+            ssh.status,
+            String::from_utf8_lossy(&ssh.stdout),
+            String::from_utf8_lossy(&ssh.stderr)
+        );
         if let Some(mut stdin) = child.stdin.take() {
-            writeln!(stdin, "{}", std::env::var("SERIAL").unwrap_or("echo serial-$((40+2)); id; tty; xl list".into()))?;
+            writeln!(
+                stdin,
+                "{}",
+                std::env::var("SERIAL").unwrap_or("echo serial-$((40+2)); id; tty; xl list".into())
+            )?;
             stdin.flush()?;
             let until = Instant::now() + Duration::from_secs(4);
             while Instant::now() < until {

@@ -112,10 +112,18 @@ fn layer(case: &CaseLayer, disks: usize, init: &str) -> Vec<u8> {
     cpio.dir("xenlab/overlay/root/.ssh", 0o700);
     overlay(&mut cpio, "root/.ssh/authorized_keys", 0o600, keys.as_bytes());
     overlay(&mut cpio, "etc/ssh/ssh_host_ed25519_key", 0o600, case.host_key.openssh.as_bytes());
-    overlay(&mut cpio, "etc/ssh/ssh_host_ed25519_key.pub", 0o644, format!("{}\n", case.host_key.public).as_bytes());
-    // Debian's init script reads which store daemon from here.
-    if matches!(case.store, Some(StoreDaemon::Xenstored | StoreDaemon::Oxenstored)) {
-        cpio.file("xenlab/store", 0o644, format!("{store}\n").as_bytes());
+    overlay(
+        &mut cpio,
+        "etc/ssh/ssh_host_ed25519_key.pub",
+        0o644,
+        format!("{}\n", case.host_key.public).as_bytes(),
+    );
+    // Debian's init script and upstream's launch-xenstore read from these which daemon to start.
+    if !store.is_empty() {
+        let chosen = if store == "none" { "/bin/false".to_owned() } else { format!("$(command -v {store})") };
+        let text = format!("[ -e /etc/xenlab/tools ] && . /etc/xenlab/tools\nXENSTORED={chosen}\n");
+        overlay(&mut cpio, "etc/default/xen", 0o644, text.as_bytes());
+        overlay(&mut cpio, "etc/default/xencommons", 0o644, text.as_bytes());
     }
     for (path, mode, content) in &case.files {
         overlay(&mut cpio, path, *mode, content);
@@ -156,7 +164,15 @@ mod tests {
     fn the_layer_has_what_the_case_says() {
         let bytes = layer(&case(), 2, "/sbin/init");
         let text = String::from_utf8_lossy(&bytes);
-        for part in ["n0nce\n", "disks='2'\n", "init='/sbin/init'\n", "quote='it'\\''s'\n", "store='oxenstored'\n", "content", "xenlab/overlay/etc/x"] {
+        for part in [
+            "n0nce\n",
+            "disks='2'\n",
+            "init='/sbin/init'\n",
+            "quote='it'\\''s'\n",
+            "store='oxenstored'\n",
+            "content",
+            "xenlab/overlay/etc/x",
+        ] {
             assert!(text.contains(part), "{part}");
         }
         assert!(!text.contains("bad key"));

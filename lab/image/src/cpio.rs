@@ -15,7 +15,8 @@ impl Cpio {
     fn member(&mut self, path: &str, mode: u32, content: &[u8]) {
         self.inode += 1;
         let nlink = if mode & 0o170_000 == 0o040_000 { 2 } else { 1 };
-        let fields = [self.inode, mode, 0, 0, nlink, 0, content.len() as u32, 0, 0, 0, 0, path.len() as u32 + 1, 0];
+        let fields =
+            [self.inode, mode, 0, 0, nlink, 0, content.len() as u32, 0, 0, 0, 0, path.len() as u32 + 1, 0];
         self.out.extend_from_slice(b"070701");
         for f in fields {
             self.out.extend_from_slice(format!("{f:08X}").as_bytes());
@@ -90,7 +91,11 @@ mod tests {
         loop {
             assert_eq!(&bytes[at..at + 6], b"070701");
             let field = |n: usize| {
-                usize::from_str_radix(std::str::from_utf8(&bytes[at + 6 + n * 8..at + 14 + n * 8]).unwrap(), 16).unwrap()
+                usize::from_str_radix(
+                    std::str::from_utf8(&bytes[at + 6 + n * 8..at + 14 + n * 8]).unwrap(),
+                    16,
+                )
+                .unwrap()
             };
             let (size, name_len) = (field(6), field(11));
             let name = String::from_utf8(bytes[at + 110..at + 110 + name_len - 1].to_vec()).unwrap();

@@ -23,7 +23,9 @@ pub enum ImageError {
     Recipe { name: String, detail: String },
     #[error("no key could be made: {0}")]
     Key(String),
-    #[error("no busybox for {arch} is at hand: it comes from Debian's busybox-static, which is not in the store; run the same command once without --offline, or name a static one with XENLAB_BUSYBOX")]
+    #[error(
+        "no busybox for {arch} is at hand: it comes from Debian's busybox-static, which is not in the store; run the same command once without --offline, or name a static one with XENLAB_BUSYBOX"
+    )]
     NoBusybox { arch: String },
 }
 

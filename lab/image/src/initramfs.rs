@@ -17,7 +17,9 @@ pub(crate) fn kernel(store: &Store, spec: &KernelSpec, suite: &str, arch: Arch) 
     let recipe = recipe::recipe("initramfs")?;
     match spec {
         KernelSpec::Debian { suite } => from_debian(store, &recipe, suite, arch),
-        KernelSpec::File { image, modules } => from_file(store, &recipe, image, modules.as_deref(), suite, arch),
+        KernelSpec::File { image, modules } => {
+            from_file(store, &recipe, image, modules.as_deref(), suite, arch)
+        }
     }
 }
 
@@ -35,7 +37,12 @@ fn from_debian(store: &Store, recipe: &Recipe, suite: &str, arch: Arch) -> Resul
     // The lock may turn out to be outdated: the key is that of what was really fetched.
     let resolved = recipe::packages(store, &request)?;
     store.get_or_make(&key(&resolved.lock), &format!("kernel of {suite} for {arch}"), |dir| {
-        let task = store.task(&format!("kernel:{suite}-{arch}"), &format!("unpacking the kernel of {suite} for {arch}"), 0, "");
+        let task = store.task(
+            &format!("kernel:{suite}-{arch}"),
+            &format!("unpacking the kernel of {suite} for {arch}"),
+            0,
+            "",
+        );
         let result = unpack_debian(recipe, &resolved.debs, suite, arch, dir);
         task.end(result)
     })
@@ -115,7 +122,8 @@ fn from_file(
         }
     }
     let busybox = busybox(store, recipe, suite, arch)?;
-    let release = modules_dir.and_then(|d| d.file_name()).map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let release =
+        modules_dir.and_then(|d| d.file_name()).map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let key = base_key(arch)
         .part("image", store.digest_file(image)?)
         .part("modules", hash_bytes(listing.as_bytes()))
@@ -124,7 +132,9 @@ fn from_file(
     store.get_or_make(&key, &format!("kernel {}", image.display()), |dir| {
         let read_all = |path: &Path| std::fs::read(path).map_err(|e| ImageError::io("read", path, e));
         let decoded = decode(read_all(image)?, arch, image)?;
-        let builtin = modules_dir.and_then(|d| std::fs::read_to_string(d.join("modules.builtin")).ok()).unwrap_or_default();
+        let builtin = modules_dir
+            .and_then(|d| std::fs::read_to_string(d.join("modules.builtin")).ok())
+            .unwrap_or_default();
         let read = |name: &str| found.get(name).map(std::fs::read).transpose();
         write(recipe, dir, &decoded, &release, &read_all(&busybox)?, &builtin, read)
     })
@@ -144,7 +154,8 @@ fn busybox(store: &Store, recipe: &Recipe, suite: &str, arch: Arch) -> Result<Pa
     request.keep = xenlab_store::debian::Keep::Only(vec!["busybox".into()]);
     let lock = xenlab_store::debian::known_lock(store, &request, recipe::shipped(&request).as_ref());
     if store.offline() || lock.is_none() {
-        let own = ["/bin/busybox", "/usr/bin/busybox"].into_iter().map(PathBuf::from).find(|p| is_static(p, arch));
+        let own =
+            ["/bin/busybox", "/usr/bin/busybox"].into_iter().map(PathBuf::from).find(|p| is_static(p, arch));
         if let Some(own) = own {
             return Ok(own);
         }

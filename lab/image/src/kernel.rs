@@ -83,7 +83,8 @@ pub(crate) fn decode(d: Vec<u8>, arch: Arch) -> Result<Decoded, Bad> {
     if d.starts_with(b"MZ") && d.get(4..8) == Some(b"zimg") {
         let (at, size) = (u32_at(&d, 8).unwrap_or(0) as usize, u32_at(&d, 12).unwrap_or(0) as usize);
         let payload = at.checked_add(size).and_then(|end| d.get(at..end));
-        let payload = payload.ok_or_else(|| Bad::Damaged("it ends before its compressed payload does".into()))?;
+        let payload =
+            payload.ok_or_else(|| Bad::Damaged("it ends before its compressed payload does".into()))?;
         let plain = decompress(payload)
             .ok_or_else(|| Bad::Damaged("its payload is compressed in a way that is not known here".into()))?
             .map_err(Bad::Damaged)?;
@@ -97,7 +98,9 @@ fn elf(d: Vec<u8>, arch: Arch) -> Result<Decoded, Bad> {
     match (machine, arch) {
         (62, Arch::X86_64) => {}
         (62, _) => return Err(Bad::Arch("x86_64")),
-        (183, Arch::Aarch64) => return Err(Bad::Damaged("an ELF vmlinux; on AArch64 Xen takes an Image".into())),
+        (183, Arch::Aarch64) => {
+            return Err(Bad::Damaged("an ELF vmlinux; on AArch64 Xen takes an Image".into()));
+        }
         (183, _) => return Err(Bad::Arch("aarch64")),
         _ => return Err(Bad::Arch("another architecture")),
     }
@@ -107,7 +110,8 @@ fn elf(d: Vec<u8>, arch: Arch) -> Result<Decoded, Bad> {
     let (Some(at), Some(size), Some(count)) = (at, size, count) else { return Err(cut()) };
     for i in 0..u64::from(count) {
         let header = usize::try_from(at + i * u64::from(size)).map_err(|_| cut())?;
-        let (offset, length) = (u64_at(&d, header + 8).ok_or_else(cut)?, u64_at(&d, header + 32).ok_or_else(cut)?);
+        let (offset, length) =
+            (u64_at(&d, header + 8).ok_or_else(cut)?, u64_at(&d, header + 32).ok_or_else(cut)?);
         if offset.checked_add(length).is_none_or(|end| end > d.len() as u64) {
             return Err(cut());
         }
@@ -133,7 +137,8 @@ fn bzimage(d: Vec<u8>) -> Result<Decoded, Bad> {
     if d.len() < whole {
         return Err(Bad::Damaged(format!("it has {} bytes, its header says {whole}", d.len())));
     }
-    let (at, size) = (u32_at(&d, 0x248).ok_or_else(cut)? as usize, u32_at(&d, 0x24c).ok_or_else(cut)? as usize);
+    let (at, size) =
+        (u32_at(&d, 0x248).ok_or_else(cut)? as usize, u32_at(&d, 0x24c).ok_or_else(cut)? as usize);
     let payload = (base + at).checked_add(size).and_then(|end| d.get(base + at..end)).ok_or_else(cut)?;
     match decompress(payload) {
         Some(Ok(vmlinux)) if vmlinux.starts_with(b"\x7fELF") => elf(vmlinux, Arch::X86_64),

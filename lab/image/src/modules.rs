@@ -124,11 +124,12 @@ mod tests {
 
     #[test]
     fn dependencies_come_first_and_what_is_absent_is_said() {
-        let file = |deps: &str| format!("ELF\0xdepends=no\0license=GPL\0depends={deps}\0name=x\0").into_bytes();
+        let file =
+            |deps: &str| format!("ELF\0xdepends=no\0license=GPL\0depends={deps}\0name=x\0").into_bytes();
         let all: BTreeMap<&str, Vec<u8>> =
-            [("a", file("b,c-d")), ("b", file("e")), ("c_d", file("")), ("e", file("")), ("z", file(""))].into();
-        let chosen =
-            choose(&["a".into(), "nope".into(), "b".into()], |n| Ok(all.get(n).cloned())).unwrap();
+            [("a", file("b,c-d")), ("b", file("e")), ("c_d", file("")), ("e", file("")), ("z", file(""))]
+                .into();
+        let chosen = choose(&["a".into(), "nope".into(), "b".into()], |n| Ok(all.get(n).cloned())).unwrap();
         let names: Vec<&str> = chosen.modules.iter().map(|m| m.0.as_str()).collect();
         assert_eq!(names, ["e", "b", "c_d", "a"]);
         assert_eq!(chosen.absent, ["nope"]);

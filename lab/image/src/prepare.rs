@@ -85,6 +85,9 @@ pub fn prepare(request: &Dom0Request, store: &Store) -> Result<Dom0, ImageError>
     if let Some(tree) = &request.tools {
         let entry = tools::image(store, tree, request.arch)?;
         layout.path = tree.bin_dirs.clone();
+        if matches!(request.userland, UserlandSpec::Systemd { .. }) {
+            layout.xen_services = tools::services(tree).0;
+        }
         disks.push(entry.file("tools.squashfs"));
         parts.push(Part { role: "tools", path: entry.file("tools.squashfs"), entry });
     }

@@ -22,6 +22,9 @@ pub struct Recipe {
     /// Names that get a link to busybox where no package has them.
     #[serde(default)]
     pub applets: Vec<String>,
+    /// systemd units that are masked.
+    #[serde(default)]
+    pub mask: Vec<String>,
     /// Kernel modules.
     #[serde(default)]
     pub modules: Modules,
@@ -145,7 +148,7 @@ mod tests {
 
     #[test]
     fn every_recipe_reads_and_every_lock_belongs_to_one() {
-        for name in ["minimal", "initramfs"] {
+        for name in ["minimal", "initramfs", "systemd"] {
             let r = recipe(name).unwrap();
             assert!(!r.packages.include.is_empty(), "{name}");
         }
@@ -154,7 +157,11 @@ mod tests {
             let lock = Lock::parse(name, f.contents_utf8().unwrap()).unwrap();
             assert_eq!(format!("{}.json", lock.name()), name);
             if let Ok(r) = recipe(&lock.request.set) {
-                assert_eq!(lock.request, r.request(&lock.request.set, &lock.request.suite, lock.request.arch), "{name}");
+                assert_eq!(
+                    lock.request,
+                    r.request(&lock.request.set, &lock.request.suite, lock.request.arch),
+                    "{name}"
+                );
             }
         }
     }

@@ -23,8 +23,17 @@ pub struct ToolsTree {
 }
 
 /// Not needed in dom0: what is for developers and readers, and what is the hypervisor's.
-const DROP: [&str; 9] =
-    ["boot", "usr/share/doc", "usr/share/man", "usr/include", "include", "share/doc", "share/man", "usr/lib/debug", "usr/share/lintian"];
+const DROP: [&str; 9] = [
+    "boot",
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/include",
+    "include",
+    "share/doc",
+    "share/man",
+    "usr/lib/debug",
+    "usr/share/lintian",
+];
 
 /// The folders that the loader and `PATH` know without being told.
 fn standard(dir: &str, arch: Arch) -> bool {
@@ -33,10 +42,53 @@ fn standard(dir: &str, arch: Arch) -> bool {
     ["/bin", "/sbin", "/lib", "/lib64"].contains(&dir) || dir == format!("/lib/{}", arch.triplet())
 }
 
+/// What a build brings to start its daemons with, the services that `service: xen` stands for, and the links that
+/// enable them in a systemd userland.
+pub(crate) fn services(tools: &ToolsTree) -> (Vec<String>, Vec<(String, String)>) {
+    let inside = |path: &str| tools.root.join(path);
+    let place = |path: &str| format!("{}/{path}", tools.mount.trim_end_matches('/'));
+    let names = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<String>>();
+    let wants =
+        |unit: &str, at: &str| (format!("etc/systemd/system/multi-user.target.wants/{unit}"), at.to_owned());
+    // Debian's: systemd makes a unit of the script, and the link says that it is wanted.
+    if inside("etc/init.d/xen").is_file() {
+        let link = |level: &str| (format!("etc/rc{level}.d/S01xen"), "../init.d/xen".to_owned());
+        return (names(&["xen"]), ["2", "3", "4", "5"].map(link).into());
+    }
+    // Upstream's and NixOS's units.
+    for dir in ["usr/lib/systemd/system", "lib/systemd/system"] {
+        if inside(dir).join("xenstored.service").is_file() {
+            let units = ["xenstored", "xen-init-dom0", "xenconsoled"];
+            let there: Vec<&str> =
+                units.into_iter().filter(|u| inside(dir).join(format!("{u}.service")).is_file()).collect();
+            let mut links = Vec::new();
+            let more = ["proc-xen.mount", "var-lib-xenstored.mount"];
+            for unit in there.iter().map(|u| format!("{u}.service")).chain(more.map(String::from)) {
+                if inside(dir).join(&unit).is_file() {
+                    let at = place(&format!("{dir}/{unit}"));
+                    // A unit outside systemd's own folders is linked into them first.
+                    links.push((format!("etc/systemd/system/{unit}"), at.clone()));
+                    links.push(wants(&unit, &at));
+                }
+            }
+            links.retain(|(path, at)| {
+                tools.mount != "/" || path.contains(".wants/") || !at.starts_with("/usr/lib/systemd")
+            });
+            return (names(&there), links);
+        }
+    }
+    if inside("etc/init.d/xencommons").is_file() {
+        let link =
+            |level: &str| (format!("etc/rc{level}.d/S01xencommons"), "../init.d/xencommons".to_owned());
+        return (names(&["xencommons"]), ["2", "3", "4", "5"].map(link).into());
+    }
+    (names(&["xenlab-xen"]), vec![wants("xenlab-xen.service", "/etc/systemd/system/xenlab-xen.service")])
+}
+
 /// The image, made when the store does not have it.
 pub(crate) fn image(store: &Store, tools: &ToolsTree, arch: Arch) -> Result<Entry, ImageError> {
     let key = Key::new("tools")
-        .part("format", 2)
+        .part("format", 3)
         .part("tree", &tools.key)
         .part("mount", &tools.mount)
         .part("arch", arch)
@@ -57,7 +109,8 @@ fn make(tools: &ToolsTree, arch: Arch, to: &Path, task: &xenlab_store::Task) -> 
     let mut squash = Squash::new(to)?;
     let bad = |path: &Path, e: std::io::Error| ImageError::io("read", path, e);
     squash.file("etc/xenlab/tools", 0o644, environment(tools).as_bytes())?;
-    let mut links: Vec<(String, String)> = Vec::new();
+    let (services, mut links) = services(tools);
+    squash.file("etc/xenlab/services", 0o644, format!("{}\n", services.join("\n")).as_bytes())?;
     let walk = walkdir::WalkDir::new(&tools.root).min_depth(1).sort_by_file_name();
     let walk = walk.into_iter().filter_entry(|e| {
         let inside = e.path().strip_prefix(&tools.root).unwrap_or(e.path()).to_string_lossy().into_owned();
@@ -89,7 +142,10 @@ fn make(tools: &ToolsTree, arch: Arch, to: &Path, task: &xenlab_store::Task) -> 
         }
         // A prefix of one's own is known to neither the loader nor PATH: links in the places that are. What runs is
         // still the build's own file, as /proc shows.
-        let (dir, name) = format!("/{place}").rsplit_once('/').map(|(d, n)| (d.to_owned(), n.to_owned())).unwrap_or_default();
+        let (dir, name) = format!("/{place}")
+            .rsplit_once('/')
+            .map(|(d, n)| (d.to_owned(), n.to_owned()))
+            .unwrap_or_default();
         if tools.lib_dirs.contains(&dir) && !standard(&dir, arch) && name.contains(".so") {
             links.push((format!("usr/lib/{}/{name}", arch.triplet()), format!("/{place}")));
         }

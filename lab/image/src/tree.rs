@@ -15,11 +15,7 @@ const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
 pub(crate) fn merged(path: &str) -> String {
     let path = plain(path);
     let first = path.split('/').next().unwrap_or_default();
-    if MERGED.contains(&first) && path.len() > first.len() {
-        format!("usr/{path}")
-    } else {
-        path.to_owned()
-    }
+    if MERGED.contains(&first) && path.len() > first.len() { format!("usr/{path}") } else { path.to_owned() }
 }
 
 /// A path without what it begins with in tar archives.
@@ -107,7 +103,8 @@ impl Squash {
         if e.kind() == std::io::ErrorKind::BrokenPipe {
             self.child.kill();
             let said = self.child.stderr_tail();
-            return xenlab_store::StoreError::tool("sqfstar", "ended early", &said, Path::new("the store")).into();
+            return xenlab_store::StoreError::tool("sqfstar", "ended early", &said, Path::new("the store"))
+                .into();
         }
         ImageError::io("write to", Path::new("sqfstar"), e)
     }
@@ -195,7 +192,8 @@ impl Squash {
         let header = entry.header().clone();
         let mode = header.mode().map_err(bad)? & 0o7777;
         let owner = (header.uid().map_err(bad)?, header.gid().map_err(bad)?);
-        let link = entry.link_name().map_err(bad)?.map(|l| l.to_string_lossy().into_owned()).unwrap_or_default();
+        let link =
+            entry.link_name().map_err(bad)?.map(|l| l.to_string_lossy().into_owned()).unwrap_or_default();
         match header.entry_type() {
             tar::EntryType::Directory => self.dir_of(&original, mode, owner),
             tar::EntryType::Symlink => self.link(&original, &link),
@@ -222,7 +220,9 @@ impl Squash {
             self.link(name, &format!("usr/{name}"))?;
             self.dir(&format!("usr/{name}"), 0o755)?;
         }
-        for name in ["proc", "sys", "dev", "run", "mnt", "xenlab", "usr/lib/modules", "var/lib", "var/log", "etc"] {
+        for name in
+            ["proc", "sys", "dev", "run", "mnt", "xenlab", "usr/lib/modules", "var/lib", "var/log", "etc"]
+        {
             self.dir(name, 0o755)?;
         }
         self.dir("tmp", 0o1777)?;
@@ -252,9 +252,16 @@ mod tests {
 
     #[test]
     fn paths_and_links_of_a_merged_usr() {
-        for (from, to) in [("./bin/sh", "usr/bin/sh"), ("/lib/x", "usr/lib/x"), ("./lib", "lib"), ("usr/bin/x/", "usr/bin/x"),
-            ("./etc/lib/x", "etc/lib/x"), ("./", ""), ("./lib64/ld.so", "usr/lib64/ld.so"), ("libx/y", "libx/y")]
-        {
+        for (from, to) in [
+            ("./bin/sh", "usr/bin/sh"),
+            ("/lib/x", "usr/lib/x"),
+            ("./lib", "lib"),
+            ("usr/bin/x/", "usr/bin/x"),
+            ("./etc/lib/x", "etc/lib/x"),
+            ("./", ""),
+            ("./lib64/ld.so", "usr/lib64/ld.so"),
+            ("libx/y", "libx/y"),
+        ] {
             assert_eq!(merged(from), to);
         }
         assert_eq!(merged_link("./lib/x/liba.so", "../y/libb.so"), "/lib/y/libb.so");

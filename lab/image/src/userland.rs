@@ -28,12 +28,16 @@ pub(crate) fn userland(
     arch: Arch,
 ) -> Result<Userland, ImageError> {
     let (entry, layout, init) = match spec {
-        UserlandSpec::Minimal { .. } => {
-            (from_packages(store, "minimal", suite, arch, &minimal)?, Layout::minimal(Vec::new()), "/usr/sbin/xenlab-init")
-        }
-        UserlandSpec::Systemd { .. } => {
-            (from_packages(store, "systemd", suite, arch, &systemd::write)?, systemd::layout(), "/usr/lib/systemd/systemd")
-        }
+        UserlandSpec::Minimal { .. } => (
+            from_packages(store, "minimal", suite, arch, &minimal)?,
+            Layout::minimal(Vec::new()),
+            "/usr/sbin/xenlab-init",
+        ),
+        UserlandSpec::Systemd { .. } => (
+            from_packages(store, "systemd", suite, arch, &systemd::write)?,
+            systemd::layout(Vec::new()),
+            "/usr/lib/systemd/systemd",
+        ),
         UserlandSpec::Tar(file) => (from_tar(store, file)?, tar_layout(), "/sbin/init"),
     };
     Ok(Userland { image: entry.file(IMAGE), entry, layout, init: init.to_owned() })
@@ -42,7 +46,13 @@ pub(crate) fn userland(
 /// What lays a userland's own files, before the packages': the first of a name stays.
 type Own<'a> = &'a dyn Fn(&mut Squash, &Recipe, &[Deb]) -> Result<(), ImageError>;
 
-fn from_packages(store: &Store, set: &str, suite: &str, arch: Arch, own: Own<'_>) -> Result<Entry, ImageError> {
+fn from_packages(
+    store: &Store,
+    set: &str,
+    suite: &str,
+    arch: Arch,
+    own: Own<'_>,
+) -> Result<Entry, ImageError> {
     let recipe = recipe::recipe(set)?;
     let request = recipe.request(set, suite, arch);
     let key = |lock: &xenlab_store::debian::Lock| {
@@ -55,7 +65,12 @@ fn from_packages(store: &Store, set: &str, suite: &str, arch: Arch, own: Own<'_>
     let resolved = recipe::packages(store, &request)?;
     store.get_or_make(&key(&resolved.lock), &format!("userland {set} of {suite} for {arch}"), |dir| {
         let message = format!("making the userland {set} of {suite} for {arch}");
-        let task = store.task(&format!("userland:{set}-{suite}-{arch}"), &message, resolved.debs.len() as u64, "packages");
+        let task = store.task(
+            &format!("userland:{set}-{suite}-{arch}"),
+            &message,
+            resolved.debs.len() as u64,
+            "packages",
+        );
         let result = write(&recipe, &resolved.debs, &dir.join(IMAGE), own, &task);
         task.end(result)
     })
@@ -96,13 +111,20 @@ fn write(
 }
 
 fn dropped(recipe: &Recipe, path: &str) -> bool {
-    recipe.drop.iter().any(|d| path.strip_prefix(d.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    recipe
+        .drop
+        .iter()
+        .any(|d| path.strip_prefix(d.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
 }
 
 fn minimal(squash: &mut Squash, _recipe: &Recipe, _debs: &[Deb]) -> Result<(), ImageError> {
     squash.file("usr/sbin/xenlab-init", 0o755, recipe::file("minimal/init")?)?;
     squash.link("usr/sbin/init", "xenlab-init")?;
-    squash.file("etc/passwd", 0o644, b"root::0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n")?;
+    squash.file(
+        "etc/passwd",
+        0o644,
+        b"root::0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    )?;
     squash.file("etc/group", 0o644, b"root:x:0:\ntty:x:5:\ndisk:x:6:\nnogroup:x:65534:\n")?;
     squash.file("etc/shells", 0o644, b"/bin/sh\n/bin/bash\n")?;
     squash.file("etc/hosts", 0o644, b"127.0.0.1 localhost xenlab\n")?;

@@ -12,6 +12,7 @@ use xenlab_model::scenario::config::AccelChoice;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     xenlab_host::child::intercept();
+    xenlab_host::rundir::sweep()?;
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [arch, xen, kernel, initrd, disk, word, rest @ ..] = args.as_slice() else {
         return Err("usage: boot ARCH XEN KERNEL INITRD DISK WORD [QEMU]".into());
@@ -25,7 +26,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let chosen = accel::choose(AccelChoice::Auto, &spec, xen, None).await?;
     eprintln!("{}: {}", chosen.accel, chosen.reason);
     spec.accel = chosen.accel;
-    let mut machine = Machine::start(&spec, Arc::new(RunDir::create("boot by hand")?), StartOptions::default()).await?;
+    let mut machine =
+        Machine::start(&spec, Arc::new(RunDir::create("boot by hand")?), StartOptions::default()).await?;
     eprintln!("{:?}", machine.argv());
     let (mut console, _typed) = machine.take_console().ok_or("no console")?;
     machine.resume().await?;
@@ -38,7 +40,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
         std::io::stdout().write_all(&text[from..])?;
     }
-    eprintln!("\n{:.2?} wall, {:.2?} guest, port {:?}, end {:?}", machine.wall_time(), machine.guest_time(), machine.ssh_port(), machine.end());
+    eprintln!(
+        "\n{:.2?} wall, {:.2?} guest, port {:?}, end {:?}",
+        machine.wall_time(),
+        machine.guest_time(),
+        machine.ssh_port(),
+        machine.end()
+    );
+    if let Some(port) = machine.ssh_port() {
+        let mut banner = [0; 8];
+        let mut tcp = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+        let read =
+            tokio::time::timeout(std::time::Duration::from_secs(10), tcp.read_exact(&mut banner)).await;
+        eprintln!("on its port: {read:?} {}", String::from_utf8_lossy(&banner));
+    }
     machine.stop().await;
     Ok(())
 }

@@ -13,7 +13,6 @@ use crate::machine::{Machine, StartOptions};
 use crate::spec::{Accel, MachineSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,6 +112,9 @@ struct Finding {
 
 async fn found(spec: &MachineSpec, xen_digest: &str, memory: Option<&Path>) -> Result<Finding, AccelError> {
     let spec = MachineSpec { accel: Accel::Kvm, ..spec.clone() };
+    // One at a time: cases that run side by side need not all try the same.
+    static TRYING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _one = TRYING.lock().await;
     let host = host_key(&spec);
     let with_xen = format!("{host}\nxen {xen_digest}");
     let remembered = memory.map(recall).unwrap_or_default();
@@ -134,8 +136,10 @@ fn host_key(spec: &MachineSpec) -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
     // x86 names its model; Arm says implementer, part and revision.
-    let names = ["vendor_id", "model name", "stepping", "microcode", "CPU implementer", "CPU part", "CPU revision"];
-    let first = |name: &&str| cpuinfo.lines().find(|l| l.starts_with(*name)).map(str::trim).unwrap_or_default();
+    let names =
+        ["vendor_id", "model name", "stepping", "microcode", "CPU implementer", "CPU part", "CPU revision"];
+    let first =
+        |name: &&str| cpuinfo.lines().find(|l| l.starts_with(*name)).map(str::trim).unwrap_or_default();
     let cpu: Vec<&str> = names.iter().map(first).filter(|l| !l.is_empty()).collect();
     let kvm = probe::kvm();
     [
@@ -156,7 +160,12 @@ async fn try_xen(spec: &MachineSpec) -> Result<(Finding, bool), AccelError> {
     let mut machine = match Machine::start(&spec, rundir, StartOptions::default()).await {
         Ok(machine) => machine,
         Err(error @ (StartError::Refused { .. } | StartError::Killed { .. } | StartError::Qmp(_))) => {
-            return Ok((no(format!("with KVM QEMU does not start: {error}")), false));
+            // An assertion's text is longer than a reason should be: its first line says it.
+            let error = error.to_string();
+            return Ok((
+                no(format!("with KVM QEMU does not start: {}", error.lines().next().unwrap_or_default())),
+                false,
+            ));
         }
         Err(error) => return Err(error.into()),
     };
@@ -225,9 +234,13 @@ fn in_words(end: &MachineEnd) -> String {
         None => String::new(),
     };
     match end {
-        MachineEnd::InternalError => "QEMU stopped with an internal error before Xen said anything".to_owned(),
+        MachineEnd::InternalError => {
+            "QEMU stopped with an internal error before Xen said anything".to_owned()
+        }
         MachineEnd::QemuKilled { signal, stderr } => format!("QEMU died of signal {signal}{}", last(stderr)),
-        MachineEnd::QemuExited { status, stderr } => format!("QEMU exited with status {status}{}", last(stderr)),
+        MachineEnd::QemuExited { status, stderr } => {
+            format!("QEMU exited with status {status}{}", last(stderr))
+        }
         MachineEnd::GuestReset => "the machine reset before Xen said anything".to_owned(),
         MachineEnd::GuestPowerOff => "the machine powered off before Xen said anything".to_owned(),
         MachineEnd::GuestPanicked => "the guest panicked before Xen said anything".to_owned(),
@@ -243,12 +256,7 @@ fn recall(path: &Path) -> BTreeMap<String, Finding> {
 fn remember(path: &Path, key: String, finding: &Finding) -> std::io::Result<()> {
     let mut all = recall(path);
     all.insert(key, finding.clone());
-    let dir = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(dir)?;
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(&serde_json::to_vec_pretty(&all)?)?;
-    file.persist(path)?;
-    Ok(())
+    crate::qemu::write(path, &all)
 }
 
 #[cfg(test)]

@@ -162,7 +162,13 @@ const ALIGN: u64 = 2 * MIB;
 /// # Errors
 /// [`SpecError::TooSmall`] when they do not fit.
 pub fn addresses(spec: &MachineSpec) -> Result<(u64, u64), SpecError> {
-    let after = |start: u64, payload: &Payload| start.saturating_add(payload.size).next_multiple_of(ALIGN);
+    // A size that does not fit into the address space ends above every machine's memory.
+    let after = |start: u64, payload: &Payload| {
+        start
+            .checked_add(payload.size)
+            .and_then(|end| end.checked_next_multiple_of(ALIGN))
+            .unwrap_or(u64::MAX)
+    };
     // Xen is loaded 2 MiB in. One that reaches the modules is no Xen; still it must not be overwritten silently.
     let kernel = FIRST_MODULE.max(after(ALIGN, &spec.xen));
     let initrd = after(kernel, &spec.kernel);
@@ -216,5 +222,123 @@ impl Argv {
 
     fn socket(&mut self, id: &str, path: &Path) -> &mut Self {
         self.with_path("-chardev", &format!("socket,id={id},server=off,path="), path, "")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::qemu::{QemuInfo, QemuVersion};
+    use crate::spec::Disk;
+    use std::sync::Arc;
+    use xenlab_model::units::Size;
+
+    fn spec(arch: Arch, version: [u32; 3], accel: Accel) -> MachineSpec {
+        let [major, minor, micro] = version;
+        let board = match arch {
+            Arch::X86_64 => "pc-q35",
+            Arch::Aarch64 => "virt",
+        };
+        let machine = format!("{board}-{major}.{minor}");
+        let qemu = QemuInfo {
+            path: format!("/usr/bin/qemu-system-{arch}").into(),
+            arch,
+            version: QemuVersion { major, minor, micro },
+            package: String::new(),
+            machines: vec![machine.clone()],
+            machine,
+            sandbox: true,
+            stamp: String::new(),
+        };
+        let payload = |path: &str, mib: u64| Payload { path: path.into(), size: mib << 20 };
+        let mut spec = MachineSpec::new(
+            Arc::new(qemu),
+            accel,
+            payload("/s/xen", 2),
+            payload("/s/vmlinux", 33),
+            payload("/s/initrd", 5),
+        );
+        spec.disks = vec![Disk::read_only("/s/userland.squashfs"), Disk::read_only("/s/tools.squashfs")];
+        spec
+    }
+
+    fn wiring() -> Wiring {
+        Wiring::within(Path::new("/run/x/AbCdEf"))
+    }
+
+    /// An option and its value a line.
+    fn shown(argv: &[OsString]) -> String {
+        let words = argv.iter().map(|a| a.to_string_lossy());
+        words.fold(String::new(), |text, word| match (text.is_empty(), word.starts_with('-')) {
+            (true, _) => word.into_owned(),
+            (false, true) => format!("{text}\n{word}"),
+            (false, false) => format!("{text} {word}"),
+        })
+    }
+
+    #[test]
+    fn command_lines() {
+        for arch in Arch::ALL {
+            for version in [[7, 2, 22], [10, 0, 2], [11, 1, 3]] {
+                for accel in [Accel::Tcg, Accel::Kvm] {
+                    let name = format!("{arch}-{}.{}-{accel}", version[0], version[1]);
+                    insta::assert_snapshot!(
+                        name,
+                        shown(&argv(&spec(arch, version, accel), &wiring()).unwrap())
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_user_can_ask_for() {
+        for arch in Arch::ALL {
+            let mut spec = spec(arch, [10, 0, 2], Accel::Tcg);
+            Arc::make_mut(&mut spec.qemu).sandbox = false;
+            spec.cpu = Some("qemu64,+svm".to_owned());
+            spec.cpus = 4;
+            (spec.memory, spec.dom0_memory, spec.dom0_vcpus) = (Size::mib(4096), Size::mib(512), Some(1));
+            spec.xen_args = vec!["bootscrub=0".to_owned(), "loglvl=all".to_owned()];
+            spec.dom0_args = vec!["quiet".to_owned(), "a=1,2".to_owned()];
+            spec.kernel.path = "/odd,path/Image".into();
+            spec.initrd.path = "/odd,path/initrd".into();
+            spec.disks =
+                vec![Disk { path: "/odd,path/root with space.img".into(), access: DiskAccess::Snapshot }];
+            spec.network = false;
+            spec.devices = vec!["usb-ehci,id=e".to_owned()];
+            insta::assert_snapshot!(format!("{arch}-asked"), shown(&argv(&spec, &wiring()).unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_module_with_a_space_in_its_path_is_refused_on_x86() {
+        let mut spec = spec(Arch::X86_64, [10, 0, 2], Accel::Tcg);
+        spec.initrd.path = "/a b/initrd".into();
+        assert_eq!(argv(&spec, &wiring()), Err(SpecError::Space("/a b/initrd".into())));
+    }
+
+    #[test]
+    fn modules_do_not_overlap_and_fit() {
+        for (xen, kernel, initrd) in
+            [(1, 1, 1), (1 << 20, 33 << 20, 5 << 20), (983_048, (33 << 20) + 1, 300 << 20), (200 << 20, 1, 1)]
+        {
+            let mut spec = spec(Arch::Aarch64, [10, 0, 2], Accel::Tcg);
+            (spec.xen.size, spec.kernel.size, spec.initrd.size) = (xen, kernel, initrd);
+            let (k, i) = addresses(&spec).unwrap();
+            assert!(k >= RAM + FIRST_MODULE && k >= RAM + ALIGN + xen && k % ALIGN == 0);
+            assert!(i >= k + kernel && i % ALIGN == 0);
+            assert!(i + initrd <= RAM + spec.memory.0);
+        }
+    }
+
+    #[test]
+    fn a_machine_too_small_for_what_it_boots_is_refused() {
+        let mut spec = spec(Arch::Aarch64, [10, 0, 2], Accel::Tcg);
+        spec.memory = Size::mib(160);
+        let error = argv(&spec, &wiring()).unwrap_err();
+        assert_eq!(error, SpecError::TooSmall { memory: 160, needed: 184 });
+        spec.kernel.size = u64::MAX;
+        assert!(matches!(addresses(&spec), Err(SpecError::TooSmall { .. })));
     }
 }

@@ -3,8 +3,9 @@
 use crate::argv::{Wiring, argv};
 use crate::error::StartError;
 use crate::qmp::{self, Event, Qmp, QmpError, Tap};
-use crate::spec::MachineSpec;
+use crate::spec::{MachineSpec, Payload};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::Path;
 use std::pin::Pin;
@@ -104,7 +105,7 @@ impl Machine {
         options: StartOptions,
     ) -> Result<Machine, StartError> {
         let wiring = Wiring::within(rundir.path());
-        let args = argv(spec, &wiring)?;
+        let args = argv(&*without_spaces(spec, rundir.path())?, &wiring)?;
         let monitor = listen(&wiring.qmp)?;
         let console = listen(&wiring.console)?;
         let spawned = Instant::now();
@@ -129,7 +130,14 @@ impl Machine {
                 if spec.network { Some(forwarded(&qmp.human("info usernet").await?)?) } else { None };
             Ok::<_, QmpError>((qmp, vcpus, ssh_port))
         };
-        let (qmp, vcpus, ssh_port) = match attached.await {
+        let limit = options.connect;
+        let attached = tokio::select! {
+            attached = tokio::time::timeout(limit, attached) => attached.unwrap_or_else(|_| {
+                Err(QmpError::Lost(format!("it did not greet and answer within {} s", limit.as_secs_f64())))
+            }),
+            () = interrupt::wait() => return Err(StartError::Interrupted),
+        };
+        let (qmp, vcpus, ssh_port) = match attached {
             Ok(attached) => attached,
             // It may have died: then that is what happened, and not that it stopped talking.
             Err(error) => {
@@ -271,6 +279,25 @@ impl Drop for Machine {
 fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> StartError {
     let what = what.into();
     move |error| StartError::Io { what, error }
+}
+
+/// QEMU's multiboot loader takes a module's file name to end at the first space: such a file gets another name, a link in
+/// the run folder.
+fn without_spaces<'a>(spec: &'a MachineSpec, dir: &Path) -> Result<Cow<'a, MachineSpec>, StartError> {
+    let mut spec = Cow::Borrowed(spec);
+    for (name, of) in [
+        ("kernel", (|s| &mut s.kernel) as fn(&mut MachineSpec) -> &mut Payload),
+        ("initrd", |s| &mut s.initrd),
+    ] {
+        let path = of(&mut spec.clone().into_owned()).path.clone();
+        if path.as_os_str().as_encoded_bytes().contains(&b' ') {
+            let link = dir.join(name);
+            let absolute = std::path::absolute(&path).map_err(io(format!("{}", path.display())))?;
+            std::os::unix::fs::symlink(absolute, &link).map_err(io(format!("linking {}", link.display())))?;
+            of(spec.to_mut()).path = link;
+        }
+    }
+    Ok(spec)
 }
 
 fn listen(path: &Path) -> Result<UnixListener, StartError> {

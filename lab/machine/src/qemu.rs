@@ -1,8 +1,10 @@
 //! Which QEMU there is.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +20,7 @@ pub const OLDEST: QemuVersion = QemuVersion { major: 7, minor: 2, micro: 0 };
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// QEMU's version, as numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct QemuVersion {
     /// 7 of 7.2.22.
     pub major: u32,
@@ -35,7 +37,7 @@ impl fmt::Display for QemuVersion {
 }
 
 /// A QEMU that can run machines of one architecture, as it says itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QemuInfo {
     /// The binary, or a script that runs one.
     pub path: PathBuf,
@@ -162,6 +164,48 @@ pub fn find(arch: Arch, path: Option<&Path>) -> Result<QemuInfo, QemuError> {
     })
 }
 
+/// As [`find`], with a file in which the answers of binaries are kept between runs: what a binary says does not change as
+/// long as its path, size and time of change do not. A script's is never kept, what it runs may change.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_remembered(arch: Arch, path: Option<&Path>, memory: &Path) -> Result<QemuInfo, QemuError> {
+    let name = path.map_or_else(|| PathBuf::from(program(arch)), Path::to_owned);
+    let binary = xenlab_host::probe::find_program(&name).filter(|p| is_elf(p));
+    let key = binary.as_deref().map(|p| format!("{arch} {}", stamp(p)));
+    let recall = || -> BTreeMap<String, QemuInfo> {
+        // Damaged or of another version: asked again.
+        std::fs::read(memory).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default()
+    };
+    if let Some(known) = key.as_ref().and_then(|key| recall().remove(key)) {
+        return Ok(known);
+    }
+    let info = find(arch, path)?;
+    if let Some(key) = key {
+        let mut all = recall();
+        all.insert(key, info.clone());
+        if let Err(error) = write(memory, &all) {
+            tracing::warn!("{}: QEMU's answers could not be kept: {error}", memory.display());
+        }
+    }
+    Ok(info)
+}
+
+fn is_elf(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut magic)).is_ok() && magic == *b"\x7fELF"
+}
+
+/// Replaces a small file kept between runs in one step: a reader never sees half of it.
+pub(crate) fn write(path: &Path, what: &impl Serialize) -> std::io::Result<()> {
+    let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(dir)?;
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(&serde_json::to_vec_pretty(what)?)?;
+    file.persist(path)?;
+    Ok(())
+}
+
 fn names_sandbox(output: &Output) -> bool {
     let text = output.stderr.text();
     text.contains("sandbox") || text.contains("seccomp")
@@ -274,6 +318,24 @@ mod tests {
         ] {
             assert!(matches!(read(Arch::X86_64, "/q".into(), text, true), Err(Wrong::Answer(_))), "{text}");
         }
+    }
+
+    #[test]
+    fn answers_of_binaries_are_kept_and_those_of_scripts_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let memory = dir.path().join("deep/qemu.json");
+        // A binary that is no QEMU: were it asked, it would be refused.
+        let path = Path::new("/proc/self/exe");
+        let info = QemuInfo { path: path.into(), ..read(Arch::Aarch64, "/q".into(), ANSWERS, true).unwrap() };
+        let key = format!("aarch64 {}", stamp(path));
+        write(&memory, &BTreeMap::from([(key, &info)])).unwrap();
+        assert_eq!(find_remembered(Arch::Aarch64, Some(path), &memory).unwrap(), info);
+        assert!(find_remembered(Arch::X86_64, Some(Path::new("/bin/false")), &memory).is_err());
+        std::fs::write(&memory, "[").unwrap();
+        assert!(find_remembered(Arch::Aarch64, Some(Path::new("/bin/false")), &memory).is_err());
+        let script = dir.path().join("script");
+        std::fs::write(&script, "#!/bin/sh\n").unwrap();
+        assert!(is_elf(path) && !is_elf(&script) && !is_elf(&memory));
     }
 
     #[test]

@@ -107,6 +107,86 @@ pub const MACHINE: &[Row] = &[
     },
 ];
 
+/// Known faults of an emulator that show inside a case and are not Xen's; `value` is the fault's name. Not exclusive:
+/// every row that holds counts.
+pub const FAULTS: &[Row] = &[
+    Row {
+        arch: Arch::X86_64,
+        accel: Accel::Tcg,
+        from: None,
+        below: Some((10, 0)),
+        value: "rdtscp-opcode",
+        because: "an intercepted RDTSCP is reported with the wrong opcode: Xen repeats \"Insn mismatch\" and a PVH guest spins. \
+                  Kept away by rdtscp=off",
+        source: "7.2.22 measured; 8.x and 9.x not measured",
+    },
+    Row {
+        arch: Arch::X86_64,
+        accel: Accel::Tcg,
+        from: Some((10, 0)),
+        below: None,
+        value: "npt-mov-cr2",
+        because: "under nested paging a guest's `mov %cr2` leaves as a read of CR0, Xen answers with a stale CR2, and a PVH or \
+                  HVM Linux halts within a second (shutdown reason 0). A Xen with shadow paging, on a CPU without NPT \
+                  (qemu64,+svm), is not affected",
+        source: "traced on 10.0.2, 10.0.13 and 11.1.3 with -d in_asm,int",
+    },
+];
+
+/// The known faults of this machine's emulator.
+pub fn faults(arch: Arch, accel: Accel, version: QemuVersion) -> impl Iterator<Item = &'static Row> {
+    FAULTS.iter().filter(move |row| row.holds(arch, accel, version))
+}
+
+/// What a guest on the machine's Xen needs of the host under KVM. Nothing of it concerns emulation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// The architecture, of host and machine.
+    pub arch: Arch,
+    /// `vmx` (Intel), `svm` (AMD) or `el2` (Arm).
+    pub extension: &'static str,
+    /// What runs with it.
+    pub runs: &'static str,
+    /// What has to be there.
+    pub needs: &'static str,
+    /// How that is known.
+    pub source: &'static str,
+}
+
+/// What KVM has to offer, by the vendor's extension. The accelerator probe decides by running; this explains.
+pub const KVM_NEEDS: &[Need] = &[
+    Need {
+        arch: Arch::X86_64,
+        extension: "",
+        runs: "Xen with a PV dom0 and PV guests",
+        needs: "KVM alone: to the processor a PV Xen is an ordinary kernel",
+        source: "Xen, docs/man/xl.cfg.5.pod (type=\"pv\"); read, not run",
+    },
+    Need {
+        arch: Arch::X86_64,
+        extension: "vmx",
+        runs: "PVH and HVM guests on an Intel host",
+        needs: "vmx passed on: kvm_intel with nested=1 (the default since Linux 4.20), unrestricted guest and EPT",
+        source: "Linux, Documentation/virt/kvm/x86/running-nested-guests.rst; read, not run",
+    },
+    Need {
+        arch: Arch::X86_64,
+        extension: "svm",
+        runs: "PVH and HVM guests on an AMD host",
+        needs: "svm passed on: kvm_amd with nested=1 (its default), and npt",
+        source: "Linux, Documentation/virt/kvm/x86/running-nested-guests.rst; read, not run",
+    },
+    Need {
+        arch: Arch::Aarch64,
+        extension: "el2",
+        runs: "Xen at all: it runs in EL2",
+        needs: "KVM_CAP_ARM_EL2: Linux 6.16 or later started with kvm-arm.mode=nested on a processor with FEAT_NV2, and a \
+                QEMU that asks for it (virtualization=on with KVM)",
+        source: "Linux, Documentation/virt/kvm/api.rst (KVM_CAP_ARM_EL2, KVM_ARM_VCPU_HAS_EL2), \
+                 Documentation/admin-guide/kernel-parameters.txt (kvm-arm.mode); read, not run",
+    },
+];
+
 /// The `-cpu` for this machine.
 pub fn cpu(arch: Arch, accel: Accel, version: QemuVersion) -> &'static Row {
     // Every pair has a row without bounds or rows that meet; the test below goes through them.
@@ -146,8 +226,25 @@ mod tests {
     }
 
     #[test]
+    fn faults_of_an_emulator_are_its_own() {
+        let names = |accel, major| {
+            let version = QemuVersion { major, minor: 0, micro: 0 };
+            faults(Arch::X86_64, accel, version).map(|row| row.value).collect::<Vec<_>>()
+        };
+        assert_eq!(names(Accel::Tcg, 8), ["rdtscp-opcode"]);
+        assert_eq!(names(Accel::Tcg, 11), ["npt-mov-cr2"]);
+        assert!(names(Accel::Kvm, 11).is_empty());
+    }
+
+    #[test]
     fn every_row_says_why_and_how_that_is_known() {
-        for row in CPU.iter().chain(MACHINE) {
+        for need in KVM_NEEDS {
+            assert!(
+                need.needs.len() > 10 && need.source.len() > 10 && !need.needs.contains("  "),
+                "{need:?}"
+            );
+        }
+        for row in CPU.iter().chain(MACHINE).chain(FAULTS) {
             assert!(row.because.len() > 10 && row.source.len() > 10, "{row:?}");
             assert!(!row.because.contains("  ") && !row.source.contains("  "), "{row:?}");
         }

@@ -24,7 +24,7 @@ pub use junit::JUnit;
 pub use merge::{MergeError, Merged, merge};
 pub use run::{CaseState, Run, Task};
 pub use summary::Summary;
-pub use terminal::{Style, Terminal};
+pub use terminal::{Style, Terminal, replayed};
 
 use std::path::{Path, PathBuf};
 use xenlab_model::event::Event;

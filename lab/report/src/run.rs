@@ -52,7 +52,7 @@ pub struct CaseState {
 }
 
 impl CaseState {
-    fn new(shown: &str, planned: Planned) -> Self {
+    pub(crate) fn new(shown: &str, planned: Planned) -> Self {
         CaseState {
             shown: shown.to_owned(),
             planned,

@@ -38,6 +38,8 @@ pub struct Hypervisor {
     pub original: PathBuf,
     /// What QEMU's `-kernel` takes: the ELF32 out of a `.gz`, or the arm64 Image; none for an image that only firmware can boot.
     pub image: Option<PathBuf>,
+    /// SHA-256 of [`image`](Self::image).
+    pub image_digest: Option<String>,
     /// Why there is no [`image`](Self::image).
     pub no_image: Option<String>,
     /// SHA-256 of [`original`](Self::original).
@@ -66,6 +68,21 @@ impl Hypervisor {
     /// major.minor.
     pub fn branch(&self) -> Option<String> {
         self.facts.branch()
+    }
+    /// Hashes the files that a machine is given, whatever their stamps say: done before a Fail is blamed on Xen. The inner error
+    /// names the file that is not what it was when the case was planned.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn verify(&self) -> Result<Result<(), PathBuf>, xenlab_store::StoreError> {
+        let direct = self.image.as_ref().zip(self.image_digest.as_ref());
+        let efi = self.efi.as_ref().map(|e| (&e.path, &e.digest));
+        for (path, digest) in direct.into_iter().chain(efi).chain([(&self.original, &self.digest)]) {
+            if xenlab_store::hash_file(path)? != *digest {
+                return Ok(Err(path.clone()));
+            }
+        }
+        Ok(Ok(()))
     }
     /// The compiler's own line.
     pub fn compiler(&self) -> Option<&str> {
@@ -100,6 +117,8 @@ pub struct Tools {
     /// What dom0 gets, relative to [`root`](Self::root): everything but documentation, manual pages, headers, static and
     /// debugging libraries, and what is for the boot loader. Folders are implied.
     pub files: Vec<PathBuf>,
+    /// Folders without a file that dom0 gets too (`var/lib/xen`), relative to [`root`](Self::root).
+    pub empty_dirs: Vec<PathBuf>,
     /// major.minor, from libxenctrl's soname.
     pub branch: Option<String>,
     /// Folders of programs, as dom0 sees them; the real ones before those of wrappers.

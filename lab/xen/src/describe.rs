@@ -242,6 +242,11 @@ impl XenBuild {
         for v in h.facts.versions.iter().skip(1).filter(|v| Some(&v.version) != first.map(|f| &f.version)) {
             out.push(format!("the image disagrees with itself: {} by {}", v.version, v.from.describe()));
         }
+        if let (Some(k), Some(v)) = (&h.config, h.version())
+            && let Some(title) = k.title_version.as_deref().filter(|t| *t != v)
+        {
+            out.push(format!("{} is the configuration of {title}, the image carries {v}", k.from));
+        }
         if let (Some(d), Some(v)) = (&self.declared, h.version())
             && d.version != v
         {
@@ -348,12 +353,16 @@ impl fmt::Display for Description {
                     ),
                 )?;
             }
-            line(f, "needs", t.needs.join(" "))?;
+            if !t.needs.is_empty() {
+                line(f, "needs", t.needs.join(" "))?;
+            }
         }
         if let Some(d) = &self.development {
             writeln!(f, "development files, from {}", d.from)?;
             line(f, "modules", d.modules.keys().cloned().collect::<Vec<_>>().join(" "))?;
-            line(f, "headers", paths(&d.include_dirs))?;
+            if !d.include_dirs.is_empty() {
+                line(f, "headers", paths(&d.include_dirs))?;
+            }
         }
         for (title, list) in [("missing", &self.missing), ("problems", &self.problems)] {
             if !list.is_empty() {

@@ -65,10 +65,8 @@ pub fn provide(subject: &Subject, arch: Arch, store: &Store) -> Result<XenBuild,
             (other.tools, other.development)
         }
     };
-    let expected = subject
-        .expect_version
-        .as_ref()
-        .map(|v| Declared { version: v.clone(), by: "--expect-version".into() });
+    let expected =
+        subject.expect_version.as_ref().map(|v| Declared { version: v.clone(), by: "expect-version".into() });
     Ok(XenBuild {
         subject: subject.clone(),
         arch,
@@ -99,3 +97,6 @@ pub fn boot_files(build: &XenBuild) -> BootFilesEvidence {
         files: build.boot.files.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

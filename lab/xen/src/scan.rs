@@ -11,7 +11,7 @@ use xenlab_model::arch::Arch;
 use xenlab_model::step::boot_files::BootFile;
 
 /// Raised whenever what is found changes, so that what an older xenlab kept is looked for again.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 4;
 
 /// What a tree has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,14 +60,16 @@ pub(crate) fn scan(root: &Path, tree: &Tree, arch: Arch, from: &str) -> std::io:
     Ok(Scan { mount, images, direct, efi, config, boot, tools, development })
 }
 
-/// pkg-config modules: every `.pc` file in a folder where pkg-config would look.
+/// Xen's pkg-config modules, in folders where pkg-config would look. A prefix may be shared with other software, whose modules
+/// are not what is judged.
 fn modules(tree: &Tree) -> BTreeMap<String, PathBuf> {
-    let pc = |p: &&PathBuf| {
-        p.extension().is_some_and(|e| e == "pc")
-            && p.parent().and_then(Path::file_name).is_some_and(|d| d == "pkgconfig")
+    let module = |p: &PathBuf| {
+        let dir = p.parent()?.file_name()?;
+        let name = p.file_stem()?.to_str()?;
+        let xens = name.starts_with("xen") || name == "xlutil";
+        (dir == "pkgconfig" && p.extension()? == "pc" && xens).then(|| (name.to_owned(), p.clone()))
     };
-    let name = |p: &PathBuf| Some((p.file_stem()?.to_str()?.to_owned(), p.clone()));
-    tree.nodes.iter().filter(|(_, n)| !n.dir).map(|(p, _)| p).filter(pc).filter_map(name).collect()
+    tree.nodes.iter().filter(|(_, n)| !n.dir).filter_map(|(p, _)| module(p)).collect()
 }
 
 fn header_dirs(tree: &Tree) -> Vec<PathBuf> {
@@ -88,7 +90,8 @@ fn mount(root: &Path, tree: &Tree, modules: &BTreeMap<String, PathBuf>) -> PathB
         let Ok(text) = std::fs::read_to_string(root.join(relative)) else { continue };
         let Some(libdir) = pc_variable(&text, "libdir") else { continue };
         let installed = Path::new(&libdir).join("pkgconfig").display().to_string();
-        if let Some(mount) = installed.strip_suffix(&relative.display().to_string())
+        let dir = relative.parent().unwrap_or(relative).display().to_string();
+        if let Some(mount) = installed.strip_suffix(&dir)
             && mount.starts_with('/')
         {
             return PathBuf::from(if mount == "/" { mount } else { mount.trim_end_matches('/') });

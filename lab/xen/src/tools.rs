@@ -121,6 +121,7 @@ pub(crate) fn find(root: &Path, tree: &Tree, mount: &Path, arch: Arch, from: &st
         mount: mount.to_owned(),
         key: String::new(),
         files: files(tree),
+        empty_dirs: tree.empty_dirs().filter(|p| wanted(p)).cloned().collect(),
         branch,
         bin_dirs,
         lib_dirs,

@@ -27,6 +27,12 @@ pub struct Tree {
     pub nodes: BTreeMap<PathBuf, Node>,
 }
 
+/// The folders that an install tree has at its top; others are not looked into, so that naming `/tmp` or `/` costs nothing.
+const TOP: &[&str] = &[
+    "bin", "boot", "efi", "etc", "include", "lib", "lib32", "lib64", "libexec", "nix", "opt", "sbin",
+    "share", "usr", "var",
+];
+
 /// How many names are looked at before a folder is taken to be something else (`dir:/`).
 const MOST: usize = 200_000;
 
@@ -35,9 +41,22 @@ impl Tree {
     pub fn walk(root: &Path) -> std::io::Result<(Tree, String)> {
         let mut nodes = BTreeMap::new();
         let mut stamps = String::new();
-        for entry in walkdir::WalkDir::new(root).min_depth(1).sort_by_file_name() {
-            let entry = entry.map_err(std::io::Error::from)?;
-            let m = entry.metadata().map_err(std::io::Error::from)?;
+        let relevant = |e: &walkdir::DirEntry| e.depth() != 1 || TOP.iter().any(|t| e.file_name() == *t);
+        for entry in
+            walkdir::WalkDir::new(root).min_depth(1).sort_by_file_name().into_iter().filter_entry(relevant)
+        {
+            // What vanishes between being listed and being looked at is not there.
+            let gone = |e: &std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
+            let entry = match entry.map_err(std::io::Error::from) {
+                Ok(entry) => entry,
+                Err(e) if gone(&e) => continue,
+                Err(e) => return Err(e),
+            };
+            let m = match entry.metadata().map_err(std::io::Error::from) {
+                Ok(m) => m,
+                Err(e) if gone(&e) => continue,
+                Err(e) => return Err(e),
+            };
             let path = entry.path().strip_prefix(root).unwrap_or(entry.path()).to_owned();
             let link = entry.path_is_symlink().then(|| std::fs::read_link(entry.path())).transpose()?;
             let node = Node {
@@ -52,7 +71,7 @@ impl Tree {
                 Some(link) => stamps.push_str(&link.to_string_lossy()),
                 None if node.dir => {}
                 None => {
-                    let _ = write!(stamps, "{}.{:09}\0{}\0{}", m.mtime(), m.mtime_nsec(), m.ino(), m.ctime());
+                    let _ = write!(stamps, "{}.{:09}\0{}", m.mtime(), m.mtime_nsec(), m.ino());
                 }
             }
             stamps.push('\n');
@@ -110,6 +129,16 @@ impl Tree {
         self.nodes.iter().filter(move |(p, n)| !n.dir && p.parent() == Some(dir))
     }
 
+    /// Folders with nothing in them.
+    pub fn empty_dirs(&self) -> impl Iterator<Item = &PathBuf> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let empty = |p: &Path| {
+            let next = self.nodes.range::<Path, _>((Excluded(p), Unbounded)).next();
+            !next.is_some_and(|(n, _)| n.starts_with(p))
+        };
+        self.nodes.iter().filter(move |(p, n)| n.dir && empty(p)).map(|(p, _)| p)
+    }
+
     /// It has this folder.
     pub fn has_dir(&self, dir: &Path) -> bool {
         self.nodes.get(dir).is_some_and(|n| n.dir)
@@ -157,12 +186,16 @@ mod tests {
     #[test]
     fn a_changed_file_changes_the_stamp() {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(dir.path().join("a"), "1").expect("written");
+        std::fs::create_dir(dir.path().join("etc")).expect("made");
+        std::fs::write(dir.path().join("etc/a"), "1").expect("written");
         let (first, stamp) = Tree::walk(dir.path()).expect("walked");
         assert_eq!(Tree::walk(dir.path()).expect("walked").1, stamp);
-        std::fs::write(dir.path().join("a"), "22").expect("written");
+        std::fs::write(dir.path().join("etc/a"), "22").expect("written");
+        // Not a folder of an install tree.
+        std::fs::write(dir.path().join("b"), "1").expect("written");
         let (second, changed) = Tree::walk(dir.path()).expect("walked");
         assert_ne!(stamp, changed);
         assert_ne!(first, second);
+        assert!(!second.nodes.contains_key(Path::new("b")));
     }
 }

@@ -21,7 +21,9 @@ pub fn start(case: &Case, prepared: &Arc<Prepared>) -> impl Future<Output = Vec<
             let task = tokio::task::spawn_blocking(move || {
                 let from = begun.elapsed().as_secs_f64();
                 let seen = match &step.body {
-                    Body::PkgConfig(wanted) => Ok(Observation::PkgConfig(xenlab_xen::pkg_config(&prepared.build, wanted))),
+                    Body::PkgConfig(wanted) => xenlab_xen::pkg_config(&prepared.build, wanted)
+                        .map(Observation::PkgConfig)
+                        .map_err(|e| Loss::Lab { code: e.cause().code().to_owned(), message: e.to_string() }),
                     Body::BootFiles(_) => Ok(Observation::BootFiles(xenlab_xen::boot_files(&prepared.build))),
                     other => Err(Loss::Lab {
                         code: Cause::LabInternal.code().to_owned(),

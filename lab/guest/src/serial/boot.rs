@@ -72,8 +72,7 @@ impl<W: AsyncWrite + Send + Unpin> SerialShell<W> {
         while at < text.len() {
             let end = (at + PIECE).min(text.len());
             let piece = &text[at..end];
-            let quoted = if decodes { piece.to_owned() } else { format!("'{piece}'") };
-            let store = format!("[ ${{#A}} = {at} ]&&A=$A{quoted}");
+            let store = format!("[ ${{#A}} = {at} ]&&A=$A'{piece}'");
             let expected = format!("q{mark}{end}.");
             if self.line(&store, &format!("echo 'q''{mark}'${{#A}}."), &expected, deadline).await? {
                 at = end;

@@ -16,9 +16,17 @@ use xenlab_model::evidence::{Captured, CommandEnd, CommandResult, Transport};
 /// Characters of a script typed at once; see the agent's own limit on lines. A multiple of four: no octal escape is torn.
 const PIECE: usize = 80;
 /// Guest time given, past a command's limit, to killing it and to outputs that are still on their way.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(30);
+/// Guest time given to each batch of lines of an output.
+const FETCH: Duration = Duration::from_secs(60);
 /// How long what the command left running may keep its outputs open after its own end.
 const HOLD: Duration = Duration::from_secs(1);
+/// Lines of an output that are shown before the command's end is; of one that was killed, all that is fetched: a console carries few
+/// kilobytes a second under emulation.
+const INLINE: usize = 256;
+/// Lines asked for at once.
+const BATCH: usize = 256;
+
 /// How often damaged outputs are fetched again as a whole, after every single line was whole.
 const REFETCH: usize = 3;
 
@@ -133,8 +141,9 @@ impl<W: AsyncWrite + Send + Unpin> SerialShell<W> {
                 continue;
             }
             let fetch = if deadline.remaining() < GRACE { deadline.afresh(GRACE) } else { deadline.clone() };
-            let stdout = self.fetch(id, 0, &end, &mut arrived, &fetch).await?;
-            let stderr = self.fetch(id, 1, &end, &mut arrived, &fetch).await?;
+            let most = if limit.is_some() { INLINE } else { usize::MAX };
+            let stdout = self.fetch(id, 0, &end, most, &mut arrived, &fetch).await?;
+            let stderr = self.fetch(id, 1, &end, most, &mut arrived, &fetch).await?;
             let end = match (limit, end.status) {
                 (Some(limit), _) => CommandEnd::TimedOut(limit.as_secs()),
                 (None, Some(status)) if status > 128 && !end.orderly => {
@@ -160,7 +169,7 @@ impl<W: AsyncWrite + Send + Unpin> SerialShell<W> {
         while !deadline.expired() {
             tries += 1;
             self.link.send(&format!("{}:{request}\n", request.len()), deadline).await?;
-            let turn = deadline.within(patience);
+            let mut turn = deadline.within(patience);
             while let Some(body) = self.link.body(&turn).await? {
                 if body == expected {
                     return Ok(());
@@ -171,6 +180,8 @@ impl<W: AsyncWrite + Send + Unpin> SerialShell<W> {
                 if body == "N" {
                     break;
                 }
+                // What is on its way is waited for.
+                turn = deadline.within(patience);
             }
             patience = (patience * 2).min(PATIENCE_MOST);
         }
@@ -204,8 +215,8 @@ impl<W: AsyncWrite + Send + Unpin> SerialShell<W> {
         }
         let sum = sum(agent.sum, text.as_bytes());
         self.stray = true;
-        // The inline limit is a number of lines: all that can be kept.
-        let request = format!("x {id} {sum} {CAPTURE_LIMIT} {CAPTURE_LIMIT}");
+        // Longer outputs are asked for once the end is known.
+        let request = format!("x {id} {sum} {CAPTURE_LIMIT} {}", INLINE - 1);
         self.ask(&request, &format!("X:{id}"), Some((arrived, id)), deadline).await?;
         Ok(id)
     }
@@ -289,13 +300,15 @@ impl<W: AsyncWrite + Send + Unpin> SerialShell<W> {
         id: u32,
         stream: usize,
         end: &End,
+        most: usize,
         arrived: &mut Arrived,
         deadline: &Deadline,
     ) -> Result<Captured, SerialError> {
         let Some(agent) = self.agent else { return Err(SerialError::Silent("there is no agent".into())) };
         let Announced { sum: expected, size, total } = &end.outputs[stream];
         let per_line = if agent.encoding == Encoding::Base64 { 57 } else { 16 };
-        let count = size.div_ceil(per_line);
+        let whole = size.div_ceil(per_line);
+        let count = whole.min(most);
         let letter = ["o", "e"][stream];
         for _ in 0..REFETCH {
             loop {
@@ -304,21 +317,26 @@ impl<W: AsyncWrite + Send + Unpin> SerialShell<W> {
                     |n: usize| lines.get(&n).and_then(|t| decode(t, agent.encoding)).map_or(0, |b| b.len());
                 let wanted = |n: usize| per_line.min(size - n * per_line);
                 let Some(first) = (0..count).find(|&n| good(n) != wanted(n)) else { break };
-                let last =
-                    (first..count).take_while(|&n| n < first + 64).filter(|&n| good(n) != wanted(n)).last();
+                let last = (first..count)
+                    .take_while(|&n| n < first + BATCH)
+                    .filter(|&n| good(n) != wanted(n))
+                    .last();
                 let last = last.unwrap_or(first);
                 let request = format!("g {letter} {first} {last}");
                 self.ask(
                     &request,
                     &format!("G:{letter}:{first}:{last}"),
                     Some((&mut *arrived, id)),
-                    deadline,
+                    &deadline.afresh(FETCH),
                 )
                 .await?;
             }
             let lines = &arrived.lines[stream];
             let bytes: Vec<u8> =
                 (0..count).filter_map(|n| decode(lines.get(&n)?, agent.encoding)).flatten().collect();
+            if count < whole {
+                return Ok(captured(&bytes, *total));
+            }
             if bytes.len() == *size && (*size == 0 || sum(agent.sum, &bytes) == *expected) {
                 return Ok(captured(&bytes, *total));
             }

@@ -16,6 +16,11 @@ const TAIL: usize = 4096;
 pub(super) struct Link<W> {
     rx: Receiver<Bytes>,
     tx: W,
+    seen: Seen,
+}
+
+/// What was shown.
+struct Seen {
     /// Frames of the agent, once there is a tag to know them by.
     frames: Frames,
     /// Bodies that arrived and were not looked at.
@@ -24,20 +29,37 @@ pub(super) struct Link<W> {
     tail: Vec<u8>,
 }
 
+impl Seen {
+    fn take(&mut self, bytes: &[u8]) {
+        self.bodies.extend(self.frames.push(bytes));
+        let bytes = &bytes[bytes.len().saturating_sub(TAIL)..];
+        self.tail.drain(..(self.tail.len() + bytes.len()).saturating_sub(TAIL).min(self.tail.len()));
+        self.tail.extend_from_slice(bytes);
+    }
+}
+
 impl<W: AsyncWrite + Send + Unpin> Link<W> {
     pub(super) fn new(rx: Receiver<Bytes>, tx: W, tag: &str) -> Self {
-        Link { rx, tx, frames: Frames::new(tag), bodies: VecDeque::new(), tail: Vec::new() }
+        let seen = Seen { frames: Frames::new(tag), bodies: VecDeque::new(), tail: Vec::new() };
+        Link { rx, tx, seen }
     }
 
     /// Types something. A console that takes no bytes is as dead as one that shows none: the deadline holds here too.
     pub(super) async fn send(&mut self, text: &str, deadline: &Deadline) -> Result<(), SerialError> {
+        let Link { rx, tx, seen } = self;
         let write = async {
-            self.tx.write_all(text.as_bytes()).await?;
-            self.tx.flush().await
+            tx.write_all(text.as_bytes()).await?;
+            tx.flush().await
         };
-        tokio::select! {
-            done = write => done.map_err(|e| SerialError::Closed(e.to_string())),
-            () = deadline.passed() => Err(SerialError::Stuck(deadline.limit())),
+        tokio::pin!(write);
+        loop {
+            // A machine whose console nobody reads may stop reading what is typed: both at once.
+            tokio::select! {
+                biased;
+                done = &mut write => return done.map_err(|e| SerialError::Closed(e.to_string())),
+                Some(bytes) = rx.recv() => seen.take(&bytes),
+                () = deadline.passed() => return Err(SerialError::Stuck(deadline.limit())),
+            }
         }
     }
 
@@ -47,7 +69,7 @@ impl<W: AsyncWrite + Send + Unpin> Link<W> {
             biased;
             bytes = self.rx.recv() => match bytes {
                 Some(bytes) => {
-                    self.take(&bytes);
+                    self.seen.take(&bytes);
                     Ok(true)
                 }
                 None => Err(SerialError::Closed("nothing reads dom0's console any more".into())),
@@ -56,17 +78,10 @@ impl<W: AsyncWrite + Send + Unpin> Link<W> {
         }
     }
 
-    fn take(&mut self, bytes: &[u8]) {
-        self.bodies.extend(self.frames.push(bytes));
-        let bytes = &bytes[bytes.len().saturating_sub(TAIL)..];
-        self.tail.drain(..(self.tail.len() + bytes.len()).saturating_sub(TAIL).min(self.tail.len()));
-        self.tail.extend_from_slice(bytes);
-    }
-
     /// The body of the next frame; `None` when the deadline passed first.
     pub(super) async fn body(&mut self, deadline: &Deadline) -> Result<Option<String>, SerialError> {
         loop {
-            if let Some(body) = self.bodies.pop_front() {
+            if let Some(body) = self.seen.bodies.pop_front() {
                 return Ok(Some(body));
             }
             if deadline.expired() || !self.more(deadline).await? {
@@ -85,10 +100,12 @@ impl<W: AsyncWrite + Send + Unpin> Link<W> {
             let first = texts
                 .iter()
                 .enumerate()
-                .filter_map(|(i, t)| Some((memchr::memmem::find(&self.tail, t.as_bytes())? + t.len(), i)))
+                .filter_map(|(i, t)| {
+                    Some((memchr::memmem::find(&self.seen.tail, t.as_bytes())? + t.len(), i))
+                })
                 .min();
             if let Some((end, which)) = first {
-                self.tail.drain(..end);
+                self.seen.tail.drain(..end);
                 return Ok(Some(which));
             }
             if deadline.expired() || !self.more(deadline).await? {
@@ -105,13 +122,13 @@ impl<W: AsyncWrite + Send + Unpin> Link<W> {
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
         }
-        self.tail.clear();
-        self.bodies.clear();
+        self.seen.tail.clear();
+        self.seen.bodies.clear();
     }
 
     /// The end of what was shown, for messages.
     pub(super) fn last_shown(&self) -> String {
-        let from = self.tail.len().saturating_sub(160);
-        String::from_utf8_lossy(&self.tail[from..]).escape_debug().to_string()
+        let from = self.seen.tail.len().saturating_sub(160);
+        String::from_utf8_lossy(&self.seen.tail[from..]).escape_debug().to_string()
     }
 }

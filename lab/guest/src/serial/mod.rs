@@ -8,8 +8,12 @@
 //! Nothing that is typed contains what is waited for, and neither scripts nor outputs are legible on the console: whoever looks for
 //! a panic there does not find the word in somebody's script.
 //!
-//! In dom0 it needs `sh`, `head`, `wc`, `mkfifo`, `mkdir`, `rm`; for encoding `base64` or `od`; for checksums `cksum` or `sha256sum`
-//! (else lengths alone); `setsid` to kill a whole process group. Each may be an applet of `busybox`.
+//! What a command leaves running with its outputs still open is killed a second after the command's own end (a daemon's outputs
+//! want redirecting); should that not do, the output is taken as it is and counts as cut.
+//!
+//! In dom0 it needs `sh`, `head`, `tail`, `wc`, `mkfifo`, `mkdir`, `rm`; for encoding `base64` or `od`; for checksums `cksum` or `sha256sum`
+//! (else lengths alone); `setsid` to kill a whole process group. Each may be an applet of
+//! `busybox`, which is preferred where there is one: a single static program starts quickest on an emulated processor.
 
 mod boot;
 mod command;

@@ -21,6 +21,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// How long the first attempt may be silent; each further one twice as long. QEMU accepts connections long before dom0 does.
 const FIRST_SILENCE: Duration = Duration::from_secs(2);
 
+/// The longest an attempt may be silent.
+const SILENCE_MOST: Duration = Duration::from_secs(30);
+
 /// A command under way.
 struct Job {
     script: Script,
@@ -138,7 +141,7 @@ impl Worker {
                     limit: deadline.limit(),
                 });
             }
-            silence *= 2;
+            silence = (silence * 2).min(SILENCE_MOST);
             wait(None, None, pause.min(deadline.remaining()));
             pause = (pause * 2).min(PAUSE);
         }

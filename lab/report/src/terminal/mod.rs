@@ -24,11 +24,20 @@ const PLAIN_WIDTH: usize = 120;
 impl Style {
     /// For what stderr is: colours on a terminal that has them and unless `NO_COLOR` is set (<https://no-color.org>).
     pub fn of_stderr() -> Self {
-        let terminal = std::io::stderr().is_terminal();
+        Style::of(std::io::stderr())
+    }
+
+    /// The same for what stdout is.
+    pub fn of_stdout() -> Self {
+        Style::of(std::io::stdout())
+    }
+
+    fn of(stream: impl IsTerminal + std::os::fd::AsFd) -> Self {
+        let terminal = stream.is_terminal();
         let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
         let dumb = std::env::var_os("TERM").is_none_or(|t| t == "dumb");
         let width =
-            rustix::termios::tcgetwinsize(std::io::stderr()).ok().map(|size| usize::from(size.ws_col));
+            rustix::termios::tcgetwinsize(stream).ok().map(|size| usize::from(size.ws_col));
         Style {
             color: terminal && !dumb && !set("NO_COLOR"),
             width: width.filter(|&w| w >= 20).unwrap_or(PLAIN_WIDTH),
@@ -86,4 +95,9 @@ impl Reporter for Terminal {
         }
         Ok(())
     }
+}
+
+/// A case judged again from its bundle, for people.
+pub fn replayed(style: Style, verdict: &xenlab_model::verdict::CaseVerdict, bundle: &str) -> String {
+    outcome::replayed(style, verdict, bundle)
 }

@@ -41,6 +41,28 @@ fn reason<'a>(case: &'a CaseState, verdict: &'a CaseVerdict) -> &'a str {
     }
 }
 
+/// A case judged again from its bundle: every step in a line, and what did not hold.
+pub(super) fn replayed(style: Style, verdict: &CaseVerdict, bundle: &str) -> String {
+    let shown = format!("{} @ {}", verdict.case, verdict.subject);
+    let mut case = CaseState::new(&shown, Planned::Run);
+    bundle.clone_into(&mut case.bundle);
+    let mut out = match verdict.verdict {
+        Verdict::Pass | Verdict::Skip => format!("{} {}\n", word(style, Some(verdict.verdict)), escape(&shown)),
+        _ => block(style, &case, verdict),
+    };
+    for step in &verdict.steps {
+        let judged = step.checks.iter().filter(|c| c.verdict != Verdict::Skip).count();
+        out.push_str(&format!(
+            "  {} {} {} ({judged} of {} checks judged)\n",
+            word(style, Some(step.verdict)),
+            step.step,
+            escape(&step.title),
+            step.checks.len()
+        ));
+    }
+    out
+}
+
 /// The end of a run: a table of every case, a block for each that did not pass, and the count.
 pub(super) fn report(style: Style, run: &Run) -> String {
     let mut out = String::new();

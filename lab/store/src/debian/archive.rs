@@ -58,7 +58,8 @@ pub fn find(store: &Store, suite: &str) -> Result<Archive, StoreError> {
 
 /// The host's own sources, if their Release files say `Origin: Debian`.
 fn from_apt() -> Result<Option<(String, Option<String>)>, StoreError> {
-    let command = Command::new("apt-get").args(["indextargets", "--format", "$(ORIGIN)|$(CODENAME)|$(REPO_URI)"]);
+    let command =
+        Command::new("apt-get").args(["indextargets", "--format", "$(ORIGIN)|$(CODENAME)|$(REPO_URI)"]);
     let output = match run::output(command) {
         Ok(output) => output,
         Err(StoreError::ToolMissing { .. }) => return Ok(None),
@@ -85,7 +86,8 @@ fn parse_targets(text: &str) -> Option<(String, Option<String>)> {
 fn from_mmdebstrap(store: &Store, suite: &str) -> Result<(String, Option<String>), StoreError> {
     let tmp = store.temporary("sources")?;
     let list = tmp.path().join("list");
-    let command = Command::new("mmdebstrap").args([
+    let command = Command::new("mmdebstrap")
+        .args([
             "--quiet",
             "--variant=custom",
             "--setup-hook=cat \"$1\"/etc/apt/sources.list >\"$XENLAB_LIST\"; exit 1",

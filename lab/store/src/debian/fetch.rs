@@ -85,12 +85,19 @@ fn download(
     // A few downloaders side by side: each has one connection to a host.
     let parts = wanted.len().min(3);
     for part in 0..parts {
-        let mut command = Command::new(HELPER).arg("download-file").stderr_limit(1 << 20).env("APT_CONFIG", &config).env("LC_ALL", "C");
+        let mut command = Command::new(HELPER)
+            .arg("download-file")
+            .stderr_limit(1 << 20)
+            .env("APT_CONFIG", &config)
+            .env("LC_ALL", "C");
         for p in wanted.iter().skip(part).step_by(parts) {
             // The file: method makes links, copy: copies.
             let uri =
                 format!("{}{}", archive.base(&p.pocket), encoded(&p.file)).replacen("file:", "copy:", 1);
-            command = command.arg(&uri).arg(dir.join(format!("{}.deb", p.sha256))).arg(format!("SHA256:{}", p.sha256));
+            command = command
+                .arg(&uri)
+                .arg(dir.join(format!("{}.deb", p.sha256)))
+                .arg(format!("SHA256:{}", p.sha256));
             jobs.insert(uri, p);
         }
         commands.push(command);
@@ -99,7 +106,14 @@ fn download(
     let mut lost = Vec::new();
     for p in wanted {
         let file = dir.join(format!("{}.deb", p.sha256));
-        if !file.is_file() {
+        let size = |path: &Path| std::fs::metadata(path).ok().map(|m| m.len());
+        if size(&file) != Some(p.size) {
+            // A whole file of another size is another file of that name: the archive was changed in place. A part of
+            // one stays where the download broke off.
+            if size(&file.with_extension("deb.FAILED")).is_some_and(|n| n != p.size) {
+                lost.push(p.clone());
+                continue;
+            }
             let uri = jobs.iter().find(|(_, q)| q.sha256 == p.sha256).map_or("", |(u, _)| u.as_str());
             match why(&text, uri) {
                 Why::NotThere => lost.push(p.clone()),
@@ -175,10 +189,6 @@ fn why(text: &str, uri: &str) -> Why {
     let name = uri.rsplit('/').next().unwrap_or(uri);
     let detail = format!("{name}: {}", if line.is_empty() { "the downloader did not say why" } else { line });
     if low.starts_with("404") || low.starts_with("410") || low.contains("(2: no such file or directory)") {
-        return Why::NotThere;
-    }
-    if low.contains("file has unexpected size") {
-        // Another file of that name: the archive was changed in place.
         return Why::NotThere;
     }
     Why::Error(if low.contains("hash sum mismatch") {

@@ -9,8 +9,8 @@ use crate::{Store, StoreError};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use xenlab_host::child::Command;
 use std::time::SystemTime;
+use xenlab_host::child::Command;
 
 /// A configuration for apt that reads nothing of the host's but how to reach the network. `arch` is Debian's name.
 ///
@@ -135,13 +135,17 @@ impl<'a> Resolver<'a> {
     }
 
     fn read_indexes(&mut self, wanted: &[(&'static str, String)]) -> Result<(), StoreError> {
-        let targets = Command::new("apt-get").args(["indextargets", "--format", "$(RELEASE)|$(FILENAME)", "Created-By: Packages"])
+        let targets = Command::new("apt-get")
+            .args(["indextargets", "--format", "$(RELEASE)|$(FILENAME)", "Created-By: Packages"])
             .env("APT_CONFIG", &self.config);
         let output = run::output(targets)?;
         for line in output.stdout.text().lines() {
             let Some((release, file)) = line.split_once('|') else { continue };
             let Some((pocket, _)) = wanted.iter().find(|(_, s)| s == release) else { continue };
-            let cat = Command::new("/usr/lib/apt/apt-helper").stdout_limit(512 << 20).args(["cat-file", file]).env("APT_CONFIG", &self.config);
+            let cat = Command::new("/usr/lib/apt/apt-helper")
+                .stdout_limit(512 << 20)
+                .args(["cat-file", file])
+                .env("APT_CONFIG", &self.config);
             let output = run::output(cat)?;
             if !output.ended.ok() {
                 let stderr = output.stderr.text();
@@ -193,7 +197,8 @@ impl<'a> Resolver<'a> {
 
     /// Asks apt what it would install, and takes of it what the request wants.
     fn lock(self) -> Result<Lock, StoreError> {
-        let mut simulate = Command::new("apt-get").args(["-qq", "--print-uris", "-y", "install"])
+        let mut simulate = Command::new("apt-get")
+            .args(["-qq", "--print-uris", "-y", "install"])
             .args(&self.request.include)
             .env("APT_CONFIG", &self.config);
         if self.request.backports {

@@ -4,7 +4,7 @@
 //! functions follow each other in the order of the source: … `xen_compile_host`, `xen_compiler`, `xen_major_version`,
 //! `xen_minor_version`, `xen_extra_version`, `xen_changeset`, `xen_banner`, `xen_deny`. Each is a constant or an address put into
 //! the return register and a return, so the row of them is told by its shape. Seen in 4.17 and 4.20, gcc 12 and 14, on x86
-//! (also with return thunks) and Arm.
+//! (also with return thunks) and Arm; the order of the functions is the same from 4.17 to 4.23-unstable.
 
 use super::Map;
 use serde::{Deserialize, Serialize};
@@ -41,8 +41,8 @@ enum Returns {
     Address(u64),
 }
 
-/// Functions may start this far apart: 16 bytes, or more with landing pads and padding.
-const STRIDES: [usize; 3] = [16, 32, 48];
+/// The most bytes between the starts of two neighbours: the longest of these functions, padded to 16.
+const REACH: usize = 48;
 
 pub(super) fn find(data: &[u8], map: &Map, arch: Option<Arch>) -> Option<Found> {
     let arch = arch?;
@@ -70,7 +70,10 @@ fn candidates(code: &[u8], arch: Arch) -> Vec<usize> {
             Arch::X86_64 => std::iter::once(0xb8).chain(major.to_le_bytes()).collect(),
             Arch::Aarch64 => (0x5280_0000 | major << 5).to_le_bytes().to_vec(),
         };
-        starts.extend(memchr::memmem::find_iter(code, &needle).filter(|at| at.is_multiple_of(4)));
+        starts.extend(
+            memchr::memmem::find_iter(code, &needle)
+                .filter(|at| arch == Arch::X86_64 || at.is_multiple_of(4)),
+        );
     }
     starts
 }
@@ -87,8 +90,9 @@ impl Row<'_> {
             Returns::Address(a) => string(data, map, *a),
             Returns::Number(_) => None,
         };
-        // With a landing pad (endbr64, bti c) the constant is 4 bytes into its function.
-        let start = [at, at.checked_sub(4)?].into_iter().find(|s| self.returns(*s).is_some())?;
+        // The constant may stand behind a landing pad and a frame pointer's push.
+        let start =
+            (0..=12).rev().filter_map(|back| at.checked_sub(back)).find(|s| self.is_function_of(*s, at))?;
         let Returns::Number(major) = self.returns(start)? else { return None };
         let (minor_at, minor) = self.next(start)?;
         let Returns::Number(minor) = minor else { return None };
@@ -124,75 +128,107 @@ impl Row<'_> {
         })
     }
 
-    fn next(&self, at: usize) -> Option<(usize, Returns)> {
-        self.steps().find_map(|s| self.returns(at + s).map(|r| (at + s, r)))
+    /// The function that starts here is one of ours and does its work at `at`.
+    fn is_function_of(&self, start: usize, at: usize) -> bool {
+        self.function(start).is_some_and(|f| f.end > at && matches!(f.returns, Returns::Number(_)))
     }
 
+    fn returns(&self, at: usize) -> Option<Returns> {
+        self.function(at).map(|f| f.returns)
+    }
+
+    fn unit(&self) -> usize {
+        if self.arch == Arch::Aarch64 { 4 } else { 1 }
+    }
+
+    /// The next such function, behind this one and its padding.
+    fn next(&self, at: usize) -> Option<(usize, Returns)> {
+        let end = self.function(at)?.end;
+        (end..=at + REACH).step_by(self.unit()).find_map(|s| self.returns(s).map(|r| (s, r)))
+    }
+
+    /// The one before, which ends before this one starts.
     fn previous(&self, at: usize) -> Option<(usize, Returns)> {
-        self.steps().find_map(|s| {
-            let at = at.checked_sub(s)?;
-            self.returns(at).map(|r| (at, r))
+        (self.unit()..=REACH).step_by(self.unit()).filter_map(|back| at.checked_sub(back)).find_map(|s| {
+            let f = self.function(s)?;
+            (f.end <= at).then_some((s, f.returns))
         })
     }
 
-    fn steps(&self) -> impl Iterator<Item = usize> + use<> {
-        let fine: &[usize] = if self.arch == Arch::Aarch64 { &[8, 12] } else { &[] };
-        fine.iter().copied().chain(STRIDES).collect::<Vec<_>>().into_iter()
-    }
-
-    /// What the function at this place returns, if it is one that only returns a constant or an address.
-    fn returns(&self, at: usize) -> Option<Returns> {
+    /// The function at this place, if it is one that only returns a constant or an address.
+    fn function(&self, at: usize) -> Option<Function> {
         match self.arch {
             Arch::X86_64 => self.x86(at),
             Arch::Aarch64 => self.arm(at),
         }
     }
 
-    fn x86(&self, mut at: usize) -> Option<Returns> {
-        if self.code.get(at..at + 4)? == [0xf3, 0x0f, 0x1e, 0xfa] {
-            at += 4;
-        }
+    fn x86(&self, start: usize) -> Option<Function> {
         let word = |i: usize| Some(u32::from_le_bytes(self.code.get(i..i + 4)?.try_into().ok()?));
-        let (what, end) = match self.code.get(at..)? {
-            // mov $imm, %eax
-            [0xb8, ..] => (Returns::Number(word(at + 1)?), at + 5),
-            // lea disp(%rip), %rax
-            [0x48, 0x8d, 0x05, ..] => {
-                let next = self.address + at as u64 + 7;
-                (Returns::Address(next.wrapping_add_signed(i64::from(word(at + 3)?.cast_signed()))), at + 7)
+        let (mut at, mut returns) = (start, None);
+        for _ in 0..8 {
+            match self.code.get(at..)? {
+                // endbr64; push %rbp; mov %rsp, %rbp; pop %rbp
+                [0xf3, 0x0f, 0x1e, 0xfa, ..] => at += 4,
+                [0x55, ..] | [0x5d, ..] => at += 1,
+                [0x48, 0x89, 0xe5, ..] => at += 3,
+                // mov $imm, %eax
+                [0xb8, ..] if returns.is_none() => {
+                    returns = Some(Returns::Number(word(at + 1)?));
+                    at += 5;
+                }
+                // lea disp(%rip), %rax
+                [0x48, 0x8d, 0x05, ..] if returns.is_none() => {
+                    let next = self.address + at as u64 + 7;
+                    let target = next.wrapping_add_signed(i64::from(word(at + 3)?.cast_signed()));
+                    returns = Some(Returns::Address(target));
+                    at += 7;
+                }
+                // ret, or a jump to the return thunk
+                [0xc3, ..] => return Some(Function { returns: returns?, end: at + 1 }),
+                [0xe9, ..] => return Some(Function { returns: returns?, end: at + 5 }),
+                _ => return None,
             }
-            _ => return None,
-        };
-        // ret, or a jump to the return thunk
-        matches!(self.code.get(end), Some(0xc3 | 0xe9)).then_some(what)
-    }
-
-    fn arm(&self, mut at: usize) -> Option<Returns> {
-        let word = |i: usize| Some(u32::from_le_bytes(self.code.get(i..i + 4)?.try_into().ok()?));
-        const RET: u32 = 0xd65f_03c0;
-        const BTI_C: u32 = 0xd503_245f;
-        if word(at)? == BTI_C {
-            at += 4;
-        }
-        let first = word(at)?;
-        // mov w0, #imm16
-        if first & 0xffe0_001f == 0x5280_0000 && word(at + 4)? == RET {
-            return Some(Returns::Number(first >> 5 & 0xffff));
-        }
-        // adr x0, label
-        if first & 0x9f00_001f == 0x1000_0000 && word(at + 4)? == RET {
-            return Some(Returns::Address(
-                (self.address + at as u64).wrapping_add_signed(page_or_byte(first)),
-            ));
-        }
-        // adrp x0, page; add x0, x0, #low
-        let second = word(at + 4)?;
-        if first & 0x9f00_001f == 0x9000_0000 && second & 0xffc0_03ff == 0x9100_0000 && word(at + 8)? == RET {
-            let page = ((self.address + at as u64) & !0xfff).wrapping_add_signed(page_or_byte(first) << 12);
-            return Some(Returns::Address(page + u64::from(second >> 10 & 0xfff)));
         }
         None
     }
+
+    fn arm(&self, start: usize) -> Option<Function> {
+        let (mut at, mut returns, mut page) = (start, None, None);
+        for _ in 0..8 {
+            let word = u32::from_le_bytes(self.code.get(at..at + 4)?.try_into().ok()?);
+            let here = self.address + at as u64;
+            match word {
+                // bti c; paciasp; autiasp; stp x29, x30, [sp, #-16]!; mov x29, sp; ldp x29, x30, [sp], #16
+                0xd503_245f | 0xd503_233f | 0xd503_23bf | 0xa9bf_7bfd | 0x9100_03fd | 0xa8c1_7bfd => {}
+                // ret
+                0xd65f_03c0 => return Some(Function { returns: returns?, end: at + 4 }),
+                _ if returns.is_some() => return None,
+                // mov w0, #imm16
+                w if w & 0xffe0_001f == 0x5280_0000 => returns = Some(Returns::Number(w >> 5 & 0xffff)),
+                // adr x0, label
+                w if w & 0x9f00_001f == 0x1000_0000 => {
+                    returns = Some(Returns::Address(here.wrapping_add_signed(page_or_byte(w))));
+                }
+                // adrp x0, page; add x0, x0, #low
+                w if w & 0x9f00_001f == 0x9000_0000 => {
+                    page = Some((here & !0xfff).wrapping_add_signed(page_or_byte(w) << 12));
+                }
+                w if w & 0xffc0_03ff == 0x9100_0000 => {
+                    returns = Some(Returns::Address(page? + u64::from(w >> 10 & 0xfff)));
+                }
+                _ => return None,
+            }
+            at += 4;
+        }
+        None
+    }
+}
+
+/// A function of this kind, and where it ends.
+struct Function {
+    returns: Returns,
+    end: usize,
 }
 
 /// The signed 21-bit immediate of `adr` and `adrp`.

@@ -88,6 +88,16 @@ fn read_class<H: FileHeader<Endian = Endianness>>(data: &[u8], image: &mut Image
         image.damage =
             Some(Damage::truncated(format!("the section headers end at byte {shend}, the file at {len}")));
     }
+    if image.damage.is_none()
+        && let Ok(sections) = header.section_headers(endian, data)
+    {
+        let end = |s: &H::SectionHeader| s.sh_offset(endian).into().saturating_add(s.sh_size(endian).into());
+        let in_file = |s: &&H::SectionHeader| !matches!(s.sh_type(endian), elf::SHT_NOBITS | elf::SHT_NULL);
+        if let Some(end) = sections.iter().filter(in_file).map(end).max().filter(|end| *end > len) {
+            image.damage =
+                Some(Damage::truncated(format!("the sections end at byte {end}, the file at {len}")));
+        }
+    }
     if image.damage.is_none() && map.ranges.is_empty() {
         image.damage = Some(Damage::invalid("an ELF file without a segment to load"));
     }

@@ -20,7 +20,7 @@ pub(crate) use elf::machine;
 pub use pe::{Pe, PeSection};
 
 /// Raised whenever reading changes, so that facts cached by an older xenlab are read again.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 4;
 
 /// The most bytes that a compressed image may unpack to: Xen's are a few MiB, xen-syms with debug information some tens.
 const UNPACKED_LIMIT: u64 = 512 << 20;
@@ -242,7 +242,7 @@ fn read_plain(data: &[u8]) -> Image {
     // Whatever else a file may be, Xen's console prefix is in every Xen.
     if image.damage.is_none() && image.versions.is_empty() && !strings::contains(body, b"(XEN) ") {
         image.damage =
-            Some(Damage::invalid(format!("a {} file, but there is no Xen in it", image.kind.name())));
+            Some(Damage::invalid(format!("a file of kind {}, but there is no Xen in it", image.kind.name())));
     }
     image
 }
@@ -271,5 +271,7 @@ impl Map {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod made;
 #[cfg(test)]
 mod tests;

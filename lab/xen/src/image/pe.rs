@@ -111,7 +111,9 @@ fn parse_at(data: &[u8], coff: usize) -> Option<(Option<Pe>, Map, Option<Damage>
         }
         // Debug sections are no part of the running image.
         if section.raw_size != 0 && start < len && !section.name.starts_with(".debug") {
-            let there = u64::from(section.raw_size).min(len - start) as usize;
+            // Behind the section's size lies padding, where the next section's addresses may begin.
+            let size = if section.size == 0 { section.raw_size } else { section.raw_size.min(section.size) };
+            let there = u64::from(size).min(len - start) as usize;
             map.ranges.push((u64::from(section.address), start as usize, there));
         }
         pe.sections.push(section);
@@ -155,7 +157,7 @@ fn codeview(data: &[u8], map: &Map) -> Option<String> {
         if u32_at(data, entry + 12)? != CODEVIEW {
             return None;
         }
-        // By its address, as Xen does: some linkers (binutils before 2.41) write a file offset that is none.
+        // By its address, as Xen does: the file offset beside it is not always one.
         let by_address = map.offset(u64::from(u32_at(data, entry + 20)?));
         let by_offset = u32_at(data, entry + 24).map(|n| n as usize);
         let record =

@@ -200,7 +200,8 @@ impl<'a> Asker<'a> {
         Ok(names
             .into_iter()
             .map(|n| {
-                let has = self.development.modules.contains_key(&n);
+                let pc = |d: &PathBuf| self.root.join(d).join(format!("{n}.pc")).exists();
+                let has = self.development.pc_dirs.iter().any(pc);
                 (n, has)
             })
             .collect())

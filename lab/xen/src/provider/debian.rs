@@ -12,8 +12,13 @@ use xenlab_store::{Key, Store, StoreError};
 /// See the module.
 pub struct Debian;
 
-/// Locks that ship, made by `cargo run -p xenlab-xen --example locks`.
-const LOCKS: &[(&str, &str)] = &[];
+/// Locks that ship, made by `cargo run -p xenlab-xen --example locks lab/xen/locks`.
+const LOCKS: &[(&str, &str)] = &[
+    ("bookworm-amd64", include_str!("../../locks/bookworm-amd64.json")),
+    ("bookworm-arm64", include_str!("../../locks/bookworm-arm64.json")),
+    ("trixie-amd64", include_str!("../../locks/trixie-amd64.json")),
+    ("trixie-arm64", include_str!("../../locks/trixie-arm64.json")),
+];
 
 /// The packages of a suite: `xen-system-ARCH` depends on the suite's own hypervisor and tools, whatever their major.minor, and
 /// only what Xen's own source package builds is kept.
@@ -68,7 +73,9 @@ impl Provider for Debian {
         let label = format!("{name} for {arch}");
         let entry = store
             .get_or_make::<StoreError>(&key, &label, |dir| {
-                debian::extract(store, &resolved.debs, &dir.join("root"))
+                let root = dir.join("root");
+                std::fs::create_dir(&root).map_err(|e| StoreError::io("make", &root, e))?;
+                debian::extract(store, &resolved.debs, &root)
             })
             .map_err(&wrap)?;
         let mut provided = from_tree(&name, &entry.file("root"), &entry.digest, None, arch, store)?;
@@ -95,5 +102,32 @@ impl Provider for Debian {
             });
         }
         Ok(provided)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_locks_that_ship_are_for_the_requests_that_are_made() {
+        for suite in ["bookworm", "trixie"] {
+            for arch in Arch::ALL {
+                let lock = shipped(&request(suite, None, arch)).unwrap_or_else(|| panic!("{suite} {arch}"));
+                let hypervisor = lock
+                    .packages
+                    .iter()
+                    .find(|p| p.name.starts_with("xen-hypervisor-") && p.name.ends_with(arch.debian()));
+                let version = &hypervisor.expect("a hypervisor").version;
+                assert!(
+                    declared::debian(version).is_some(),
+                    "{version} is not in the table of declared versions"
+                );
+            }
+        }
+        assert!(
+            shipped(&request("trixie", Some("4.20.3-1"), Arch::X86_64)).is_none(),
+            "a pinned version has its own lock"
+        );
     }
 }

@@ -42,7 +42,7 @@ impl Provider for Dir {
             super::file::beside(&name, &mut h, arch, store)?;
             return Ok(Provided {
                 root: path,
-                boot: super::file::bare(&h, LAYOUT_SOURCE),
+                boot: super::file::bare(&h),
                 hypervisor: Some(h),
                 tools: None,
                 development: None,
@@ -60,8 +60,6 @@ impl Provider for Dir {
         Ok(Provided { declared, ..provided })
     }
 }
-
-const LAYOUT_SOURCE: &str = "a source tree that was built but not installed";
 
 /// What [`Dir`] looks for, for a message.
 pub(crate) fn looked_for() -> &'static str {

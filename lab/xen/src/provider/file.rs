@@ -4,6 +4,7 @@ use super::{Provided, Provider, efi_image, hypervisor};
 use crate::build::{BootFiles, Hypervisor};
 use crate::declared;
 use crate::error::XenError;
+use crate::image::Image;
 use crate::kconfig::Kconfig;
 use std::path::{Path, PathBuf};
 use xenlab_model::arch::Arch;
@@ -32,7 +33,7 @@ impl Provider for File {
         let mut h = hypervisor(&name, &path, arch, store)?;
         beside(&name, &mut h, arch, store)?;
         let declared = path.parent().and_then(|dir| declared::makefile(&dir.join("Makefile")));
-        let boot = bare(&h, "a single file");
+        let boot = bare(&h);
         Ok(Provided { root: path, hypervisor: Some(h), tools: None, development: None, boot, declared })
     }
 }
@@ -89,22 +90,23 @@ pub(super) fn beside(spec: &str, h: &mut Hypervisor, arch: Arch, store: &Store) 
     Ok(())
 }
 
-/// Boot files of a build that has no `boot/`.
-pub(super) fn bare(h: &Hypervisor, what: &str) -> BootFiles {
-    let file = BootFile {
-        path: h.original.file_name().map(|f| f.to_string_lossy().into_owned()).unwrap_or_default(),
+/// Boot files of a build that has no `boot/`: the image itself, and the EFI image beside it.
+pub(super) fn bare(h: &Hypervisor) -> BootFiles {
+    let file = |path: &Path, facts: &Image| BootFile {
+        path: path.file_name().map(|f| f.to_string_lossy().into_owned()).unwrap_or_default(),
         link: None,
         resolves: true,
-        kind: h.facts.kind_name(),
-        arch: h.facts.arch.map(|a| a.name().to_owned()),
-        build_id: h.facts.build_id.clone(),
-        damage: h.facts.damage.as_ref().map(|d| d.text.clone()),
-        sections: h
-            .facts
+        kind: facts.kind_name(),
+        arch: facts.arch.map(|a| a.name().to_owned()),
+        build_id: facts.build_id.clone(),
+        damage: facts.damage.as_ref().map(|d| d.text.clone()),
+        sections: facts
             .pe
             .as_ref()
             .map(|p| p.sections.iter().map(|s| s.name.clone()).collect())
             .unwrap_or_default(),
     };
-    BootFiles { absent: Some(format!("{} is {what}", h.from)), layout: "bare".into(), files: vec![file] }
+    let mut files = vec![file(&h.original, &h.facts)];
+    files.extend(h.efi.as_ref().filter(|e| e.path != h.original).map(|e| file(&e.path, &e.facts)));
+    BootFiles { absent: None, layout: "bare".into(), files }
 }

@@ -64,6 +64,8 @@ pub struct Provided {
 struct ImageRecord {
     image: Image,
     embedded: Option<Kconfig>,
+    /// SHA-256 of what it unpacks to.
+    unpacked: Option<String>,
 }
 
 /// An image's facts, and what it unpacks to when it is compressed: read once for each digest.
@@ -84,10 +86,11 @@ pub(crate) fn image_at(spec: &str, path: &Path, store: &Store) -> Result<ImageAt
         let data = std::fs::read(path).map_err(|e| StoreError::io("read", path, e))?;
         let (image, unpacked) = image::read(&data);
         let embedded = Kconfig::embedded(unpacked.as_deref().unwrap_or(&data));
+        let digest = unpacked.as_deref().map(xenlab_store::hash_bytes);
         if let Some(unpacked) = unpacked {
             write(&dir.join("xen"), &unpacked)?;
         }
-        write_json(&dir.join("facts.json"), &ImageRecord { image, embedded })
+        write_json(&dir.join("facts.json"), &ImageRecord { image, embedded, unpacked: digest })
     });
     let entry = entry.map_err(&wrap)?;
     let record = read_json(&entry, "facts.json").map_err(&wrap)?;
@@ -119,6 +122,7 @@ pub(crate) fn hypervisor(spec: &str, path: &Path, arch: Arch, store: &Store) -> 
     Ok(Hypervisor {
         from: spec.to_owned(),
         original: path.to_owned(),
+        image_digest: image.as_ref().map(|_| at.record.unpacked.unwrap_or_else(|| at.digest.clone())),
         image,
         no_image: no_image.map(str::to_owned),
         digest: at.digest,
@@ -206,6 +210,9 @@ pub(crate) fn from_tree(
 fn tools_key(tools: &Tools, tree: &Tree) -> Result<String, StoreError> {
     use std::fmt::Write;
     let mut list = String::new();
+    for path in &tools.empty_dirs {
+        let _ = writeln!(list, "dir {}", path.display());
+    }
     for path in &tools.files {
         let Some(node) = tree.nodes.get(path) else { continue };
         let content = match &node.link {

@@ -1,0 +1,101 @@
+//! The harness on the QEMU that is installed, without booting anything: what it accepts, how it starts, how it ends.
+//! Where none is installed there is nothing to see, and each test says so.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use xenlab_host::Command;
+use xenlab_host::rundir::RunDir;
+use xenlab_machine::{
+    Accel, Disk, DiskAccess, Machine, MachineSpec, Payload, StartError, StartOptions, qemu,
+};
+use xenlab_model::Arch;
+use xenlab_model::cause::Cause;
+use xenlab_model::evidence::MachineEnd;
+
+/// An AArch64 machine whose "Xen" is a file of zeroes: that board loads anything.
+fn spec(dir: &Path) -> Option<MachineSpec> {
+    let found = match qemu::find(Arch::Aarch64, None) {
+        Ok(found) => found,
+        Err(error) => {
+            eprintln!("nothing to test on: {error}");
+            return None;
+        }
+    };
+    let file = |name: &str, size: usize| {
+        let path = dir.join(name);
+        std::fs::write(&path, vec![0; size]).unwrap();
+        path
+    };
+    let payload = |name: &str, size| Payload::of(file(name, size)).unwrap();
+    let (xen, kernel, initrd) = (payload("xen", 70_000), payload("a,kernel", 3 << 20), payload("initrd", 5));
+    let mut spec = MachineSpec::new(Arc::new(found), Accel::Tcg, xen, kernel, initrd);
+    let disk = file("a,disk", 1 << 20);
+    spec.disks = vec![
+        Disk::read_only(&disk),
+        Disk::read_only(file("other", 4096)),
+        Disk { path: disk, access: DiskAccess::Snapshot },
+    ];
+    Some(spec)
+}
+
+async fn start(spec: &MachineSpec) -> Result<Machine, StartError> {
+    Machine::start(spec, Arc::new(RunDir::create("a test").unwrap()), StartOptions::default()).await
+}
+
+fn kill(signal: &str, pid: u32) {
+    Command::new("kill").args([signal.to_owned(), pid.to_string()]).checked().unwrap();
+}
+
+#[tokio::test]
+async fn two_machines_share_their_disks_and_have_ports_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(spec) = spec(dir.path()) else { return };
+    let (one, two) = tokio::try_join!(start(&spec), start(&spec)).unwrap();
+    assert!(one.ssh_port().is_some() && one.ssh_port() != two.ssh_port());
+    assert_eq!(one.vcpu_threads().len(), 2);
+    one.resume().await.unwrap();
+    assert_eq!(one.clock().unwrap().degraded(), None);
+    let status = one.qmp().run(qapi::qmp::query_status {}).await.unwrap();
+    assert!(status.running);
+    let begin = Instant::now();
+    let pids = [one.pid(), two.pid()];
+    one.stop().await;
+    drop(two);
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert!(!Path::new(&format!("/proc/{}", pids[0])).exists());
+}
+
+#[tokio::test]
+async fn a_device_it_does_not_have_is_its_refusal() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut spec) = spec(dir.path()) else { return };
+    spec.devices.push("coffee-maker,cups=2".to_owned());
+    let error = start(&spec).await.err().unwrap();
+    assert_eq!(error.cause(), Cause::QemuRefused);
+    assert!(error.to_string().contains("coffee-maker"), "{error}");
+}
+
+#[tokio::test]
+async fn killed_from_outside_is_told_by_its_signal() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(spec) = spec(dir.path()) else { return };
+    for (signal, number) in [("-KILL", 9), ("-TERM", 15)] {
+        let machine = start(&spec).await.unwrap();
+        machine.resume().await.unwrap();
+        kill(signal, machine.pid());
+        let end = tokio::time::timeout(Duration::from_secs(20), machine.ended()).await.expect("it ends");
+        assert!(matches!(end, MachineEnd::QemuKilled { signal, .. } if signal == number), "{end:?}");
+    }
+}
+
+#[tokio::test]
+async fn pressing_the_button_of_a_guest_that_does_not_listen_ends_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(spec) = spec(dir.path()) else { return };
+    let machine = start(&spec).await.unwrap();
+    machine.resume().await.unwrap();
+    machine.qmp().execute("system_powerdown", serde_json::Value::Null).await.unwrap();
+    assert_eq!(machine.end(), None, "a guest that does not listen to its button goes on");
+    machine.stop().await;
+}
