@@ -5,6 +5,7 @@ use crate::cause::{Blame, Cause};
 use crate::condition::{Absent, Truth};
 use crate::evidence::{Evidence, Loss};
 use crate::fact::Facts;
+use crate::matcher::quote;
 use crate::step::{At, JudgeContext, Observation, Step, phase};
 use crate::verdict::{CaseVerdict, Check, Control, StepVerdict, Verdict};
 use xenlab_console::Phase;
@@ -177,7 +178,8 @@ fn lost(name: &str, loss: &Loss, phase: Phase) -> Check {
         Loss::NotReached => return Check::not_judged(name, "not reached"),
         Loss::Machine(end) => (phase::machine_cause(end, phase), phase::machine_words(end)),
         Loss::Guest { code, line } => {
-            (Cause::from_code(code).unwrap_or(Cause::XenHung), format!("the guest died meanwhile: {line}"))
+            let cause = Cause::from_code(code).unwrap_or(Cause::LabInternal);
+            (cause, format!("{}: {}", cause.meaning(), quote(line)))
         }
         Loss::Interrupted => (Cause::Interrupted, "the run was interrupted".to_owned()),
         Loss::Lab { code, message } => match Cause::from_code(code) {

@@ -127,6 +127,7 @@ fn losses() {
         (Loss::Machine(MachineEnd::GuestReset), Fail, "dom0.reset"),
         (Loss::Machine(MachineEnd::GuestPowerOff), Fail, "dom0.power-off"),
         (Loss::Machine(MachineEnd::InternalError), Error, "qemu.internal-error"),
+        (Loss::Guest { code: "xen.panic".into(), line: "Panic on CPU 0:".into() }, Fail, "xen.panic"),
         (Loss::Interrupted, Error, "lab.interrupted"),
         (lab("host.disk-full"), Error, "host.disk-full"),
         (lab("lab.panic"), Error, "lab.panic"),

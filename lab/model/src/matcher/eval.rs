@@ -209,13 +209,15 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split_whitespace()
 }
 
-/// Text in a message: in backquotes, shortened in its middle when long, line ends written as `\n`.
+/// Text in a message: in backquotes, shortened in its middle when long, control characters escaped and line ends written
+/// as `\n`.
 pub(crate) fn quote(text: &str) -> String {
     const MOST: usize = 240;
     if text.is_empty() {
         return "nothing (empty)".to_owned();
     }
-    let line: String = text.chars().flat_map(|c| if c == '\n' { vec!['\\', 'n'] } else { vec![c] }).collect();
+    // Messages go to terminals: what a guest wrote must not act on one.
+    let line = xenlab_console::escape_lines(text).replace('\n', "\\n");
     let count = line.chars().count();
     if count <= MOST {
         return format!("`{line}`");

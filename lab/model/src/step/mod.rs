@@ -16,6 +16,8 @@ pub mod file;
 pub mod phase;
 pub mod pkg_config;
 pub mod process;
+#[cfg(test)]
+mod real;
 pub mod run;
 mod say;
 pub mod service;

@@ -1,10 +1,11 @@
 //! `pkg-config`: the build's development files, asked of the real pkg-config.
 
-use super::{At, Complaint, JudgeContext, StepKind};
+use super::{At, Complaint, JudgeContext, StepKind, say};
 use crate::arch::Arch;
 use crate::cause::Cause;
 use crate::matcher::quote;
 use crate::verdict::{Check, Verdict};
+use crate::version::XenVersion;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
@@ -125,12 +126,17 @@ impl StepKind for PkgConfig {
             let message = format!("development files: expected the build to have them, it has none: {why}");
             return vec![Check::fail("development files", Cause::PartMissing, message).at(body)];
         }
-        let table = expected(&evidence.branch);
+        let known = Some(evidence.branch.clone()).filter(|b| b.parse::<XenVersion>().is_ok());
+        let Some(branch) = known.or_else(|| say::fact(cx, "build.branch")) else {
+            let message = "not judged: the Xen branch of the build is not known, so neither are its modules";
+            return vec![Check::not_judged("branch", message).at(body)];
+        };
+        let table = expected(&branch);
         let mut checks = Vec::new();
-        if table.by != evidence.branch {
+        if table.by != branch {
             let message = format!(
                 "not judged: nothing is known of Xen {}; what follows is judged as Xen {}'s, `versions` can say otherwise",
-                quote(&evidence.branch),
+                quote(&branch),
                 table.by
             );
             checks.push(Check::not_judged("branch", message).at(body));

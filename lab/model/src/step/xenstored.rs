@@ -124,7 +124,8 @@ fn daemon(asked: Daemon, found: &[Candidate<'_>]) -> Check {
     }
     match running.as_slice() {
         [] => {
-            let others: Vec<_> = found.iter().map(|c| quote(c.exe)).collect();
+            let others: Vec<_> =
+                found.iter().filter(|c| !matches!(c.exe, "" | "-")).map(|c| quote(c.exe)).collect();
             let saw = if others.is_empty() { "none".to_owned() } else { others.join(", ") };
             let message = format!("daemon: expected {} to run, saw {saw}", asked.name());
             Check::fail(NAME, Cause::StoreAbsent, message)

@@ -141,4 +141,7 @@ fn a_branch_that_the_table_does_not_reach() {
     let checks = judge(&step, &good("4.30"), &facts());
     assert_eq!(bad(&checks), ["branch SKIP"]);
     assert!(said(&checks, "branch").contains("judged as Xen 4.22's"));
+    // None at all: a damaged hypervisor. Nothing is a pass.
+    let none = PkgConfigEvidence { branch: String::new(), ..good("4.20") };
+    assert_eq!(bad(&judge(&step, &none, &crate::fact::Facts::default())), ["branch SKIP"]);
 }

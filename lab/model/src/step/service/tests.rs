@@ -30,6 +30,11 @@ fn states() {
         (MOUNT, None),
         (DONE, None),
         ("LoadState=loaded\nActiveState=active\n", None),
+        // Without the time of its start that cannot be told, and is no pass.
+        (
+            "Type=oneshot\nResult=success\nLoadState=loaded\nActiveState=inactive\nSubState=dead\n",
+            Some("ssh.service SKIP"),
+        ),
         // A one-shot that never ran looks like one that ended well, but for its time.
         (NEVER, Some("ssh.service FAIL service.failed")),
         (FAILED, Some("ssh.service FAIL service.failed")),
@@ -62,6 +67,11 @@ fn what_was_asked_for_must_have_been_looked_at() {
     // A layout without services for Xen: nothing would be judged, so it fails.
     let only_ssh = vec![state("ssh.service", ACTIVE)];
     assert_eq!(bad(&judge(&step, &seen(only_ssh, None), &facts())), ["xen FAIL service.missing"]);
+    // Debian's one service is called xen itself.
+    let debian = vec![state("xen", ACTIVE), state("ssh", ACTIVE)];
+    assert_eq!(bad(&judge(&step, &seen(debian, None), &facts())), Vec::<String>::new());
+    let debian = vec![state("xen", NOT_FOUND), state("ssh", ACTIVE)];
+    assert_eq!(bad(&judge(&step, &seen(debian, None), &facts())), ["xen FAIL service.missing"]);
     let only_xen = vec![state("xen.service", ACTIVE)];
     let checks = judge(&step, &seen(only_xen, None), &facts());
     assert!(bad(&checks).contains(&"ssh ERROR lab.internal".to_owned()), "{checks:?}");

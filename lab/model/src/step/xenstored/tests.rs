@@ -71,6 +71,14 @@ fn which_daemon_runs() {
     for (daemon, lines, expected) in rows {
         assert_eq!(bad(&judge(&asked(daemon), &store(&lines), &facts())), expected, "{daemon}: {lines}");
     }
+    // As the finder says it of a pid file whose process is gone.
+    let gone = store(&format!("pid=77 exe= comm= {FILE}\n"));
+    let checks = judge(&asked("any"), &gone, &facts());
+    assert_eq!(bad(&checks), ["daemon FAIL store.absent", "pid file FAIL store.pid-file"]);
+    assert!(
+        said(&checks, "daemon").ends_with("saw none")
+            && said(&checks, "pid file").ends_with("which does not run")
+    );
     let mut e = store(C);
     e.found = cut(e.found);
     assert_eq!(bad(&judge(&asked("any"), &e, &facts())), ["daemon FAIL capture.cut"]);
