@@ -120,7 +120,7 @@ impl Preparer {
             arch,
             userland: config.dom0.userland.clone(),
             kernel: config.dom0.kernel.clone(),
-            tools: build.tools.as_ref().map(tools_tree),
+            tools: build.tools.as_ref().map(ToolsTree::from),
             suite: suite(&case.subject, &build),
         };
         let key = format!("{request:?}");
@@ -243,17 +243,6 @@ impl Prepared {
 fn artefact(role: &str, path: &Path, digest: String) -> Artefact {
     let size = std::fs::metadata(path).map_or(0, |m| m.len());
     Artefact { role: role.to_owned(), path: path.display().to_string(), digest, size }
-}
-
-fn tools_tree(tools: &xenlab_xen::Tools) -> ToolsTree {
-    let text = |paths: &[PathBuf]| paths.iter().map(|p| p.display().to_string()).collect();
-    ToolsTree {
-        root: tools.root.clone(),
-        mount: tools.mount.display().to_string(),
-        key: tools.key.clone(),
-        bin_dirs: text(&tools.bin_dirs),
-        lib_dirs: text(&tools.lib_dirs),
-    }
 }
 
 /// Suites that a userland can be of, oldest first, and their C library's version (package libc6).
