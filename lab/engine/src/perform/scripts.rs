@@ -50,7 +50,7 @@ done
 
 /// State of a systemd unit as `Key=Value` lines.
 pub fn systemd_unit(name: &str) -> String {
-    format!("systemctl show --property=Id,LoadState,ActiveState,SubState,Result,Type -- {}", quote(name))
+    format!("systemctl show --property=Id,LoadState,ActiveState,SubState,Result,Type,ExecMainStartTimestampMonotonic -- {}", quote(name))
 }
 
 /// State of a service of the small init as `Key=Value` lines.
