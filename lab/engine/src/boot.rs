@@ -23,7 +23,7 @@ use xenlab_machine::{Accel, Disk, Machine, MachineSpec, Payload, StartOptions};
 use xenlab_model::bundle::{Inputs, TickWhat};
 use xenlab_model::case::Case;
 use xenlab_model::cause::Cause;
-use xenlab_model::evidence::{Evidence, Origin, WaitEnd};
+use xenlab_model::evidence::{Evidence, MachineEnd, Origin, WaitEnd};
 use xenlab_model::judge::BOOT;
 use xenlab_model::step::phase::PhaseEvidence;
 use xenlab_model::step::{At, Body, Observation, Step};
@@ -153,7 +153,10 @@ pub async fn boot(
     let dir = Arc::new(RunDir::create(&case.shown()).map_err(|e| EngineError::part(Cause::LabInternal, e))?);
     let keys = Keys::generate()?;
     let initrd = initrd(case, prepared, &keys, &case.nonce, &dir).await?;
-    let spec = spec(case, &prepared.parts, prepared.accel.accel, initrd)?;
+    let mut spec = spec(case, &prepared.parts, prepared.accel.accel, initrd)?;
+    if let Some(plant) = &prepared.plant {
+        plant.machine(&mut spec)?;
+    }
 
     // Power-on is now for all clocks; until the machine runs guest time is wall time.
     let power_on = Arc::new(Mutex::new((Instant::now(), None::<Arc<Machine>>)));
@@ -230,6 +233,13 @@ pub async fn boot(
             })
             .await
     };
+    let end = match end {
+        WaitEnd::Stalled { .. } | WaitEnd::TimedOut { .. } => match lifeless(&machine).await {
+            Some(why) => WaitEnd::Ended(why),
+            None => end,
+        },
+        end => end,
+    };
     let running =
         Running { machine, hub: hub.clone(), ways, kvm, case_start: hub.state().total, pump, clock: clock.clone(), _dir: dir };
     if end == WaitEnd::Interrupted {
@@ -248,6 +258,21 @@ pub async fn boot(
     };
     let to = running.wall().as_secs_f64();
     Ok(Booted { evidence: evidence(to, seen), machine: Some(running) })
+}
+
+/// How long QEMU's monitor may take to say that it is there, wall time; it takes milliseconds.
+const ALIVE: Duration = Duration::from_secs(10);
+
+/// A guest that fell silent says something about the guest only if QEMU still runs it: asked for its state, one that was
+/// stopped or is stuck does not answer.
+async fn lifeless(machine: &Machine) -> Option<MachineEnd> {
+    let state = machine.qmp().execute_within("query-status", serde_json::json!({}), ALIVE).await;
+    let what = match state {
+        Ok(state) if state["running"] == serde_json::Value::Bool(true) => return machine.end(),
+        Ok(state) => format!("the machine is not running: {}", state["status"]),
+        Err(error) => format!("asked for the machine's state: {error}"),
+    };
+    Some(machine.end().unwrap_or(MachineEnd::Protocol(what)))
 }
 
 fn evidence(to: f64, seen: PhaseEvidence) -> Evidence {
@@ -338,7 +363,7 @@ async fn initrd(
     nonce: &str,
     dir: &RunDir,
 ) -> Result<Payload, EngineError> {
-    let layer = CaseLayer {
+    let mut layer = CaseLayer {
         nonce: nonce.to_owned(),
         authorized_keys: vec![keys.user.public.clone()],
         host_key: keys.host.clone(),
@@ -346,6 +371,9 @@ async fn initrd(
         settings: prepared.settings.clone(),
         files: Vec::new(),
     };
+    if let Some(plant) = &prepared.plant {
+        plant.layer(&mut layer)?;
+    }
     let path = dir.path().join("initrd");
     let (dom0, to) = (prepared.dom0.clone(), path.clone());
     crate::blocking(move || {

@@ -46,7 +46,10 @@ impl Lab {
     /// The command that runs this case again.
     pub fn reproduce(&self, case: &Case) -> String {
         let mut words = vec!["xenlab".to_owned(), "run".to_owned()];
-        words.push(perform::scripts::quote(&case.file));
+        // What is planted brings its own scenario.
+        if self.preparer.plant.is_none() {
+            words.push(perform::scripts::quote(&case.file));
+        }
         words.extend(self.repeat.iter().map(|w| perform::scripts::quote(w)));
         words.push("--case".into());
         words.push(perform::scripts::quote(&case.shown()));
@@ -186,6 +189,9 @@ async fn machine(
     done.evidence.push(evidence);
     let Some(mut machine) = machine else { return Ok(()) };
     lab.sink.emit(What::Stage { case: case.shown(), stage: "boot".into(), seconds: machine.wall().as_secs_f64() });
+    if let Some(plant) = &prepared.plant {
+        plant.booted(prepared)?;
+    }
     if reached {
         let limit = case.config.limits.case.map_or(crate::limits::CASE, |l| l.0);
         for step in on_machine {
