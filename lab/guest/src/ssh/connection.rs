@@ -75,11 +75,12 @@ impl<T: AsFd> AsFdDyn for T {
 }
 
 impl Connection {
-    /// One attempt to connect and log in.
+    /// One attempt to connect and log in; ends early when `stop` says so.
     pub(super) fn open(
         config: &SshConfig,
         host_key: &[u8],
         deadline: &Deadline,
+        stop: &dyn Fn() -> bool,
     ) -> Result<Connection, Attempt> {
         let lab = |e: String| Attempt::Final(SshError::Lab(e));
         let limit = deadline.remaining().max(Duration::from_millis(1));
@@ -108,7 +109,7 @@ impl Connection {
                 Failure::Broken(why) => why,
             })
         };
-        connection.drive(deadline, |c| c.session.handshake()).map_err(again)?;
+        connection.drive(deadline, stop, |c| c.session.handshake()).map_err(again)?;
         match connection.session.host_key() {
             Some((seen, _)) if seen == host_key => {}
             seen => {
@@ -119,16 +120,16 @@ impl Connection {
                 }));
             }
         }
-        connection.log_in(config, deadline)?;
+        connection.log_in(config, deadline, stop)?;
         Ok(connection)
     }
 
-    fn log_in(&mut self, config: &SshConfig, deadline: &Deadline) -> Result<(), Attempt> {
+    fn log_in(&mut self, config: &SshConfig, deadline: &Deadline, stop: &dyn Fn() -> bool) -> Result<(), Attempt> {
         loop {
             match self.session.userauth_pubkey_memory(&config.user, None, &config.private_key, None) {
                 Ok(()) => return Ok(()),
                 Err(e) if e.code() == EAGAIN => {
-                    if deadline.expired() {
+                    if deadline.expired() || stop() {
                         return Err(Attempt::Again("it did not answer the log-in".into()));
                     }
                     self.wait_io(deadline.remaining(), None);
@@ -151,6 +152,7 @@ impl Connection {
     fn drive<T>(
         &mut self,
         deadline: &Deadline,
+        stop: &dyn Fn() -> bool,
         mut op: impl FnMut(&mut Self) -> Result<T, ssh2::Error>,
     ) -> Result<T, Failure> {
         loop {
@@ -159,7 +161,7 @@ impl Connection {
                 Err(e) if e.code() == EAGAIN => {}
                 Err(e) => return Err(Failure::Broken(e.message().to_owned())),
             }
-            if deadline.expired() {
+            if deadline.expired() || stop() {
                 return Err(Failure::Late);
             }
             self.wait_io(deadline.remaining(), None);
@@ -175,8 +177,8 @@ impl Connection {
     ) -> Result<Channel, Failure> {
         use std::io::Write;
         let mut channel =
-            self.drive(deadline, |c| c.session.channel_open("session", WINDOW, PACKET, None))?;
-        self.drive(deadline, |_| channel.exec(command))?;
+            self.drive(deadline, &|| false, |c| c.session.channel_open("session", WINDOW, PACKET, None))?;
+        self.drive(deadline, &|| false, |_| channel.exec(command))?;
         let mut rest = input;
         while !rest.is_empty() {
             match channel.write(rest) {
@@ -189,7 +191,7 @@ impl Connection {
             }
         }
         if !input.is_empty() {
-            self.drive(deadline, |_| channel.send_eof())?;
+            self.drive(deadline, &|| false, |_| channel.send_eof())?;
         }
         Ok(channel)
     }

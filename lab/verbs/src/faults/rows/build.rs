@@ -71,7 +71,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "pc-library-other-architecture",
         what: "a .pc file names a library of the other architecture",
         mutations: &[Mutation::Development(Dev::OtherArchitecture("xengnttab"))],
-        expect: fail(Cause::WrongArchitecture, Blame::Build, &["xengnttab"]),
+        expect: fail(Cause::PkgConfigLibrary, Blame::Build, &["xengnttab", "it is for"]),
         ..DEVELOPMENT
     },
     Row {
