@@ -38,6 +38,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "initramfs-cut",
         what: "dom0's initramfs ends in its middle",
         artefact: "dom0's initramfs",
+        sets: &["limits.boot=15s"],
         mutations: &[Mutation::CutInitramfs],
         expect: fail(Cause::Dom0NoInitramfs, Blame::Dom0, &[]),
         ..DOM0
@@ -114,7 +115,7 @@ steps:
     Row {
         name: "init-says-all-and-hangs",
         what: "dom0's init writes the very words that the lab waits for, without the nonce, and does no more",
-        sets: &["limits.boot=25s"],
+        sets: &["limits.boot=15s"],
         mutations: &[Mutation::Init(Liar::SaysAllAndHangs)],
         expect: fail(Cause::Dom0NotReady, Blame::Dom0, &["dom0-kernel"]),
         ..INIT
@@ -122,7 +123,7 @@ steps:
     Row {
         name: "console-falls-silent",
         what: "dom0's init begins, and nothing more is heard",
-        sets: &["limits.boot=25s"],
+        sets: &["limits.boot=15s"],
         mutations: &[Mutation::Init(Liar::HangsAfterInit)],
         expect: fail(Cause::Dom0NotReady, Blame::Dom0, &["dom0-init"]),
         ..INIT
@@ -130,7 +131,7 @@ steps:
     Row {
         name: "console-to-nowhere",
         what: "dom0 is well and writes nothing on its console",
-        sets: &["limits.boot=25s"],
+        sets: &["limits.boot=15s"],
         mutations: &[Mutation::Init(Liar::ConsoleToNull)],
         expect: fail(Cause::Dom0NotReady, Blame::Dom0, &[]),
         ..INIT
