@@ -19,7 +19,9 @@ fn main() {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(arguments.test_threads.unwrap_or(MOST).min(MOST).min(cores()));
     let trials = ROWS.iter().flat_map(|row| {
-        row.archs.iter().map(move |&arch| Trial::test(format!("{}::{arch}", row.name), move || Ok(judged(row, arch)?)))
+        row.archs
+            .iter()
+            .map(move |&arch| Trial::test(format!("{}::{arch}", row.name), move || Ok(judged(row, arch)?)))
     });
     libtest_mimic::run(&arguments, trials.collect()).exit();
 }
@@ -85,12 +87,17 @@ fn as_expected(row: &Row, verdict: &Value, stderr: &str) -> Result<(), String> {
         ));
     }
     let text = verdict.to_string();
-    if let Some(missing) = expect.says.iter().find(|words| !text.contains(**words) && !stderr.contains(**words)) {
+    if let Some(missing) =
+        expect.says.iter().find(|words| !text.contains(**words) && !stderr.contains(**words))
+    {
         return Err(format!("nowhere does it say `{missing}`"));
     }
     let steps = verdict["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
     for (title, wanted) in expect.steps {
-        let step = steps.iter().find(|s| s["title"] == *title).ok_or_else(|| format!("there is no step `{title}`"))?;
+        let step = steps
+            .iter()
+            .find(|s| s["title"] == *title)
+            .ok_or_else(|| format!("there is no step `{title}`"))?;
         if step["verdict"] != word(serde_json::to_value(wanted))? {
             return Err(format!("expected the step `{title}` to be {wanted:?}, it is {}", step["verdict"]));
         }
@@ -123,7 +130,9 @@ fn host_has_all(dir: &Path) -> std::io::Result<()> {
     ];
     fs::create_dir_all(dir)?;
     for module in MODULES {
-        let text = format!("Name: {module}\nDescription: the host's own\nVersion: 4.17.0\nLibs: -l{module}\nCflags:\n");
+        let text = format!(
+            "Name: {module}\nDescription: the host's own\nVersion: 4.17.0\nLibs: -l{module}\nCflags:\n"
+        );
         fs::write(dir.join(format!("{module}.pc")), text)?;
     }
     Ok(())

@@ -69,7 +69,9 @@ pub(super) fn init(how: Liar) -> Result<String, String> {
             once(&text, mount, &format!("{READY}stay\n"))
         }
         Liar::NoSsh => replaced("daemon dropbear dropbear -F -E -B -s -r /xenlab/host-key\n", ""),
-        Liar::ConsoleToNull => replaced("exec </dev/null >$con 2>&1\n", "con=/dev/null\nexec </dev/null >$con 2>&1\n"),
+        Liar::ConsoleToNull => {
+            replaced("exec </dev/null >$con 2>&1\n", "con=/dev/null\nexec </dev/null >$con 2>&1\n")
+        }
         // About 2 MB, more than the lab keeps of a console's lines.
         Liar::Floods => replaced(
             READY,

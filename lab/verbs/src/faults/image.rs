@@ -51,7 +51,8 @@ impl Cut {
 
 /// Words of Xen's start-up: printed once its traps are set up and its console is there, and before dom0 is built.
 /// (xen/common/page_alloc.c, xen/arch/x86/setup.c, xen/arch/arm/setup.c and smpboot.c)
-const WORDS: &[&str] = &["Brought up %ld CPUs", "Brought up %u CPUs", "Brought up %ld CPU%s", "Brought up %u CPU%s"];
+const WORDS: &[&str] =
+    &["Brought up %ld CPUs", "Brought up %u CPUs", "Brought up %ld CPU%s", "Brought up %u CPU%s"];
 
 /// The image, broken; `other` reads the other architecture's.
 pub(super) fn broken(
@@ -146,7 +147,9 @@ fn adrp_add(bytes: &[u8], string: usize) -> Option<usize> {
         }
         let register = adrp & 31;
         (1..8).filter_map(|n| word(at + 4 * n)).any(|add| {
-            add & 0xffc0_0000 == 0x9100_0000 && add >> 5 & 31 == register && (add >> 10 & 0xfff) as usize == string & 0xfff
+            add & 0xffc0_0000 == 0x9100_0000
+                && add >> 5 & 31 == register
+                && (add >> 10 & 0xfff) as usize == string & 0xfff
         })
     })
 }
@@ -184,7 +187,9 @@ fn other_version(bytes: &mut Vec<u8>) -> Result<(), String> {
     if !done {
         return Err(format!("the text of {whole} was not found"));
     }
-    let wide = |version: &str| format!("Xen {version} ").encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let wide = |version: &str| {
+        format!("Xen {version} ").encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>()
+    };
     let (old, new) = (wide(&whole), wide(&new));
     for at in all(bytes, &old) {
         bytes[at..at + new.len()].copy_from_slice(&new);

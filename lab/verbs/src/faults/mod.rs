@@ -110,8 +110,16 @@ mod tests {
         let mut names = HashSet::new();
         for row in ROWS {
             assert!(names.insert(row.name), "{}: twice", row.name);
-            assert!(row.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'), "{}", row.name);
-            assert!(!row.archs.is_empty() && !row.what.is_empty() && !row.artefact.is_empty(), "{}", row.name);
+            assert!(
+                row.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+                "{}",
+                row.name
+            );
+            assert!(
+                !row.archs.is_empty() && !row.what.is_empty() && !row.artefact.is_empty(),
+                "{}",
+                row.name
+            );
             let good = row.expect.verdict == Verdict::Pass;
             assert_eq!(row.expect.cause.is_none(), good, "{}", row.name);
             assert_eq!(row.expect.blame, row.expect.cause.map(Cause::blame), "{}: blame", row.name);
@@ -136,7 +144,8 @@ mod tests {
                 let settings = Settings { sets, seed: 1 };
                 let cases = scenario::load(row.scenario, row.name, &settings, &Facts::default())
                     .unwrap_or_else(|e| panic!("{}: {}", row.name, scenario::render(&e, false)));
-                let planted = cases.iter().filter(|c| row.only.is_none_or(|part| c.id.contains(part))).count();
+                let planted =
+                    cases.iter().filter(|c| row.only.is_none_or(|part| c.id.contains(part))).count();
                 assert!(planted > 0, "{}: planted nowhere", row.name);
                 assert_eq!(planted < cases.len(), row.only.is_some(), "{}: planted everywhere", row.name);
                 for (title, _) in row.expect.steps {

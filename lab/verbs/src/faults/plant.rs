@@ -72,7 +72,11 @@ impl Planted {
     }
 
     /// The boot's initramfs, changed.
-    fn initrd(&self, spec: &mut MachineSpec, change: impl FnOnce(&[u8]) -> Vec<u8>) -> Result<(), EngineError> {
+    fn initrd(
+        &self,
+        spec: &mut MachineSpec,
+        change: impl FnOnce(&[u8]) -> Vec<u8>,
+    ) -> Result<(), EngineError> {
         let from = &spec.initrd.path;
         let bytes = std::fs::read(from).map_err(|e| failed(format!("{}: {e}", from.display())))?;
         let path = self.path("initrd")?;
@@ -100,7 +104,8 @@ impl Planted {
 
     /// The hypervisor in this file, looked at as any other.
     fn looked_at(&self, path: &Path, arch: Arch) -> Result<Hypervisor, EngineError> {
-        let subject = Subject { hypervisor: XenSpec::File(path.to_owned()), tools: None, expect_version: None };
+        let subject =
+            Subject { hypervisor: XenSpec::File(path.to_owned()), tools: None, expect_version: None };
         let build = xenlab_xen::provide(&subject, arch, &self.scratch).map_err(failed)?;
         Ok(build.hypervisor)
     }
@@ -120,7 +125,10 @@ impl Planted {
         tree::copy(&root, &copy).map_err(failed)?;
         let other = || -> Result<PathBuf, String> {
             let other = self.counterpart(&build.subject, build.arch)?;
-            other.tools.map(|t| t.root).ok_or_else(|| "the other architecture's build has no tools".to_owned())
+            other
+                .tools
+                .map(|t| t.root)
+                .ok_or_else(|| "the other architecture's build has no tools".to_owned())
         };
         change(&copy, &other).map_err(failed)?;
         let spec = XenSpec::Dir(copy);
@@ -189,7 +197,9 @@ impl Plant for Planted {
     }
 
     fn layer(&self, layer: &mut CaseLayer) -> Result<(), EngineError> {
-        let mut put = |path: &str, mode: u32, text: String| layer.files.push((path.to_owned(), mode, text.into_bytes()));
+        let mut put = |path: &str, mode: u32, text: String| {
+            layer.files.push((path.to_owned(), mode, text.into_bytes()))
+        };
         for mutation in self.row.mutations {
             match mutation {
                 Mutation::Init(how) => put(guest::PATH, 0o755, guest::init(*how).map_err(failed)?),

@@ -56,9 +56,15 @@ pub(super) fn write(how: Wrapper, real: &Path, to: &Path) -> Result<PathBuf, Str
         Wrapper::DropsSerial => rewriting(&instead("-serial", "null")),
         Wrapper::LittleMemory => rewriting(&instead("-m", "224M")),
         Wrapper::Kills(tenths) => {
-            format!("( sleep {}.{}; kill -9 $$ ) </dev/null >/dev/null 2>&1 &\nexec \"$real\" \"$@\"\n", tenths / 10, tenths % 10)
+            format!(
+                "( sleep {}.{}; kill -9 $$ ) </dev/null >/dev/null 2>&1 &\nexec \"$real\" \"$@\"\n",
+                tenths / 10,
+                tenths % 10
+            )
         }
-        Wrapper::Stops => "( sleep 1; kill -STOP $$ ) </dev/null >/dev/null 2>&1 &\nexec \"$real\" \"$@\"\n".to_owned(),
+        Wrapper::Stops => {
+            "( sleep 1; kill -STOP $$ ) </dev/null >/dev/null 2>&1 &\nexec \"$real\" \"$@\"\n".to_owned()
+        }
     };
     let real = real.to_str().ok_or("QEMU's path is not UTF-8")?.replace('\'', r"'\''");
     let text = format!(
@@ -90,7 +96,20 @@ mod tests {
 
     #[test]
     fn arguments_that_are_not_meant_stay_as_they_are() {
-        let boot = ["-cpu", "max", "-kernel", "/x y", "-append", "a 'b' $c", "-m", "1024M", "-device", "guest-loader,addr=1", "-device", "nic"];
+        let boot = [
+            "-cpu",
+            "max",
+            "-kernel",
+            "/x y",
+            "-append",
+            "a 'b' $c",
+            "-m",
+            "1024M",
+            "-device",
+            "guest-loader,addr=1",
+            "-device",
+            "nic",
+        ];
         assert_eq!(
             given(Wrapper::WrongProcessor, &boot),
             "<-cpu><486><-kernel></x y><-append><a 'b' $c><-m><1024M><-device><guest-loader,addr=1><-device><nic>"

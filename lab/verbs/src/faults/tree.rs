@@ -78,7 +78,9 @@ pub(super) fn link(from: &Path, to: &Path, parts: &[&str]) -> Result<(), String>
                 fs::hard_link(item.path(), &target).or_else(|_| fs::copy(item.path(), &target).map(drop))
             };
             match done {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(format!("{}: {e}", target.display())),
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(format!("{}: {e}", target.display()));
+                }
                 _ => {}
             }
         }
@@ -149,7 +151,11 @@ fn exchange(root: &Path, other: &Path, name: &str) -> Result<(), String> {
 }
 
 /// Breaks the development files of a copy.
-pub(super) fn break_development(how: Dev, root: &Path, other: impl FnOnce() -> Result<PathBuf, String>) -> Result<(), String> {
+pub(super) fn break_development(
+    how: Dev,
+    root: &Path,
+    other: impl FnOnce() -> Result<PathBuf, String>,
+) -> Result<(), String> {
     match how {
         Dev::NoModule(module) => {
             let pc = format!("{module}.pc");
@@ -175,7 +181,11 @@ pub(super) fn break_development(how: Dev, root: &Path, other: impl FnOnce() -> R
 }
 
 /// Breaks the tools of a copy.
-pub(super) fn break_tools(how: ToolsFault, root: &Path, other: impl FnOnce() -> Result<PathBuf, String>) -> Result<(), String> {
+pub(super) fn break_tools(
+    how: ToolsFault,
+    root: &Path,
+    other: impl FnOnce() -> Result<PathBuf, String>,
+) -> Result<(), String> {
     match how {
         ToolsFault::Without(programs) => {
             let found = named(root, |f| programs.contains(&f))?;

@@ -49,14 +49,22 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "pc-wrong-version",
         what: "a .pc file says another version than this Xen's has",
-        mutations: &[Mutation::Development(Dev::Edited { module: "xencontrol", from: "Version: 4.17", to: "Version: 4.18" })],
+        mutations: &[Mutation::Development(Dev::Edited {
+            module: "xencontrol",
+            from: "Version: 4.17",
+            to: "Version: 4.18",
+        })],
         expect: fail(Cause::PkgConfigVersion, Blame::Build, &["xencontrol", "4.18"]),
         ..DEVELOPMENT
     },
     Row {
         name: "pc-no-such-library",
         what: "a .pc file names a library that is not there",
-        mutations: &[Mutation::Development(Dev::Edited { module: "xencall", from: "-lxencall", to: "-lxencalls" })],
+        mutations: &[Mutation::Development(Dev::Edited {
+            module: "xencall",
+            from: "-lxencall",
+            to: "-lxencalls",
+        })],
         expect: fail(Cause::PkgConfigLibrary, Blame::Build, &["xencalls"]),
         ..DEVELOPMENT
     },

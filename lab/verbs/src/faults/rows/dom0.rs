@@ -93,19 +93,13 @@ steps:
         name: "xenstored-the-other-one",
         what: "the other store daemon runs than the one asked for",
         artefact: "dom0's store",
-        scenario: "\
-xenlab: 1
-name: planted
-machine: {accel: tcg}
-xen: {build: debian:bookworm, args: [bootscrub=0]}
-dom0: {userland: minimal, memory: 512M, xenstored: oxenstored}
-overrides:
-  - when: {arch: x86_64}
-    add: {xen.args: [spec-ctrl=no]}
-steps:
+        scenario: booted!(
+            "
   - xenstored: xenstored
   - under-xen: {}
-",
+"
+        ),
+        sets: &["dom0.xenstored=oxenstored"],
         expect: Expect {
             steps: &[("under-xen", Verdict::Pass)],
             ..fail(Cause::StoreWrongDaemon, Blame::Dom0, &["oxenstored"])
@@ -139,16 +133,8 @@ steps:
     Row {
         name: "ssh-dead-serial-lives",
         what: "dom0 has no SSH server, and its console lives",
-        scenario: "\
-xenlab: 1
-name: planted
-machine: {accel: tcg}
-xen: {build: debian:bookworm, args: [bootscrub=0]}
-dom0: {userland: minimal, memory: 512M}
-overrides:
-  - when: {arch: x86_64}
-    add: {xen.args: [spec-ctrl=no]}
-steps:
+        scenario: booted!(
+            "
   - name: asked over SSH
     run: {script: xl list, via: ssh}
     within: 4s
@@ -158,7 +144,8 @@ steps:
     run: {script: xl list, stdout: {contains: Domain-0}}
     within: 6s
   - under-xen: {}
-",
+"
+        ),
         mutations: &[Mutation::Init(Liar::NoSsh)],
         expect: Expect {
             steps: &[
@@ -175,19 +162,12 @@ steps:
         name: "service-that-does-not-exist",
         what: "a service that must run does not exist",
         artefact: "dom0's services",
-        scenario: "\
-xenlab: 1
-name: planted
-machine: {accel: tcg}
-xen: {build: debian:bookworm, args: [bootscrub=0]}
-dom0: {userland: minimal, memory: 512M}
-overrides:
-  - when: {arch: x86_64}
-    add: {xen.args: [spec-ctrl=no]}
-steps:
+        scenario: booted!(
+            "
   - service: [no-such-service]
   - under-xen: {}
-",
+"
+        ),
         expect: Expect {
             steps: &[("under-xen", Verdict::Pass)],
             ..fail(Cause::ServiceMissing, Blame::Dom0, &["no-such-service"])
@@ -198,23 +178,20 @@ steps:
         name: "service-failed",
         what: "a service ended with a failure",
         artefact: "dom0's services",
-        scenario: "\
-xenlab: 1
-name: planted
-machine: {accel: tcg}
-xen: {build: debian:bookworm, args: [bootscrub=0]}
-dom0: {userland: minimal, memory: 512M}
-overrides:
-  - when: {arch: x86_64}
-    add: {xen.args: [spec-ctrl=no]}
-steps:
+        scenario: booted!(
+            "
   - service: {active: [xen]}
   - name: none has failed
     service: {active: [xenstored], failed: []}
   - process: [xenconsoled]
   - xenstored: any
-",
-        mutations: &[Mutation::File("/usr/lib/xen-4.17/bin/xenconsoled", 0o755, "#!/bin/sh\necho broken >&2\nexit 7\n")],
+"
+        ),
+        mutations: &[Mutation::File(
+            "/usr/lib/xen-4.17/bin/xenconsoled",
+            0o755,
+            "#!/bin/sh\necho broken >&2\nexit 7\n",
+        )],
         expect: Expect {
             steps: &[
                 ("service", Verdict::Fail),
@@ -230,20 +207,13 @@ steps:
         name: "process-missing",
         what: "a process that must run does not, and a file says its name",
         artefact: "dom0's processes",
-        scenario: "\
-xenlab: 1
-name: planted
-machine: {accel: tcg}
-xen: {build: debian:bookworm, args: [bootscrub=0]}
-dom0: {userland: minimal, memory: 512M}
-overrides:
-  - when: {arch: x86_64}
-    add: {xen.args: [spec-ctrl=no]}
-steps:
+        scenario: booted!(
+            "
   - name: a process whose arguments have the name
     run: 'sh -c \"exec sleep 1000\" xendomainsd >/dev/null 2>&1 </dev/null &'
   - process: [xendomainsd]
-",
+"
+        ),
         expect: fail(Cause::ProcessMissing, Blame::Dom0, &["xendomainsd"]),
         ..DOM0
     },

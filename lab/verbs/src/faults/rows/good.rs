@@ -10,40 +10,38 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "good-xenstored",
         what: "the store daemon in C was asked for, and runs",
-        scenario: "\
-xenlab: 1
-name: planted
-machine: {accel: tcg}
-xen: {build: debian:bookworm, args: [bootscrub=0]}
-dom0: {userland: minimal, memory: 512M, xenstored: xenstored}
-overrides:
-  - when: {arch: x86_64}
-    add: {xen.args: [spec-ctrl=no]}
-steps:
+        scenario: booted!(
+            "
   - xenstored: {daemon: xenstored, self-test: true}
-",
+"
+        ),
+        sets: &["dom0.xenstored=xenstored"],
         ..GOOD
     },
     Row {
         name: "good-oxenstored",
         what: "the store daemon in OCaml was asked for, and runs",
-        scenario: "\
-xenlab: 1
-name: planted
-machine: {accel: tcg}
-xen: {build: debian:bookworm, args: [bootscrub=0]}
-dom0: {userland: minimal, memory: 512M, xenstored: oxenstored}
-overrides:
-  - when: {arch: x86_64}
-    add: {xen.args: [spec-ctrl=no]}
-steps:
+        scenario: booted!(
+            "
   - xenstored: {daemon: oxenstored, self-test: true}
-",
+"
+        ),
+        sets: &["dom0.xenstored=oxenstored"],
         ..GOOD
     },
-    Row { name: "good-by-serial-alone", what: "everything goes over dom0's console", sets: &["dom0.via=serial"], ..GOOD },
+    Row {
+        name: "good-by-serial-alone",
+        what: "everything goes over dom0's console",
+        sets: &["dom0.via=serial"],
+        ..GOOD
+    },
     Row { name: "good-by-ssh-alone", what: "everything goes over SSH", sets: &["dom0.via=ssh"], ..GOOD },
-    Row { name: "good-one-processor", what: "the machine has one processor", sets: &["machine.cpus=1"], ..GOOD },
+    Row {
+        name: "good-one-processor",
+        what: "the machine has one processor",
+        sets: &["machine.cpus=1"],
+        ..GOOD
+    },
     Row {
         name: "good-other-memory",
         what: "dom0 and machine have other sizes than usual",
@@ -53,7 +51,10 @@ steps:
     Row {
         name: "good-talkative",
         what: "Xen and dom0's kernel say all they can",
-        sets: &["dom0.args=[loglevel=8, initcall_debug]", "xen.args=[bootscrub=0, loglvl=all, guest_loglvl=all]"],
+        sets: &[
+            "dom0.args=[loglevel=8, initcall_debug]",
+            "xen.args=[bootscrub=0, loglvl=all, guest_loglvl=all]",
+        ],
         ..GOOD
     },
     Row { name: "good-quiet", what: "dom0's kernel says nothing", sets: &["dom0.args=[quiet]"], ..GOOD },
@@ -64,23 +65,21 @@ steps:
         mutations: &[Mutation::Image(Break::Unpacked)],
         ..GOOD
     },
-    Row { name: "good-trixie", what: "another Xen, kernel and userland", sets: &["xen.build=debian:trixie"], ..GOOD },
+    Row {
+        name: "good-trixie",
+        what: "another Xen, kernel and userland",
+        sets: &["xen.build=debian:trixie"],
+        ..GOOD
+    },
     Row {
         name: "good-slow-shell",
         what: "each command over SSH begins late, and the shell on the console comes late",
         artefact: "dom0's shells",
-        scenario: "\
-xenlab: 1
-name: planted
-machine: {accel: tcg}
-xen: {build: debian:bookworm, args: [bootscrub=0]}
-dom0: {userland: minimal, memory: 512M}
-overrides:
-  - when: {arch: x86_64}
-    add: {xen.args: [spec-ctrl=no]}
-steps:
+        scenario: booted!(
+            "
   - run: {script: 'xl list', via: [ssh, serial], stdout: {contains: Domain-0}}
-",
+"
+        ),
         mutations: &[Mutation::Shell(Shell::Slow)],
         ..GOOD
     },
@@ -89,21 +88,14 @@ steps:
         what: "dom0's init writes the very words that the lab waits for, and then boots as it should",
         artefact: "dom0's init",
         mutations: &[Mutation::Init(Liar::SaysAllAndBoots)],
-        scenario: "\
-xenlab: 1
-name: planted
-machine: {accel: tcg}
-xen: {build: debian:bookworm, args: [bootscrub=0]}
-dom0: {userland: minimal, memory: 512M}
-overrides:
-  - when: {arch: x86_64}
-    add: {xen.args: [spec-ctrl=no]}
-steps:
+        scenario: booted!(
+            "
   - phase: dom0-ready
   - console: {of: dom0, lacks: [panic]}
   - under-xen: {}
   - xl-info: {}
-",
+"
+        ),
         ..GOOD
     },
     Row {
@@ -118,7 +110,13 @@ steps:
         what: "an entry of the store has other bytes than it was published with: it is noticed, and made again",
         artefact: "the store",
         mutations: &[Mutation::StoreEntry],
-        expect: Expect { says: &["was damaged", "made again"], verdict: Verdict::Pass, cause: None, blame: None, steps: &[] },
+        expect: Expect {
+            says: &["was damaged", "made again"],
+            verdict: Verdict::Pass,
+            cause: None,
+            blame: None,
+            steps: &[],
+        },
         ..GOOD
     },
 ];

@@ -27,7 +27,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "qemu-wrong-processor",
         what: "QEMU is given a processor that cannot run Xen",
-        sets: &["limits.boot=6s"],
+        sets: &["limits.boot=4s"],
         mutations: &[Mutation::Qemu(Wrapper::WrongProcessor)],
         expect: HOST,
         ..QEMU
@@ -35,7 +35,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "qemu-drops-the-kernel",
         what: "QEMU is given no kernel",
-        sets: &["limits.boot=6s"],
+        sets: &["limits.boot=4s"],
         mutations: &[Mutation::Qemu(Wrapper::DropsKernel)],
         expect: HOST,
         ..QEMU
@@ -43,7 +43,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "qemu-drops-the-serial-port",
         what: "the machine has no serial port",
-        sets: &["limits.boot=6s"],
+        sets: &["limits.boot=4s"],
         mutations: &[Mutation::Qemu(Wrapper::DropsSerial)],
         expect: HOST,
         ..QEMU
@@ -74,22 +74,10 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "qemu-killed-in-one-case",
         what: "QEMU is killed in the middle of one case's boot; the other case goes on",
-        scenario: "\
-xenlab: 1
-name: planted
-machine: {accel: tcg}
-xen: {build: debian:bookworm, args: [bootscrub=0]}
-dom0: {userland: minimal, memory: 512M}
-overrides:
-  - when: {arch: x86_64}
-    add: {xen.args: [spec-ctrl=no]}
-matrix:
-  vars.which: [killed, left-alone]
-steps:
-  - phase: dom0-ready
-  - under-xen: {}
-",
-        only: Some("vars.which=killed"),
+        scenario: booted!("\n  - phase: dom0-ready\n  - under-xen: {}\n"),
+        // Two values for one path make an axis.
+        sets: &["dom0.vcpus=1", "dom0.vcpus=2"],
+        only: Some("dom0.vcpus=1"),
         mutations: &[Mutation::Qemu(Wrapper::Kills(18))],
         expect: error(Cause::QemuKilled, Blame::Qemu, &[]),
         ..QEMU
@@ -106,18 +94,11 @@ steps:
         name: "input-changes-meanwhile",
         what: "the hypervisor's file is written again while its machine runs, and then something fails",
         artefact: "the hypervisor's image",
-        scenario: "\
-xenlab: 1
-name: planted
-machine: {accel: tcg}
-xen: {build: debian:bookworm, args: [bootscrub=0]}
-dom0: {userland: minimal, memory: 512M}
-overrides:
-  - when: {arch: x86_64}
-    add: {xen.args: [spec-ctrl=no]}
-steps:
+        scenario: booted!(
+            "
   - run: 'exit 1'
-",
+"
+        ),
         mutations: &[Mutation::Image(Break::Copied), Mutation::ChangedMeanwhile],
         expect: error(Cause::InputChanged, Blame::Lab, &["xen"]),
         ..BOOTED

@@ -1,5 +1,18 @@
 //! The rows, by the artefact that is broken.
 
+/// A scenario of these steps, on a machine that is like all others.
+macro_rules! booted {
+    ($steps:literal) => {
+        concat!(
+            "xenlab: 1\nname: planted\nmachine: {accel: tcg}\n",
+            "xen: {build: debian:bookworm, args: [bootscrub=0]}\ndom0: {userland: minimal, memory: 512M}\n",
+            "overrides:\n  - when: {arch: x86_64}\n    add: {xen.args: [spec-ctrl=no]}\n",
+            "steps:",
+            $steps
+        )
+    };
+}
+
 mod build;
 mod dom0;
 mod good;
@@ -44,16 +57,8 @@ const BOTH: &[Arch] = &[Arch::X86_64, Arch::Aarch64];
 const X86: &[Arch] = &[Arch::X86_64];
 
 /// What a fault is judged by where it needs nothing of its own: the version rule, the store, a command by each way in.
-const SCENARIO: &str = "\
-xenlab: 1
-name: planted
-machine: {accel: tcg}
-xen: {build: debian:bookworm, args: [bootscrub=0]}
-dom0: {userland: minimal, memory: 512M}
-overrides:
-  - when: {arch: x86_64}
-    add: {xen.args: [spec-ctrl=no]}
-steps:
+const SCENARIO: &str = booted!(
+            "
   - phase: dom0-ready
   - console: {of: xen, has: ['Xen version [0-9]'], lacks: [panic]}
   - under-xen: {}
@@ -61,7 +66,8 @@ steps:
   - xenstored: any
   - process: [xenconsoled]
   - service: {active: [xen]}
-";
+"
+);
 
 /// What the build's files are judged by; nothing boots.
 const FILES: &str = "\
@@ -75,18 +81,7 @@ steps:
 ";
 
 /// That dom0 becomes ready, and no more.
-const READY: &str = "\
-xenlab: 1
-name: planted
-machine: {accel: tcg}
-xen: {build: debian:bookworm, args: [bootscrub=0]}
-dom0: {userland: minimal, memory: 512M}
-overrides:
-  - when: {arch: x86_64}
-    add: {xen.args: [spec-ctrl=no]}
-steps:
-  - phase: dom0-ready
-";
+const READY: &str = booted!("\n  - phase: dom0-ready\n");
 
 /// A row to begin with.
 const BOOTED: Row = Row {
