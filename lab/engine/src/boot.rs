@@ -189,6 +189,7 @@ pub async fn boot(
             return Err(EngineError::part(error.cause(), &error));
         }
     };
+    as_asked(&spec, &machine).await?;
     inputs.argv = machine.argv().iter().map(|a| a.to_string_lossy().into_owned()).collect();
     let (reader, writer) = machine.take_console().ok_or_else(|| {
         EngineError::part(Cause::LabInternal, "the machine's console was already taken")
@@ -258,6 +259,27 @@ pub async fn boot(
     };
     let to = running.wall().as_secs_f64();
     Ok(Booted { evidence: evidence(to, seen), machine: Some(running) })
+}
+
+/// The machine is the one that was asked for. What stands in QEMU's place may have changed its arguments, and a Xen that has less
+/// memory than it was promised says something about that, not about itself.
+async fn as_asked(spec: &MachineSpec, machine: &Machine) -> Result<(), EngineError> {
+    let broken = |message: String| {
+        let path = spec.qemu.path.display();
+        EngineError::part(Cause::QemuRefused, format!("{path} runs another machine than it was asked for: {message}"))
+    };
+    let has = machine.qmp().execute("query-memory-size-summary", serde_json::json!({})).await;
+    // One that does not answer this cannot be told; everything else about it still counts.
+    if let Some(bytes) = has.ok().and_then(|has| has["base-memory"].as_u64())
+        && bytes >> 20 != spec.memory.as_mib()
+    {
+        return Err(broken(format!("it has {} MiB of memory in place of {}", bytes >> 20, spec.memory.as_mib())));
+    }
+    let processors = machine.vcpu_threads().len();
+    if processors != 0 && u32::try_from(processors).ok() != Some(spec.cpus) {
+        return Err(broken(format!("it has {processors} processors in place of {}", spec.cpus)));
+    }
+    Ok(())
 }
 
 /// How long QEMU's monitor may take to say that it is there, wall time; it takes milliseconds.

@@ -51,9 +51,8 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "qemu-little-memory",
         what: "the machine has less memory than was asked for",
-        sets: &["limits.boot=12s"],
         mutations: &[Mutation::Qemu(Wrapper::LittleMemory)],
-        expect: HOST,
+        expect: error(Cause::QemuRefused, Blame::Qemu, &["224 MiB"]),
         ..QEMU
     },
     Row {
