@@ -9,9 +9,10 @@ use tokio::io::AsyncWrite;
 
 /// The agent's text.
 const AGENT: &str = include_str!("agent.sh");
-/// Characters of a piece of the agent typed at once; a multiple of four, so that no octal escape is torn. A line must stay below 128 bytes: more than that Xen does not keep for a dom0 that
-/// is slow to read (`SERIAL_RXBUFSZ`, xen/drivers/char/serial.c and serial.h), and drops the rest.
+/// Characters of a piece of the agent typed at once; a multiple of four, so that no octal escape is torn. What is typed before an answer must stay within [`KEPT`].
 const PIECE: usize = 64;
+/// Bytes that Xen keeps of what is typed until dom0 reads it (`SERIAL_RX_SIZE`, xen/drivers/char/console.c); the rest is dropped.
+const KEPT: usize = 128;
 /// How long a prompt or an answer is waited for at first; each further try waits twice as long.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest that is waited before something is typed again.
@@ -102,9 +103,15 @@ impl<W: AsyncWrite + Send + Unpin> SerialShell<W> {
 
     /// What decodes base64 in dom0, put into `D`: whether anything does; `None` without an answer.
     async fn decoder(&mut self, mark: &str, deadline: &Deadline) -> Result<Option<bool>, SerialError> {
-        let find = "D=;for d in base64 busybox\\ base64;do [ \"$(echo YQ==|$d -d 2>&1)\" = a ]&&D=\"$d -d\"&&break;done";
-        if !self.line(find, &format!("echo 'q''{mark}d.'"), &format!("q{mark}d."), deadline).await? {
-            return Ok(None);
+        // One line for each, since a longer one would not fit where Xen keeps what is typed.
+        let finds = [
+            ("D=;[ \"$(echo YQ==|base64 -d 2>&1)\" = a ]&&D='base64 -d'", "d"),
+            ("[ \"$D\" ]||{ [ \"$(echo YQ==|busybox base64 -d 2>&1)\" = a ]&&D='busybox base64 -d';}", "b"),
+        ];
+        for (find, m) in finds {
+            if !self.line(find, &format!("echo 'q''{mark}{m}.'"), &format!("q{mark}{m}."), deadline).await? {
+                return Ok(None);
+            }
         }
         let (yes, no) = (format!("q{mark}y."), format!("q{mark}n."));
         self.link.send(&format!("[ \"$D\" ]&&echo 'q''{mark}y.'||echo 'q''{mark}n.'\n"), deadline).await?;
@@ -121,8 +128,10 @@ impl<W: AsyncWrite + Send + Unpin> SerialShell<W> {
         deadline: &Deadline,
     ) -> Result<bool, SerialError> {
         let mut patience = PATIENCE;
+        let typed = format!("{do_it}\n{answer}\n");
+        debug_assert!(typed.len() <= KEPT, "{} bytes are typed before an answer: {typed}", typed.len());
         for _ in 0..4 {
-            self.link.send(&format!("{do_it}\n{answer}\n"), deadline).await?;
+            self.link.send(&typed, deadline).await?;
             if self.link.shown(&[expected], &deadline.within(patience)).await?.is_some() {
                 return Ok(true);
             }
