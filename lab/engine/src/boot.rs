@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use xenlab_console::Phase;
-use xenlab_guest::serial::{Login, LoginStep, SerialShell};
+use xenlab_guest::serial::{self, Login, LoginStep, SerialShell};
 use xenlab_guest::ssh::{SshConfig, SshShell};
 use xenlab_guest::{Deadline, Shell};
 use xenlab_host::rundir::RunDir;
@@ -344,7 +344,7 @@ async fn initrd(
         host_key: keys.host.clone(),
         store: case.config.dom0.xenstored,
         settings: prepared.settings.clone(),
-        files: Vec::new(),
+        files: vec![(serial::AGENT_PATH.to_owned(), 0o644, serial::AGENT.as_bytes().to_vec())],
     };
     let path = dir.path().join("initrd");
     let (dom0, to) = (prepared.dom0.clone(), path.clone());
