@@ -24,7 +24,11 @@ pub const NEEDS: &[Need] = &[
     Need { program: "sqfstar", what_for: "makes dom0's images", always: true },
     Need { program: "pkg-config", what_for: "the pkg-config step", always: true },
     Need { program: "cc", what_for: "compiling in the pkg-config step", always: true },
-    Need { program: "aarch64-linux-gnu-gcc", what_for: "compiling for AArch64 in the pkg-config step", always: true },
+    Need {
+        program: "aarch64-linux-gnu-gcc",
+        what_for: "compiling for AArch64 in the pkg-config step",
+        always: true,
+    },
 ];
 
 /// What the tests need besides.
@@ -63,7 +67,8 @@ pub fn install(tests: bool) -> Result<(), Failure> {
     eprintln!("xenlab: missing: {}", programs.join(", "));
     if command.contains("apt-get ") {
         // A fresh machine has no package lists; an old one has lists that name files which are gone.
-        let update = if command.starts_with("sudo ") { "sudo apt-get update -q" } else { "apt-get update -q" };
+        let update =
+            if command.starts_with("sudo ") { "sudo apt-get update -q" } else { "apt-get update -q" };
         shell(update)?;
         let unattended = command.replace("apt-get install", "apt-get install -y -q --no-install-recommends");
         shell(&unattended)?;

@@ -18,7 +18,8 @@ const RUNS_KEPT: usize = 20;
 
 /// Opens the store as the command line says.
 pub fn open_store(global: &Global, sink: Arc<dyn Sink>) -> Result<Arc<Store>, Failure> {
-    let options = Options { root: global.store.clone(), offline: global.offline, locked: global.locked, sink };
+    let options =
+        Options { root: global.store.clone(), offline: global.offline, locked: global.locked, sink };
     Store::open(options).map(Arc::new).map_err(|e| Failure::of(e.cause(), e))
 }
 
@@ -58,14 +59,21 @@ pub fn run(args: &Run, global: &Global, started: Instant) -> Result<Exit, Failur
     Ok(exit.worse(Exit::Lab))
 }
 
-fn inner(args: &Run, global: &Global, cases: Vec<Case>, started: Instant, fan: &Arc<Fan>) -> Result<Exit, Failure> {
+fn inner(
+    args: &Run,
+    global: &Global,
+    cases: Vec<Case>,
+    started: Instant,
+    fan: &Arc<Fan>,
+) -> Result<Exit, Failure> {
     let sink: Arc<dyn Sink> = fan.clone();
     // What a run that was killed left behind goes before anything new is started.
     if let Err(e) = xenlab_host::rundir::sweep() {
         sink.emit(What::Note { case: None, message: format!("cannot look for what earlier runs left: {e}") });
     }
     let store = open_store(global, sink.clone())?;
-    let run_id = format!("{}-{}", xenlab_engine::now_rfc3339().replace([':', '-'], ""), xenlab_engine::random_hex(2));
+    let run_id =
+        format!("{}-{}", xenlab_engine::now_rfc3339().replace([':', '-'], ""), xenlab_engine::random_hex(2));
     let bundles = match &args.report {
         Some(dir) => absolute(dir)?.join("bundles"),
         None => {
@@ -107,7 +115,9 @@ async fn named_rightly(lab: &Lab, cases: &[Case]) -> Result<(), Failure> {
         if matches!(case.plan, Planned::Skip(_)) || xenlab_host::interrupt::requested() {
             continue;
         }
-        if let Err(EngineError::BadInput { message, .. }) = lab.preparer.build(&case.subject, case.config.arch).await {
+        if let Err(EngineError::BadInput { message, .. }) =
+            lab.preparer.build(&case.subject, case.config.arch).await
+        {
             let place = ["xen.build", "xen"].iter().find_map(|key| case.places.get(*key));
             let line = match place {
                 Some(place) => format!("{place}: {message}"),
@@ -186,7 +196,8 @@ pub fn bench_boot(args: &BenchBoot, global: &Global) -> Result<Exit, Failure> {
     }
     let dir = tempfile::tempdir().map_err(|e| Failure::lab(format!("no temporary folder: {e}")))?;
     let scenario = dir.path().join("xl-info.yaml");
-    std::fs::write(&scenario, BENCH_SCENARIO).map_err(|e| Failure::lab(format!("{}: {e}", scenario.display())))?;
+    std::fs::write(&scenario, BENCH_SCENARIO)
+        .map_err(|e| Failure::lab(format!("{}: {e}", scenario.display())))?;
     let arch = if args.arch.is_empty() { vec!["x86_64".into(), "aarch64".into()] } else { args.arch.clone() };
     let select = Scenarios {
         scenarios: vec![scenario.clone()],
@@ -201,7 +212,8 @@ pub fn bench_boot(args: &BenchBoot, global: &Global) -> Result<Exit, Failure> {
     let preparer = Preparer::new(open_store(global, sink.clone())?, sink);
     let mut arguments = vec![scenario.display().to_string()];
     arguments.extend(repeat(&select, global));
-    let program = std::env::current_exe().map_err(|e| Failure::lab(format!("cannot find xenlab itself: {e}")))?;
+    let program =
+        std::env::current_exe().map_err(|e| Failure::lab(format!("cannot find xenlab itself: {e}")))?;
     let bench = xenlab_verbs::bench::BootBench {
         preparer,
         cases,

@@ -175,7 +175,9 @@ impl Hub {
         let state = &mut *guard;
         state.total += chunk.len() as u64;
         state.last_activity = guest;
-        let State { demux, tracker, signs, seen_signs, tail, recent, recent_bytes, next_number, phases, .. } = state;
+        let State {
+            demux, tracker, signs, seen_signs, tail, recent, recent_bytes, next_number, phases, ..
+        } = state;
         let mut each = |line: xenlab_console::Line<'_>, open: bool| {
             if let Some(t) = tracker.push(&line) {
                 phases.push((t.phase, wall.as_secs_f64()));

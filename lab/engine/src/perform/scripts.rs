@@ -59,7 +59,10 @@ done
 
 /// State of a systemd unit as `Key=Value` lines.
 pub fn systemd_unit(name: &str) -> String {
-    format!("systemctl show --property=Id,LoadState,ActiveState,SubState,Result,Type,ExecMainStartTimestampMonotonic -- {}", quote(name))
+    format!(
+        "systemctl show --property=Id,LoadState,ActiveState,SubState,Result,Type,ExecMainStartTimestampMonotonic -- {}",
+        quote(name)
+    )
 }
 
 /// State of a service of the small init as `Key=Value` lines.
@@ -74,8 +77,7 @@ pub fn small_init_service(name: &str) -> String {
 pub const SYSTEMD_FAILED: &str = "systemctl list-units --state=failed --plain --no-legend --no-pager | while read -r u r; do echo \"$u\"; done";
 
 /// Names of failed services of the small init, one a line.
-pub const SMALL_INIT_FAILED: &str =
-    r#"for f in /run/xenlab/services/*; do [ -e "$f" ] && grep -q '^ActiveState=failed$' "$f" && echo "${f##*/}"; done; :"#;
+pub const SMALL_INIT_FAILED: &str = r#"for f in /run/xenlab/services/*; do [ -e "$f" ] && grep -q '^ActiveState=failed$' "$f" && echo "${f##*/}"; done; :"#;
 
 #[cfg(test)]
 mod tests {

@@ -126,7 +126,8 @@ impl Worker {
         loop {
             attempts += 1;
             let whole = deadline.within(SILENCE_MOST);
-            let last = match Connection::open(&self.config, &self.host_key, &whole.within(first_word), &whole) {
+            let last = match Connection::open(&self.config, &self.host_key, &whole.within(first_word), &whole)
+            {
                 Ok(connection) => {
                     tracing::debug!(addr = %self.config.addr, attempts, "SSH session is up");
                     self.connection = Some(connection);
