@@ -218,7 +218,7 @@ async fn machine(
                 title: step.title().to_owned(),
             });
             let mut evidence = perform::on_machine(case, step, prepared, &mut machine, limit).await;
-            let lost = matches!(evidence.seen, Err(_));
+            let lost = evidence.seen.is_err();
             if let Ok(xenlab_model::step::Observation::Console(_)) = evidence.seen {
                 crate::bundle::fill_console(bundle.dir(), std::slice::from_mut(&mut evidence))?;
             }
