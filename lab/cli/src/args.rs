@@ -189,7 +189,7 @@ pub enum Image {
     /// Make everything the scenarios need, without booting
     Build {
         #[command(flatten)]
-        select: Scenarios,
+        select: Box<Scenarios>,
     },
     /// Remove what has not been used for long
     Gc {

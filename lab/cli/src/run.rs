@@ -19,7 +19,8 @@ const RUNS_KEPT: usize = 20;
 
 /// Opens the store as the command line says.
 pub fn open_store(global: &Global, sink: Arc<dyn Sink>) -> Result<Arc<Store>, Failure> {
-    let options = Options { root: global.store.clone(), offline: global.offline, locked: global.locked, sink };
+    let options =
+        Options { root: global.store.clone(), offline: global.offline, locked: global.locked, sink };
     Store::open(options).map(Arc::new).map_err(|e| Failure::of(e.cause(), e))
 }
 
@@ -118,7 +119,8 @@ fn inner(
             Options { root: Some(root.clone()), offline: global.offline, locked: global.locked, sink: sink.clone() };
         store = Store::open(options).map(Arc::new).map_err(|e| Failure::of(e.cause(), e))?;
     }
-    let run_id = format!("{}-{}", xenlab_engine::now_rfc3339().replace([':', '-'], ""), xenlab_engine::random_hex(2));
+    let run_id =
+        format!("{}-{}", xenlab_engine::now_rfc3339().replace([':', '-'], ""), xenlab_engine::random_hex(2));
     let bundles = match &args.report {
         Some(dir) => absolute(dir)?.join("bundles"),
         None => {
@@ -163,7 +165,9 @@ async fn named_rightly(lab: &Lab, cases: &[Case]) -> Result<(), Failure> {
         if matches!(case.plan, Planned::Skip(_)) || xenlab_host::interrupt::requested() {
             continue;
         }
-        if let Err(EngineError::BadInput { message, .. }) = lab.preparer.build(&case.subject, case.config.arch).await {
+        if let Err(EngineError::BadInput { message, .. }) =
+            lab.preparer.build(&case.subject, case.config.arch).await
+        {
             let place = ["xen.build", "xen"].iter().find_map(|key| case.places.get(*key));
             let line = match place {
                 Some(place) => format!("{place}: {message}"),
@@ -242,7 +246,8 @@ pub fn bench_boot(args: &BenchBoot, global: &Global) -> Result<Exit, Failure> {
     }
     let dir = tempfile::tempdir().map_err(|e| Failure::lab(format!("no temporary folder: {e}")))?;
     let scenario = dir.path().join("xl-info.yaml");
-    std::fs::write(&scenario, BENCH_SCENARIO).map_err(|e| Failure::lab(format!("{}: {e}", scenario.display())))?;
+    std::fs::write(&scenario, BENCH_SCENARIO)
+        .map_err(|e| Failure::lab(format!("{}: {e}", scenario.display())))?;
     let arch = if args.arch.is_empty() { vec!["x86_64".into(), "aarch64".into()] } else { args.arch.clone() };
     let select = Scenarios {
         scenarios: vec![scenario.clone()],
@@ -257,7 +262,8 @@ pub fn bench_boot(args: &BenchBoot, global: &Global) -> Result<Exit, Failure> {
     let preparer = Preparer::new(open_store(global, sink.clone())?, sink);
     let mut arguments = vec![scenario.display().to_string()];
     arguments.extend(repeat(&select, global));
-    let program = std::env::current_exe().map_err(|e| Failure::lab(format!("cannot find xenlab itself: {e}")))?;
+    let program =
+        std::env::current_exe().map_err(|e| Failure::lab(format!("cannot find xenlab itself: {e}")))?;
     let bench = xenlab_verbs::bench::BootBench {
         preparer,
         cases,

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use xenlab_console::Phase;
-use xenlab_guest::serial::{Login, LoginStep, SerialShell};
+use xenlab_guest::serial::{self, Login, LoginStep, SerialShell};
 use xenlab_guest::ssh::{SshConfig, SshShell};
 use xenlab_guest::{Deadline, Shell};
 use xenlab_host::rundir::RunDir;
@@ -113,7 +113,8 @@ impl Running {
 /// What a machine of this case is made of; `initrd` is dom0's own, or that with the case's layer.
 pub fn spec(case: &Case, parts: &Parts, accel: Accel, initrd: Payload) -> Result<MachineSpec, EngineError> {
     let payload = |path: &PathBuf| {
-        Payload::of(path).map_err(|e| EngineError::part(Cause::LabInternal, format!("{}: {e}", path.display())))
+        Payload::of(path)
+            .map_err(|e| EngineError::part(Cause::LabInternal, format!("{}: {e}", path.display())))
     };
     let config = &case.config;
     let mut spec = MachineSpec::new(
@@ -147,7 +148,13 @@ pub async fn boot(
     if let Some(damage) = &prepared.damage {
         // An image that cannot be one is not given to a machine: what it would do there says nothing more.
         let end = WaitEnd::Failed { code: damage.0.code().to_owned(), line: damage.1.clone() };
-        let seen = PhaseEvidence { reached: Vec::new(), end, console_bytes: 0, tails: Vec::new(), signs: Vec::new() };
+        let seen = PhaseEvidence {
+            reached: Vec::new(),
+            end,
+            console_bytes: 0,
+            tails: Vec::new(),
+            signs: Vec::new(),
+        };
         return Ok(Booted { evidence: evidence(0.0, seen), machine: None });
     }
     let dir = Arc::new(RunDir::create(&case.shown()).map_err(|e| EngineError::part(Cause::LabInternal, e))?);
@@ -180,20 +187,23 @@ pub async fn boot(
             }
         }
     };
-    let mut machine = match Machine::start(&spec, dir.clone(), StartOptions { tap: Arc::new(tap), ..Default::default() }).await {
-        Ok(machine) => machine,
-        Err(error) => {
-            if xenlab_host::interrupt::requested() {
-                return Err(EngineError::Interrupted);
+    let mut machine =
+        match Machine::start(&spec, dir.clone(), StartOptions { tap: Arc::new(tap), ..Default::default() })
+            .await
+        {
+            Ok(machine) => machine,
+            Err(error) => {
+                if xenlab_host::interrupt::requested() {
+                    return Err(EngineError::Interrupted);
+                }
+                return Err(EngineError::part(error.cause(), &error));
             }
-            return Err(EngineError::part(error.cause(), &error));
-        }
-    };
+        };
     as_asked(&spec, &machine).await?;
     inputs.argv = machine.argv().iter().map(|a| a.to_string_lossy().into_owned()).collect();
-    let (reader, writer) = machine.take_console().ok_or_else(|| {
-        EngineError::part(Cause::LabInternal, "the machine's console was already taken")
-    })?;
+    let (reader, writer) = machine
+        .take_console()
+        .ok_or_else(|| EngineError::part(Cause::LabInternal, "the machine's console was already taken"))?;
     let machine = Arc::new(machine);
     let pump = tokio::spawn(hub.clone().pump(reader, bundle.clone()));
     {
@@ -217,7 +227,11 @@ pub async fn boot(
             .until(Allowed { limit, phases: case.config.limits.boot.is_none() }, machine.ended(), |state| {
                 for (phase, at) in &state.phases[told..] {
                     on_phase(*phase, *at);
-                    bundle.tick(Duration::from_secs_f64(*at), guest(), TickWhat::Phase { phase: phase.name().to_owned() });
+                    bundle.tick(
+                        Duration::from_secs_f64(*at),
+                        guest(),
+                        TickWhat::Phase { phase: phase.name().to_owned() },
+                    );
                     told += 1;
                 }
                 if state.phase() >= Phase::Dom0Init
@@ -241,8 +255,16 @@ pub async fn boot(
         },
         end => end,
     };
-    let running =
-        Running { machine, hub: hub.clone(), ways, kvm, case_start: hub.state().total, pump, clock: clock.clone(), _dir: dir };
+    let running = Running {
+        machine,
+        hub: hub.clone(),
+        ways,
+        kvm,
+        case_start: hub.state().total,
+        pump,
+        clock: clock.clone(),
+        _dir: dir,
+    };
     if end == WaitEnd::Interrupted {
         running.stop().await;
         return Err(EngineError::Interrupted);
@@ -290,7 +312,7 @@ const ALIVE: Duration = Duration::from_secs(10);
 async fn lifeless(machine: &Machine) -> Option<MachineEnd> {
     let state = machine.qmp().execute_within("query-status", serde_json::json!({}), ALIVE).await;
     let what = match state {
-        Ok(state) if state["running"] == serde_json::Value::Bool(true) => return machine.end(),
+        Ok(state) if state["running"] != serde_json::Value::Bool(false) => return machine.end(),
         Ok(state) => format!("the machine is not running: {}", state["status"]),
         Err(error) => format!("asked for the machine's state: {error}"),
     };
@@ -298,7 +320,13 @@ async fn lifeless(machine: &Machine) -> Option<MachineEnd> {
 }
 
 fn evidence(to: f64, seen: PhaseEvidence) -> Evidence {
-    Evidence { step: BOOT.to_owned(), origin: Origin::PowerOn, from: 0.0, to, seen: Ok(Observation::Phase(seen)) }
+    Evidence {
+        step: BOOT.to_owned(),
+        origin: Origin::PowerOn,
+        from: 0.0,
+        to,
+        seen: Ok(Observation::Phase(seen)),
+    }
 }
 
 /// Both ways in, neither opened yet, and the SSH session to open early when it will be used.
@@ -326,7 +354,7 @@ fn ways(
     let uses_ssh = only != Some(xenlab_model::evidence::Transport::Serial)
         && case.steps.iter().any(|step| step.body.at() == At::Dom0);
     let early = uses_ssh.then(|| ssh.clone());
-    Ok((Ways::new(hub.clone(), guest, Box::new(ssh), serial, bytes, only), early))
+    Ok((Ways::new(hub.clone(), guest, ssh, serial, bytes, only), early))
 }
 
 /// The image's login dance in the words of the serial shell.
@@ -374,7 +402,11 @@ pub async fn bare(case: &Case, prepared: &Arc<Prepared>) -> Result<f64, EngineEr
     };
     let seconds = begun.elapsed().as_secs_f64();
     machine.stop().await;
-    if outcome? { Ok(seconds) } else { Err(EngineError::part(Cause::LabInternal, "the bare boot did not become ready")) }
+    if outcome? {
+        Ok(seconds)
+    } else {
+        Err(EngineError::part(Cause::LabInternal, "the bare boot did not become ready"))
+    }
 }
 
 /// dom0's initramfs with the case's own layer, in the run folder.
@@ -391,7 +423,7 @@ async fn initrd(
         host_key: keys.host.clone(),
         store: case.config.dom0.xenstored,
         settings: prepared.settings.clone(),
-        files: Vec::new(),
+        files: vec![(serial::AGENT_PATH.to_owned(), 0o644, serial::AGENT.as_bytes().to_vec())],
     };
     if let Some(plant) = &prepared.plant {
         plant.layer(&mut layer)?;

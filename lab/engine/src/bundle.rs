@@ -37,8 +37,10 @@ struct Parts {
 
 /// The case's folder name: its id and subject with what file systems dislike replaced.
 pub fn folder_name(shown: &str) -> String {
-    let mut name: String =
-        shown.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.=,@+".contains(c) { c } else { '_' }).collect();
+    let mut name: String = shown
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "-_.=,@+".contains(c) { c } else { '_' })
+        .collect();
     if name.len() > 180 {
         // Long paths in a subject: the start says what it is, the digest keeps two of them apart.
         let digest = crate::digest_hex(shown.as_bytes());
@@ -99,7 +101,10 @@ impl Bundle {
 
     /// Writes `verdict.json`, the last file.
     pub fn verdict(&self, verdict: &CaseVerdict) -> Result<(), EngineError> {
-        self.lock().timeline.flush().map_err(|source| EngineError::Bundle { path: self.dir.clone(), source })?;
+        self.lock()
+            .timeline
+            .flush()
+            .map_err(|source| EngineError::Bundle { path: self.dir.clone(), source })?;
         self.json("verdict.json", verdict)
     }
 
@@ -108,7 +113,8 @@ impl Bundle {
         let path = self.dir.join("evidence.jsonl");
         let mut text = Vec::new();
         for e in all {
-            serde_json::to_writer(&mut text, e).map_err(|e| EngineError::Bundle { path: path.clone(), source: e.into() })?;
+            serde_json::to_writer(&mut text, e)
+                .map_err(|e| EngineError::Bundle { path: path.clone(), source: e.into() })?;
             text.push(b'\n');
         }
         fs::write(&path, text).map_err(|source| EngineError::Bundle { path, source })
@@ -244,7 +250,11 @@ pub fn fill_console(dir: &Path, evidence: &mut [Evidence]) -> Result<(), EngineE
 fn required<T: serde::de::DeserializeOwned>(dir: &Path, name: &str) -> Result<T, EngineError> {
     let path = dir.join(name);
     let text = fs::read(&path).map_err(|source| EngineError::Bundle { path: path.clone(), source })?;
-    serde_json::from_slice(&text).map_err(|source| EngineError::BundleText { path, line: source.line(), source })
+    serde_json::from_slice(&text).map_err(|source| EngineError::BundleText {
+        path,
+        line: source.line(),
+        source,
+    })
 }
 
 fn optional<T: serde::de::DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>, EngineError> {

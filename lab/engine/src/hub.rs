@@ -175,7 +175,9 @@ impl Hub {
         let state = &mut *guard;
         state.total += chunk.len() as u64;
         state.last_activity = guest;
-        let State { demux, tracker, signs, seen_signs, tail, recent, recent_bytes, next_number, phases, .. } = state;
+        let State {
+            demux, tracker, signs, seen_signs, tail, recent, recent_bytes, next_number, phases, ..
+        } = state;
         let mut each = |line: xenlab_console::Line<'_>, open: bool| {
             if let Some(t) = tracker.push(&line) {
                 phases.push((t.phase, wall.as_secs_f64()));
@@ -221,10 +223,19 @@ impl Hub {
             self.changed.send_modify(|n| *n += 1);
             let tap = self.state().tap.clone();
             if let Some(tap) = tap {
+                let bytes = Bytes::copy_from_slice(&buffer[..n]);
                 // A shell that has given up no longer reads; the console must go on all the same.
-                tokio::select! {
-                    sent = tap.send(Bytes::copy_from_slice(&buffer[..n])) => if sent.is_err() { self.state().tap = None; },
-                    () = self.retapped.notified() => {}
+                loop {
+                    tokio::select! {
+                        biased;
+                        sent = tap.send(bytes.clone()) => {
+                            if sent.is_err() {
+                                self.state().tap = None;
+                            }
+                            break;
+                        }
+                        () = self.retapped.notified() => if self.state().tap.is_none() { break },
+                    }
                 }
             }
         }

@@ -95,7 +95,8 @@ impl Preparer {
         self.builds
             .get((subject.clone(), arch), || async move {
                 crate::blocking(move || {
-                    xenlab_xen::provide(&wanted, arch, &store).map_err(|e| of_input(e.is_bad_input(), e.cause(), &e))
+                    xenlab_xen::provide(&wanted, arch, &store)
+                        .map_err(|e| of_input(e.is_bad_input(), e.cause(), &e))
                 })
                 .await
             })
@@ -145,7 +146,8 @@ impl Preparer {
             .dom0s
             .get(key, || async move {
                 crate::blocking(move || {
-                    xenlab_image::prepare(&request, &store).map_err(|e| of_input(e.is_bad_input(), e.cause(), &e))
+                    xenlab_image::prepare(&request, &store)
+                        .map_err(|e| of_input(e.is_bad_input(), e.cause(), &e))
                 })
                 .await
             })
@@ -183,9 +185,15 @@ impl Preparer {
         let choice = if damaged { AccelChoice::Tcg } else { asked };
         let digest = parts.build.hypervisor.digest.clone();
         let machine = &case.config.machine;
-        let key = format!("{choice:?} {} {digest} {:?} {:?}", parts.qemu.path.display(), machine.cpu, machine.devices);
-        let initrd = Payload::of(&parts.dom0.initrd)
-            .map_err(|e| EngineError::part(Cause::LabInternal, format!("{}: {e}", parts.dom0.initrd.display())))?;
+        let key = format!(
+            "{choice:?} {} {digest} {:?} {:?}",
+            parts.qemu.path.display(),
+            machine.cpu,
+            machine.devices
+        );
+        let initrd = Payload::of(&parts.dom0.initrd).map_err(|e| {
+            EngineError::part(Cause::LabInternal, format!("{}: {e}", parts.dom0.initrd.display()))
+        })?;
         let spec = crate::boot::spec(case, parts, Accel::Tcg, initrd)?;
         let memory = self.store.root().join("accelerators.json");
         let sink = self.sink.clone();
@@ -303,7 +311,8 @@ fn glibc_needed(tools: &xenlab_xen::Tools) -> (u32, u32) {
         while let Some(at) = rest.windows(MARK.len()).position(|w| w == MARK) {
             rest = &rest[at + MARK.len()..];
             let end = rest.iter().position(|b| !b.is_ascii_digit() && *b != b'.').unwrap_or(0);
-            let mut numbers = std::str::from_utf8(&rest[..end]).unwrap_or_default().split('.').map(str::parse::<u32>);
+            let mut numbers =
+                std::str::from_utf8(&rest[..end]).unwrap_or_default().split('.').map(str::parse::<u32>);
             if let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) {
                 highest = highest.max((major, minor));
             }

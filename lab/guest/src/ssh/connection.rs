@@ -75,10 +75,12 @@ impl<T: AsFd> AsFdDyn for T {
 }
 
 impl Connection {
-    /// One attempt to connect and log in; ends early when `stop` says so.
+    /// One attempt to connect and log in: the server has to say something by `first_word`, and all be done by
+    /// `deadline`; ends early when `stop` says so.
     pub(super) fn open(
         config: &SshConfig,
         host_key: &[u8],
+        first_word: &Deadline,
         deadline: &Deadline,
         stop: &dyn Fn() -> bool,
     ) -> Result<Connection, Attempt> {
@@ -89,6 +91,7 @@ impl Connection {
         tcp.set_nodelay(true)
             .and_then(|()| tcp.set_nonblocking(true))
             .map_err(|e| Attempt::Again(e.to_string()))?;
+        spoken(&tcp, first_word, stop).map_err(Attempt::Again)?;
         let mut session = Session::new().map_err(|e| lab(e.to_string()))?;
         session.set_tcp_stream(tcp.try_clone().map_err(|e| lab(e.to_string()))?);
         session.set_blocking(false);
@@ -204,6 +207,22 @@ impl Connection {
             BlockDirections::Inbound | BlockDirections::None => PollFlags::IN,
         };
         wait(Some((&self.tcp, flags)), bell, limit);
+    }
+}
+
+/// Waits for the first byte of the server, which speaks first.
+fn spoken(tcp: &TcpStream, deadline: &Deadline, stop: &dyn Fn() -> bool) -> Result<(), String> {
+    loop {
+        match tcp.peek(&mut [0]) {
+            Ok(0) => return Err("it accepted a connection and closed it".into()),
+            Ok(_) => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e.to_string()),
+        }
+        if deadline.expired() || stop() {
+            return Err("it accepted a connection and said nothing".into());
+        }
+        wait(Some((tcp, PollFlags::IN)), None, deadline.remaining());
     }
 }
 

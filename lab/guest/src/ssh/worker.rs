@@ -20,10 +20,11 @@ const KILL_GRACE: Duration = Duration::from_secs(5);
 const INLINE_LIMIT: usize = 6000;
 /// The longest pause between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long the first attempt may be silent; each further one twice as long. QEMU accepts connections long before dom0 does.
-const FIRST_SILENCE: Duration = Duration::from_secs(2);
+/// How long the first attempt waits for the server's first word; each further one twice as long. QEMU accepts connections long
+/// before dom0 has a network, and what it then sends in vain it repeats ever more seldom: a new attempt is sooner through.
+const FIRST_WORD: Duration = Duration::from_millis(250);
 
-/// The longest an attempt may be silent.
+/// The longest an attempt may be silent, before the first word or after it.
 const SILENCE_MOST: Duration = Duration::from_secs(30);
 
 /// A command under way.
@@ -138,10 +139,12 @@ impl Worker {
             return Ok(());
         }
         let stop = || unwanted() || self.kept_waiting();
-        let (mut attempts, mut pause, mut silence) = (0, Duration::from_millis(10), FIRST_SILENCE);
+        let (mut attempts, mut pause, mut first_word) = (0, Duration::from_millis(10), FIRST_WORD);
         loop {
             attempts += 1;
-            let last = match Connection::open(&self.config, &self.host_key, &deadline.within(silence), &stop) {
+            let whole = deadline.within(SILENCE_MOST);
+            let spoken = whole.within(first_word);
+            let last = match Connection::open(&self.config, &self.host_key, &spoken, &whole, &stop) {
                 Ok(connection) => {
                     tracing::debug!(addr = %self.config.addr, attempts, "SSH session is up");
                     self.connection = Some(connection);
@@ -158,7 +161,7 @@ impl Worker {
                     limit: deadline.limit(),
                 });
             }
-            silence = (silence * 2).min(SILENCE_MOST);
+            first_word = (first_word * 2).min(SILENCE_MOST);
             wait(None, None, pause.min(deadline.remaining()));
             pause = (pause * 2).min(PAUSE);
         }
