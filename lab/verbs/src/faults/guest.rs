@@ -86,7 +86,11 @@ pub(super) fn slow_console() -> Result<String, String> {
 }
 
 /// What goes before a public key so that each command over it begins late.
-pub(super) const SLOW_SSH: &str = r#"command="sleep 3; exec sh -c \"$SSH_ORIGINAL_COMMAND\"" "#;
+pub(super) const SLOW_SSH: &str = "command=\"/usr/sbin/slow-shell\" ";
+
+/// The program that it names.
+pub(super) const SLOW_SHELL: (&str, &str) =
+    ("/usr/sbin/slow-shell", "#!/bin/sh\nsleep 3\nexec sh -c \"$SSH_ORIGINAL_COMMAND\"\n");
 
 fn replaced(from: &str, to: &str) -> Result<String, String> {
     once(INIT, from, to)

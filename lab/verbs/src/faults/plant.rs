@@ -205,6 +205,7 @@ impl Plant for Planted {
                 Mutation::Init(how) => put(guest::PATH, 0o755, guest::init(*how).map_err(failed)?),
                 Mutation::Shell(Shell::Slow) => {
                     put(guest::PATH, 0o755, guest::slow_console().map_err(failed)?);
+                    put(guest::SLOW_SHELL.0, 0o755, guest::SLOW_SHELL.1.to_owned());
                     for key in &mut layer.authorized_keys {
                         key.insert_str(0, guest::SLOW_SSH);
                     }
