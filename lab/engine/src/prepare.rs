@@ -222,8 +222,8 @@ impl Prepared {
         other
     }
 
-    /// Hashes every input again; what is no longer what it was, in words.
-    pub fn changed_inputs(&self) -> Vec<String> {
+    /// Hashes every input again; what is no longer what it was, in words. What the store made is put aside then.
+    pub fn changed_inputs(&self, store: &Store) -> Vec<String> {
         let mut changed = Vec::new();
         let (path, digest) = &self.xen_original;
         match xenlab_store::hash_file(path) {
@@ -232,7 +232,7 @@ impl Prepared {
             Err(e) => changed.push(format!("xen {}: was {digest}, cannot be read: {e}", path.display())),
         }
         for part in &self.dom0.parts {
-            if let Err(e) = part.entry.verify() {
+            if let Err(e) = store.verify(&part.entry) {
                 changed.push(format!("{}: {e}", part.role));
             }
         }
