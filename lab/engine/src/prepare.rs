@@ -153,6 +153,14 @@ impl Preparer {
             })
             .await
             .map_err(|e| again(&e))?;
+        if !dom0.lacks.is_empty() {
+            // Not an error: what needs them may never be run. What is run and does not start is then explained.
+            let message = format!(
+                "this userland has no {}, which tools of this build need; what needs them will not start",
+                dom0.lacks.join(", ")
+            );
+            self.sink.emit(What::Note { case: Some(case.shown()), message });
+        }
         let hypervisor = &build.hypervisor;
         let damage = hypervisor
             .damage
