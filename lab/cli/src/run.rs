@@ -70,7 +70,10 @@ pub fn run(args: &Run, global: &Global, started: Instant) -> Result<Exit, Failur
 fn row(name: &str) -> Result<&'static Row, Failure> {
     faults::find(name).ok_or_else(|| {
         let names: Vec<&str> = faults::ROWS.iter().map(|row| row.name).collect();
-        Failure::bad_input(format!("--plant {name}: there is no such row; the rows are:\n  {}", names.join("\n  ")))
+        Failure::bad_input(format!(
+            "--plant {name}: there is no such row; the rows are:\n  {}",
+            names.join("\n  ")
+        ))
     })
 }
 
@@ -115,8 +118,12 @@ fn inner(
     let runs = store.root().join("runs");
     let copied = row.map(|row| Planted::store_for(row, &store)).transpose().map_err(failed)?.flatten();
     if let Some((_kept, root)) = &copied {
-        let options =
-            Options { root: Some(root.clone()), offline: global.offline, locked: global.locked, sink: sink.clone() };
+        let options = Options {
+            root: Some(root.clone()),
+            offline: global.offline,
+            locked: global.locked,
+            sink: sink.clone(),
+        };
         store = Store::open(options).map(Arc::new).map_err(|e| Failure::of(e.cause(), e))?;
     }
     let run_id =
@@ -143,7 +150,12 @@ fn inner(
         sink,
         control: !args.no_control,
         bundles,
-        repeat: args.plant.iter().flat_map(|row| ["--plant".to_owned(), row.clone()]).chain(repeat(&args.select, global)).collect(),
+        repeat: args
+            .plant
+            .iter()
+            .flat_map(|row| ["--plant".to_owned(), row.clone()])
+            .chain(repeat(&args.select, global))
+            .collect(),
         controls: Default::default(),
     });
     runtime()?.block_on(async {

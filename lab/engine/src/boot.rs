@@ -288,14 +288,21 @@ pub async fn boot(
 async fn as_asked(spec: &MachineSpec, machine: &Machine) -> Result<(), EngineError> {
     let broken = |message: String| {
         let path = spec.qemu.path.display();
-        EngineError::part(Cause::QemuRefused, format!("{path} runs another machine than it was asked for: {message}"))
+        EngineError::part(
+            Cause::QemuRefused,
+            format!("{path} runs another machine than it was asked for: {message}"),
+        )
     };
     let has = machine.qmp().execute("query-memory-size-summary", serde_json::json!({})).await;
     // One that does not answer this cannot be told; everything else about it still counts.
     if let Some(bytes) = has.ok().and_then(|has| has["base-memory"].as_u64())
         && bytes >> 20 != spec.memory.as_mib()
     {
-        return Err(broken(format!("it has {} MiB of memory in place of {}", bytes >> 20, spec.memory.as_mib())));
+        return Err(broken(format!(
+            "it has {} MiB of memory in place of {}",
+            bytes >> 20,
+            spec.memory.as_mib()
+        )));
     }
     let processors = machine.vcpu_threads().len();
     if processors != 0 && u32::try_from(processors).ok() != Some(spec.cpus) {

@@ -310,8 +310,8 @@ async fn blame_carefully(
     }
     let blames_subject = verdict.blame.is_some_and(|b| matches!(b, Blame::Xen | Blame::Build | Blame::Dom0));
     if blames_subject {
-        let prepared = prepared.clone();
-        let changed = crate::blocking(move || Ok(prepared.changed_inputs())).await?;
+        let (prepared, store) = (prepared.clone(), lab.preparer.store.clone());
+        let changed = crate::blocking(move || Ok(prepared.changed_inputs(&store))).await?;
         if !changed.is_empty() {
             // Whatever failed, it failed with files that are not what they were said to be: no word about Xen or dom0.
             let loss = Loss::Lab { code: Cause::InputChanged.code().to_owned(), message: changed.join("; ") };

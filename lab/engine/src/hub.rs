@@ -19,6 +19,12 @@ const TAIL_LINES: usize = 12;
 /// Text of lines kept for steps that wait for a pattern; older lines are dropped, having been looked at already.
 const RECENT_BYTES: usize = 512 << 10;
 
+/// What a kept line takes beside its text: a console can be flooded with empty lines.
+const LINE_BYTES: usize = std::mem::size_of::<Numbered>() + 32;
+
+/// Signs kept: those that end a boot, and the first of the others. A guest that repeats one for ever says nothing new.
+const SIGNS: usize = 64;
+
 /// A line with the number it has among all lines.
 #[derive(Debug, Clone)]
 pub struct Numbered {
@@ -73,7 +79,7 @@ impl State {
     /// The console is silent or closed: what was still open counts as it is.
     pub fn settle(&mut self) {
         if let Some(sign) = self.signs.finish() {
-            self.seen_signs.push(sign);
+            keep_sign(&mut self.seen_signs, sign);
         }
     }
 
@@ -97,6 +103,19 @@ impl State {
     /// Bytes of the record that a bundle keeps.
     pub fn kept(&self) -> u64 {
         self.total.min(CONSOLE_CAP)
+    }
+}
+
+/// Keeps a sign unless there are enough: one that explains an end better than all of them, or is the first that ends it, still
+/// takes the place of the least.
+fn keep_sign(seen: &mut Vec<Sign>, sign: Sign) {
+    if seen.len() < SIGNS {
+        return seen.push(sign);
+    }
+    let better = seen.iter().all(|s| s.weight < sign.weight) || (sign.fatal && !seen.iter().any(|s| s.fatal));
+    if better && let Some(least) = (0..seen.len()).rev().min_by_key(|&i| (seen[i].fatal, seen[i].weight)) {
+        seen.remove(least);
+        seen.push(sign);
     }
 }
 
@@ -186,10 +205,10 @@ impl Hub {
                 return;
             }
             if let Some(sign) = signs.push(&line) {
-                seen_signs.push(sign);
+                keep_sign(seen_signs, sign);
             }
             tail.push(&line);
-            *recent_bytes += line.text.len();
+            *recent_bytes += line.text.len() + LINE_BYTES;
             recent.push_back(Numbered {
                 number: *next_number,
                 speaker: line.speaker,
@@ -199,7 +218,7 @@ impl Hub {
             *next_number += 1;
             while *recent_bytes > RECENT_BYTES {
                 let Some(old) = recent.pop_front() else { break };
-                *recent_bytes -= old.text.len();
+                *recent_bytes -= old.text.len() + LINE_BYTES;
             }
         };
         demux.feed(chunk, |line| each(line, false));

@@ -8,8 +8,8 @@ use crate::prepare::Prepared;
 use std::path::PathBuf;
 use xenlab_image::CaseLayer;
 use xenlab_machine::{MachineSpec, QemuInfo};
-use xenlab_model::cause::Cause;
 use xenlab_model::case::Case;
+use xenlab_model::cause::Cause;
 use xenlab_xen::XenBuild;
 
 /// What is broken, at each of the places where something can be.

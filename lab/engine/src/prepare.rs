@@ -153,6 +153,14 @@ impl Preparer {
             })
             .await
             .map_err(|e| again(&e))?;
+        if !dom0.lacks.is_empty() {
+            // Not an error: what needs them may never be run. What is run and does not start is then explained.
+            let message = format!(
+                "this userland has no {}, which tools of this build need; what needs them will not start",
+                dom0.lacks.join(", ")
+            );
+            self.sink.emit(What::Note { case: Some(case.shown()), message });
+        }
         let hypervisor = &build.hypervisor;
         let damage = hypervisor
             .damage
@@ -256,12 +264,13 @@ impl Prepared {
         other
     }
 
-    /// Hashes every input again; what is no longer what it was, in words.
-    pub fn changed_inputs(&self) -> Vec<String> {
+    /// Hashes every input again; what is no longer what it was, in words. What the store made is put aside then.
+    pub fn changed_inputs(&self, store: &Store) -> Vec<String> {
         let mut changed = Vec::new();
         let (original, digest) = &self.xen_original;
         // What it was unpacked to is what the machine was given.
-        let unpacked = self.xen_digest.as_ref().map(|digest| (&self.xen, digest)).filter(|(path, _)| *path != original);
+        let unpacked =
+            self.xen_digest.as_ref().map(|digest| (&self.xen, digest)).filter(|(path, _)| *path != original);
         for (path, digest) in std::iter::once((original, digest)).chain(unpacked) {
             match xenlab_store::hash_file(path) {
                 Ok(now) if now == *digest => {}
@@ -270,7 +279,7 @@ impl Prepared {
             }
         }
         for part in &self.dom0.parts {
-            if let Err(e) = part.entry.verify() {
+            if let Err(e) = store.verify(&part.entry) {
                 changed.push(format!("{}: {e}", part.role));
             }
         }

@@ -237,8 +237,12 @@ async fn a_connection_that_is_made_early_does_not_make_a_command_late() {
     keygen(&dir.path().join("key"));
     let key = std::fs::read_to_string(dir.path().join("key")).unwrap();
     let public = std::fs::read_to_string(dir.path().join("key.pub")).unwrap();
-    let config =
-        SshConfig { addr: mute.local_addr().unwrap(), user: "root".into(), private_key: key, host_key: public };
+    let config = SshConfig {
+        addr: mute.local_addr().unwrap(),
+        user: "root".into(),
+        private_key: key,
+        host_key: public,
+    };
     let mut shell = SshShell::new(config).unwrap();
     let early = shell.clone();
     let opening = tokio::spawn(async move { early.open(Deadline::wall(Duration::from_secs(120))).await });

@@ -328,7 +328,12 @@ mod tests {
             let mut spec = spec(arch, [10, 0, 2], Accel::Tcg);
             spec.without_xen = true;
             let text = shown(&argv(&spec, &wiring()).unwrap());
-            assert!(text.contains(&format!("\n-kernel /s/vmlinux\n-append console={serial}\n-initrd /s/initrd\n")), "{text}");
+            assert!(
+                text.contains(&format!(
+                    "\n-kernel /s/vmlinux\n-append console={serial}\n-initrd /s/initrd\n"
+                )),
+                "{text}"
+            );
             assert!(!text.contains("/s/xen") && !text.contains("dom0_mem"), "{text}");
         }
     }

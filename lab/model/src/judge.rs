@@ -156,10 +156,12 @@ fn judge_boot(evidence: &Evidence, facts: &Facts) -> StepVerdict {
 /// Tools work only on the Xen they are of: where they are another one's and dom0 got as far as to use them, that is why it did
 /// not become ready.
 fn mixed_tools(mut check: Check, facts: &Facts) -> Check {
-    let by_tools =
-        [Cause::ToolsFailed, Cause::StoreAbsent, Cause::Dom0NotReady, Cause::Dom0Hung].map(Some).contains(&check.cause);
+    let by_tools = [Cause::ToolsFailed, Cause::StoreAbsent, Cause::Dom0NotReady, Cause::Dom0Hung]
+        .map(Some)
+        .contains(&check.cause);
     let text = |name: &str| facts.get(name).map(ToString::to_string);
-    let in_init = check.shown.iter().any(|(label, phase)| label == "phase" && phase == Phase::Dom0Init.name());
+    let in_init =
+        check.shown.iter().any(|(label, phase)| label == "phase" && phase == Phase::Dom0Init.name());
     if let (true, true, Some(hypervisor), Some(tools)) =
         (by_tools, in_init, text("build.branch"), text("build.tools-branch"))
         && hypervisor != tools

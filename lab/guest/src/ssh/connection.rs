@@ -127,7 +127,12 @@ impl Connection {
         Ok(connection)
     }
 
-    fn log_in(&mut self, config: &SshConfig, deadline: &Deadline, stop: &dyn Fn() -> bool) -> Result<(), Attempt> {
+    fn log_in(
+        &mut self,
+        config: &SshConfig,
+        deadline: &Deadline,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), Attempt> {
         loop {
             match self.session.userauth_pubkey_memory(&config.user, None, &config.private_key, None) {
                 Ok(()) => return Ok(()),

@@ -254,7 +254,8 @@ fn exit_codes() {
 
 #[test]
 fn tools_of_another_xen_are_why_dom0_is_not_ready() {
-    let end = WaitEnd::Failed { code: "build.tools-failed".into(), line: "xenlab: failed: xen-init-dom0".into() };
+    let end =
+        WaitEnd::Failed { code: "build.tools-failed".into(), line: "xenlab: failed: xen-init-dom0".into() };
     let reached = [Phase::PowerOn, Phase::Xen, Phase::Dom0Kernel, Phase::Dom0Init];
     let cause = |end: &WaitEnd, reached: &[Phase], tools: &str| {
         let mut facts = Facts::default();

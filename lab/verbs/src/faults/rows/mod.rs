@@ -58,7 +58,7 @@ const X86: &[Arch] = &[Arch::X86_64];
 
 /// What a fault is judged by where it needs nothing of its own: the version rule, the store, a command by each way in.
 const SCENARIO: &str = booted!(
-            "
+    "
   - phase: dom0-ready
   - console: {of: xen, has: ['Xen version [0-9]'], lacks: [panic]}
   - under-xen: {}
