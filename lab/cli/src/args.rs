@@ -78,8 +78,8 @@ pub struct Scenarios {
     /// Scenario files [default: the shipped dom0-boot]
     #[arg(value_name = "SCENARIO", value_hint = ValueHint::FilePath)]
     pub scenarios: Vec<PathBuf>,
-    /// The Xen build under test: debian:SUITE[@VERSION], dir:PREFIX or file:PATH; repeated, each in turn
-    #[arg(long, value_name = "SPEC")]
+    #[arg(long, value_name = "SPEC",
+          help = format!("The Xen build under test: {}; repeated, each in turn", xenlab_model::spec::XEN_SPEC_FORMS))]
     pub xen: Vec<String>,
     /// Take tools and development files from this build
     #[arg(long, value_name = "SPEC")]
