@@ -50,7 +50,8 @@ fn axes_from_the_command_line_multiply() {
     let did = run(["list", "--xen", "debian:bookworm", "--xen", "debian:trixie"]);
     says(&did, 0, &["[arch=x86_64] @ debian:trixie", "[arch=aarch64] @ debian:bookworm"]);
     assert_eq!(did.stdout.lines().filter(|l| l.contains('@')).count(), 4);
-    let did = run(["list", "--set", "dom0.userland=minimal", "--set", "dom0.userland=systemd", "--arch", "x86_64"]);
+    let did =
+        run(["list", "--set", "dom0.userland=minimal", "--set", "dom0.userland=systemd", "--arch", "x86_64"]);
     says(&did, 0, &["dom0.userland=minimal", "dom0.userland=systemd"]);
 }
 
@@ -115,7 +116,8 @@ fn an_empty_matrix_axis_is_refused() {
 #[test]
 fn versions_are_text() {
     let dir = TempDir::new().expect("a temporary folder");
-    let file = scenario(&dir, &GOOD.replace("debian:bookworm", "{build: debian:bookworm, expect-version: 4.20}"));
+    let file =
+        scenario(&dir, &GOOD.replace("debian:bookworm", "{build: debian:bookworm, expect-version: 4.20}"));
     let did = run(["explain", "--offline", &file]);
     let all = format!("{}{}", did.stdout, did.stderr);
     assert!(!all.contains("4.2\n") && !all.contains("4.2 "), "{all}");

@@ -130,7 +130,8 @@ impl Bench {
     /// What the lab used, by its own word at the end.
     pub fn used(&self) -> (u64, f64) {
         let events = self.events();
-        let lab = events.iter().rev().find_map(|e| e.get("lab")).expect("the run's end is in events.jsonl").clone();
+        let lab =
+            events.iter().rev().find_map(|e| e.get("lab")).expect("the run's end is in events.jsonl").clone();
         let rss = lab["peak_rss_bytes"].as_u64().expect("bytes");
         (rss, lab["cpu_seconds"].as_f64().expect("seconds"))
     }
@@ -223,7 +224,11 @@ impl Running<'_> {
             if let Some(status) = self.child.try_wait().expect("a child of ours") {
                 panic!("ended with {status} before {what}\n{}", self.bench.log());
             }
-            assert!(begun.elapsed() < Duration::from_secs(60), "no {what} within a minute\n{}", self.bench.log());
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "no {what} within a minute\n{}",
+                self.bench.log()
+            );
             pause(20);
         }
     }

@@ -14,7 +14,10 @@ fn a_console_flood_stays_small() {
         ("xen", "(XEN) the same line over and over, as a guest gone mad writes it\r\n"),
         ("empty", "\n"),
         ("endless", "x"),
-        ("sign", "[    1.000000] Kernel command line: x\r\n(XEN) WARNING: this is one\r\n[    1.0] WARNING: CPU: 0 PID: 1 at kernel/x.c:1 f+0x1/0x2\r\n"),
+        (
+            "sign",
+            "[    1.000000] Kernel command line: x\r\n(XEN) WARNING: this is one\r\n[    1.0] WARNING: CPU: 0 PID: 1 at kernel/x.c:1 f+0x1/0x2\r\n",
+        ),
         ("escapes", "\x1b[31m\u{0}\u{7}\x1b]0;title\u{7}é\r"),
     ] {
         let flood = json!([{"write": "(XEN) Xen version 4.17.5\r\n"}, {"flood-of": {"text": text, "bytes": ENDLESS}}]);
@@ -22,7 +25,10 @@ fn a_console_flood_stays_small() {
     }
     let scenario = fake("  - phase: dom0-ready\n").replace(
         "machine: {accel: tcg}",
-        &format!("machine: {{accel: tcg}}\nlimits: {{boot: 3s}}\nmatrix:\n  machine.qemu: [{}]", qemus.join(", ")),
+        &format!(
+            "machine: {{accel: tcg}}\nlimits: {{boot: 3s}}\nmatrix:\n  machine.qemu: [{}]",
+            qemus.join(", ")
+        ),
     );
     let did = bench.run(&scenario, &["-j1", "--no-control"]);
     assert_eq!(did.code, Some(1), "{}", did.stderr);
@@ -35,7 +41,8 @@ fn a_console_flood_stays_small() {
         eprintln!("{}: kept {kept}, timeline {timeline}", bundle.display());
         // The stated size, as far as this build of the lab came in that time.
         let all = std::fs::read_to_string(bundle.join("evidence.jsonl")).expect("evidence");
-        let boot: Value = serde_json::from_str(all.lines().next().unwrap_or_default()).expect("the boot's evidence");
+        let boot: Value =
+            serde_json::from_str(all.lines().next().unwrap_or_default()).expect("the boot's evidence");
         let total = boot["seen"]["Ok"]["phase"]["console_bytes"].as_u64().expect("bytes");
         assert!(total > 1 << 20, "{boot}");
         assert!(kept == total.min(4 << 20) && timeline < 9 << 20, "{kept} of {total}, {timeline}");
@@ -69,8 +76,13 @@ fn a_commands_flood_is_cut_and_counted() {
     assert_eq!(did.code, Some(1), "{}", did.stderr);
     let verdict = bench.verdict("fake");
     let steps = verdict["steps"].as_array().expect("steps");
-    let of = |path: &str| steps.iter().find(|s| s["step"] == path).cloned().unwrap_or(Value::Null).to_string();
-    assert!(of("steps[0]").contains("capture.cut") && of("steps[0]").contains("60000000"), "{}", of("steps[0]"));
+    let of =
+        |path: &str| steps.iter().find(|s| s["step"] == path).cloned().unwrap_or(Value::Null).to_string();
+    assert!(
+        of("steps[0]").contains("capture.cut") && of("steps[0]").contains("60000000"),
+        "{}",
+        of("steps[0]")
+    );
     assert!(of("steps[1]").contains("\"pass\""), "{}", of("steps[1]"));
     bench.memory_is_small();
     bench.clean();
@@ -85,8 +97,13 @@ fn waiting_costs_next_to_nothing() {
     lab.phase("xen");
     let used = |pid: u32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
-        let fields: Vec<u64> =
-            stat.rsplit(')').next().unwrap_or_default().split_whitespace().map(|f| f.parse().unwrap_or(0)).collect();
+        let fields: Vec<u64> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .map(|f| f.parse().unwrap_or(0))
+            .collect();
         // utime and stime (proc(5), fields 14 and 15), in hundredths of a second.
         fields[11] + fields[12]
     };
@@ -97,7 +114,9 @@ fn waiting_costs_next_to_nothing() {
     eprintln!("{spent} hundredths of a second in 5 s");
     assert!(spent <= 10, "{spent} hundredths of a second in 5 s is more than 2 % of a core");
     let status = std::fs::read_to_string(format!("/proc/{}/status", lab.pid())).expect("it runs");
-    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let peak = status
+        .lines()
+        .find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     assert!(peak.is_some_and(|kib| kib << 10 < MEMORY), "{peak:?} KiB");
     lab.ends_orderly(rustix::process::Signal::INT);
 }

@@ -42,7 +42,12 @@ fn kvm_aborts(bench: &Bench) -> String {
     bench.qemu_script("kvm", json!({"start": "abort", "stderr": "error: failed to set MSR 0x10a"}));
     let path = bench.path("either");
     let (kvm, tcg) = (bench.path("kvm").display().to_string(), bench.path("tcg").display().to_string());
-    write_executable(&path, &format!("#!/bin/sh\ncase \" $* \" in *accel*kvm*|*kvm,*) exec {kvm} \"$@\" ;; esac\nexec {tcg} \"$@\"\n"));
+    write_executable(
+        &path,
+        &format!(
+            "#!/bin/sh\ncase \" $* \" in *accel*kvm*|*kvm,*) exec {kvm} \"$@\" ;; esac\nexec {tcg} \"$@\"\n"
+        ),
+    );
     path.display().to_string()
 }
 
@@ -55,7 +60,8 @@ fn a_kvm_that_cannot_run_xen_or_is_not_there() {
     assert_eq!(did.code, Some(0), "{}", did.stderr);
     let inputs = xenlab_tests::bundles(&bench.report());
     let inputs = xenlab_tests::json(&inputs[0].join("inputs.json")).expect("inputs");
-    let (chosen, why) = (inputs["accel"][0].as_str().unwrap_or_default(), inputs["accel"][1].as_str().unwrap_or_default());
+    let (chosen, why) =
+        (inputs["accel"][0].as_str().unwrap_or_default(), inputs["accel"][1].as_str().unwrap_or_default());
     assert_eq!(chosen, "tcg");
     if cfg!(target_arch = "x86_64") && Path::new("/dev/kvm").exists() {
         assert!(why.contains("KVM") || why.contains("kvm"), "{why}");

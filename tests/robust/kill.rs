@@ -72,7 +72,8 @@ fn an_interrupt_while_images_are_made() {
             }
         }
         let qemu = bench.qemu("qemu", json!(["hold"]));
-        let mut lab = bench.start(bench.run_command(&fake("  - phase: dom0-kernel\n"), &["--qemu", &qemu, "--offline"]));
+        let mut lab = bench
+            .start(bench.run_command(&fake("  - phase: dom0-kernel\n"), &["--qemu", &qemu, "--offline"]));
         lab.event("run-started");
         pause(millis);
         lab.ends_orderly(Signal::INT);
@@ -98,9 +99,15 @@ fn an_interrupt_while_packages_are_fetched() {
     });
     let store = bench.path("store").display().to_string();
     let mut command = bench.run_command(&fake("  - phase: xen\n"), &["--store", &store]);
-    command.env("XENLAB_DEBIAN_ARCHIVE", &archive).env("no_proxy", "*").env("NO_PROXY", "*").env_remove("http_proxy");
+    command
+        .env("XENLAB_DEBIAN_ARCHIVE", &archive)
+        .env("no_proxy", "*")
+        .env("NO_PROXY", "*")
+        .env_remove("http_proxy");
     let lab = bench.start(command);
-    first.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|_| panic!("nothing was fetched\n{}", bench.log()));
+    first
+        .recv_timeout(Duration::from_secs(30))
+        .unwrap_or_else(|_| panic!("nothing was fetched\n{}", bench.log()));
     lab.ends_orderly(Signal::TERM);
     assert_eq!(crate::bench::below(&bench.path("store/tmp")), Vec::<std::path::PathBuf>::new());
 }
@@ -170,7 +177,13 @@ fn a_killed_lab_leaves_no_process_and_the_next_run_passes_and_sweeps() {
     assert_eq!(did.code, Some(0), "{}{}", did.stdout, did.stderr);
     bench.clean();
     // No entry that was half made counts: all are what they are said to be.
-    let did = xenlab_tests::finish(bench.command(["run", "--offline", "--qemu", &qemu, &bench.path("scenario.yaml").display().to_string()]));
+    let did = xenlab_tests::finish(bench.command([
+        "run",
+        "--offline",
+        "--qemu",
+        &qemu,
+        &bench.path("scenario.yaml").display().to_string(),
+    ]));
     assert_eq!(did.code, Some(0), "{}{}", did.stdout, did.stderr);
     assert!(!did.stderr.contains("damaged"), "{}", did.stderr);
 }
@@ -179,16 +192,20 @@ fn a_killed_lab_leaves_no_process_and_the_next_run_passes_and_sweeps() {
 fn a_qemu_killed_mid_boot_is_an_error_of_that_case_alone() {
     let bench = Bench::new();
     let killed = bench.qemu("killed", json!([{"write": "(XEN) Xen version 4.17.5\r\n"}, "hold"]));
-    let aborts = bench.qemu("aborts", json!([{"write": "(XEN) Xen version 4.17.5\r\n"}, {"sleep": 300}, "abort"]));
+    let aborts =
+        bench.qemu("aborts", json!([{"write": "(XEN) Xen version 4.17.5\r\n"}, {"sleep": 300}, "abort"]));
     let good = bench.qemu("good", boots().into());
-    let scenario = fake("  - phase: dom0-ready\n")
-        .replace("machine: {accel: tcg}", &format!("machine: {{accel: tcg}}\nmatrix:\n  machine.qemu: [{killed}, {aborts}, {good}]"));
+    let scenario = fake("  - phase: dom0-ready\n").replace(
+        "machine: {accel: tcg}",
+        &format!("machine: {{accel: tcg}}\nmatrix:\n  machine.qemu: [{killed}, {aborts}, {good}]"),
+    );
     let mut lab = bench.start(bench.run_command(&scenario, &["-j1"]));
     lab.phase("xen");
     let path = bench.path("killed.json");
     let mut victims = 0;
     for line in bench.processes().iter().filter(|l| l.contains("fake-qemu")) {
-        let pid = line.split(' ').next().and_then(|p| p.parse().ok()).and_then(rustix::process::Pid::from_raw);
+        let pid =
+            line.split(' ').next().and_then(|p| p.parse().ok()).and_then(rustix::process::Pid::from_raw);
         rustix::process::kill_process(pid.expect("a process number"), Signal::KILL).expect("it runs");
         victims += 1;
     }
@@ -197,7 +214,11 @@ fn a_qemu_killed_mid_boot_is_an_error_of_that_case_alone() {
     assert_eq!(status.code(), Some(3), "{}", bench.log());
     for (name, signal) in [("killed", "9"), ("aborts", "6")] {
         let verdict = bench.verdict(&format!("_{name}_"));
-        assert_eq!((&verdict["verdict"], &verdict["cause"]), (&json!("error"), &json!("qemu.killed")), "{verdict}");
+        assert_eq!(
+            (&verdict["verdict"], &verdict["cause"]),
+            (&json!("error"), &json!("qemu.killed")),
+            "{verdict}"
+        );
         assert!(verdict["message"].as_str().is_some_and(|m| m.contains(signal)), "{verdict}");
     }
     assert_eq!(bench.verdict("_good_")["verdict"], "pass");

@@ -72,10 +72,17 @@ fn busy_loops_change_no_verdict() {
     }
     let bench = Bench::new();
     user_store();
-    let busy = || Command::new("sh").args(["-c", "while :; do :; done"]).stdin(Stdio::null()).spawn().expect("sh starts");
+    let busy = || {
+        Command::new("sh")
+            .args(["-c", "while :; do :; done"])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("sh starts")
+    };
     let loops = Loops((0..8).map(|_| busy()).collect());
     let report = bench.report().display().to_string();
-    let did = finish(bench.command(["run", "--arch", "aarch64", "--report", &report]));
+    let did =
+        finish(bench.command(["run", "scenarios/xl-info.yaml", "--arch", "aarch64", "--report", &report]));
     drop(loops);
     assert_eq!(did.code, Some(0), "{}", did.stderr);
     bench.memory_is_small();
@@ -100,9 +107,15 @@ fn the_main_job_as_nobody_offline() {
     let mut words: Vec<String> = Vec::new();
     if rustix::process::geteuid().is_root() {
         // What belongs to nobody is nobody's alone: links to the user's own entries cannot be given away.
-        let full = Command::new("cp").arg("-r").arg("--preserve=mode,timestamps").arg(&store).arg(bench.path("theirs")).status();
+        let full = Command::new("cp")
+            .arg("-r")
+            .arg("--preserve=mode,timestamps")
+            .arg(&store)
+            .arg(bench.path("theirs"))
+            .status();
         assert!(full.is_ok_and(|s| s.success()));
-        let given = Command::new("chown").args(["-R", "65534:65534"]).arg(bench.dir.path().join("theirs")).status();
+        let given =
+            Command::new("chown").args(["-R", "65534:65534"]).arg(bench.dir.path().join("theirs")).status();
         assert!(given.is_ok_and(|s| s.success()));
         for place in ["run", "tmp", "."] {
             let given = Command::new("chown").arg("65534:65534").arg(bench.path(place)).status();
@@ -148,7 +161,12 @@ fn artefacts(store: &Path) -> Vec<String> {
         crate::bench::below(&dir).into_iter().find(is_it)
     });
     match image {
-        Some(path) => vec!["--xen".into(), format!("file:{}", path.display()), "--tools".into(), "debian:bookworm".into()],
+        Some(path) => vec![
+            "--xen".into(),
+            format!("file:{}", path.display()),
+            "--tools".into(),
+            "debian:bookworm".into(),
+        ],
         None => panic!("the store has no hypervisor of bookworm for AArch64"),
     }
 }

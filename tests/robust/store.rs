@@ -28,7 +28,8 @@ fn two_labs_on_one_store_that_lacks_everything() {
     let children: Vec<_> = (0..2)
         .map(|n| {
             let report = bench.path(&format!("report{n}")).display().to_string();
-            let mut command = bench.command(["run", &file, "--qemu", &qemu, "--offline", "--report", &report]);
+            let mut command =
+                bench.command(["run", &file, "--qemu", &qemu, "--offline", "--report", &report]);
             let log = File::create(bench.path(&format!("log{n}"))).expect("a log");
             command.stdout(log.try_clone().expect("a log")).stderr(log).spawn().expect("xenlab starts")
         })
@@ -69,7 +70,8 @@ fn with_mounts(bench: &Bench, script: &str) -> Option<(i32, String)> {
         .current_dir(xenlab_tests::root())
         .output()
         .expect("unshare starts");
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     Some((output.status.code().unwrap_or(-1), text))
 }
 
@@ -98,7 +100,10 @@ fn a_full_disk_below_the_store_and_room_again() {
     );
     let Some((_, said)) = with_mounts(&bench, &script) else { return };
     assert!(said.contains("first=3"), "{said}");
-    assert!(said.contains("host.disk-full") && said.contains("no space is left on the device that holds"), "{said}");
+    assert!(
+        said.contains("host.disk-full") && said.contains("no space is left on the device that holds"),
+        "{said}"
+    );
     assert!(said.contains("second=0"), "{said}");
     assert!(!said.contains("damaged"), "{said}");
 }
@@ -218,7 +223,11 @@ fn fetched_from(archive: &str) -> (Option<i32>, String) {
     let bench = Bench::new();
     let store = bench.path("store").display().to_string();
     let mut command = bench.run_command(&fake(READY), &["--store", &store]);
-    command.env("XENLAB_DEBIAN_ARCHIVE", archive).env("no_proxy", "*").env("NO_PROXY", "*").env_remove("http_proxy");
+    command
+        .env("XENLAB_DEBIAN_ARCHIVE", archive)
+        .env("no_proxy", "*")
+        .env("NO_PROXY", "*")
+        .env_remove("http_proxy");
     let did = xenlab_tests::finish(command);
     assert_eq!(crate::bench::below(&bench.path("store/tmp")), Vec::<PathBuf>::new());
     bench.clean();
@@ -242,7 +251,10 @@ fn downloads_that_break_off() {
         b"HTTP/1.1 200 OK\r\nContent-Length: 900000\r\nConnection: close\r\n\r\nonly so much".to_vec()
     }));
     assert_eq!(code, Some(3), "{said}");
-    assert!(said.contains("host.network") || said.contains("network") || said.contains("broke off"), "{said}");
+    assert!(
+        said.contains("host.network") || said.contains("network") || said.contains("broke off"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -87,7 +87,10 @@ impl Did {
         if self.code == Some(code) {
             return Ok(self);
         }
-        Err(format!("expected exit {code}, got {:?}\n--- stdout\n{}\n--- stderr\n{}", self.code, self.stdout, self.stderr))
+        Err(format!(
+            "expected exit {code}, got {:?}\n--- stdout\n{}\n--- stderr\n{}",
+            self.code, self.stdout, self.stderr
+        ))
     }
 }
 
@@ -115,9 +118,11 @@ pub fn replay_agrees(report: &Path) -> Result<(), String> {
     }
     for bundle in all {
         let did = run([OsStr::new("replay"), OsStr::new("--json"), bundle.as_os_str()]);
-        let seen: Value = serde_json::from_str(&did.stdout).map_err(|e| format!("{e}: {}\n{}", did.stdout, did.stderr))?;
+        let seen: Value =
+            serde_json::from_str(&did.stdout).map_err(|e| format!("{e}: {}\n{}", did.stdout, did.stderr))?;
         let one = &seen[0];
-        if one["recorded"] != Value::Bool(true) || one["differences"].as_array().is_none_or(|d| !d.is_empty()) {
+        if one["recorded"] != Value::Bool(true) || one["differences"].as_array().is_none_or(|d| !d.is_empty())
+        {
             return Err(format!("replay of {} differs: {}", bundle.display(), one["differences"]));
         }
     }

@@ -194,7 +194,9 @@ impl Hub {
         let state = &mut *guard;
         state.total += chunk.len() as u64;
         state.last_activity = guest;
-        let State { demux, tracker, signs, seen_signs, tail, recent, recent_bytes, next_number, phases, .. } = state;
+        let State {
+            demux, tracker, signs, seen_signs, tail, recent, recent_bytes, next_number, phases, ..
+        } = state;
         let mut each = |line: xenlab_console::Line<'_>, open: bool| {
             if let Some(t) = tracker.push(&line) {
                 phases.push((t.phase, wall.as_secs_f64()));
@@ -226,6 +228,25 @@ impl Hub {
         }
     }
 
+    /// Gives a chunk to the shell that is working, if one is. One that has given up no longer reads, and the console must go on all the
+    /// same: when the tap was set anew it is looked at again, and a chunk is dropped only when nobody is left to have it.
+    async fn hand_on(&self, chunk: &[u8]) {
+        loop {
+            let tap = self.state().tap.clone();
+            let Some(tap) = tap else { return };
+            tokio::select! {
+                biased;
+                sent = tap.send(Bytes::copy_from_slice(chunk)) => {
+                    if sent.is_err() {
+                        self.state().tap = None;
+                    }
+                    return;
+                }
+                () = self.retapped.notified() => {}
+            }
+        }
+    }
+
     /// Reads the console until it is closed.
     pub async fn pump(self: Arc<Self>, mut reader: impl AsyncRead + Unpin, bundle: Arc<Bundle>) {
         let mut buffer = vec![0; 64 << 10];
@@ -238,14 +259,7 @@ impl Hub {
             bundle.console(wall, guest, &buffer[..n]);
             self.take(&buffer[..n], wall, guest);
             self.changed.send_modify(|n| *n += 1);
-            let tap = self.state().tap.clone();
-            if let Some(tap) = tap {
-                // A shell that has given up no longer reads; the console must go on all the same.
-                tokio::select! {
-                    sent = tap.send(Bytes::copy_from_slice(&buffer[..n])) => if sent.is_err() { self.state().tap = None; },
-                    () = self.retapped.notified() => {}
-                }
-            }
+            self.hand_on(&buffer[..n]).await;
         }
         let mut guard = self.state();
         guard.closed = true;

@@ -28,7 +28,8 @@ const SCENARIO: &str = "xenlab: 1\nname: t\nxen: debian:bookworm\nmatrix: {arch:
                         - console: {of: dom0, lacks: [panic]}\n";
 
 fn cases() -> Vec<Case> {
-    scenario::load(SCENARIO, "t.yaml", &Settings { sets: Vec::new(), seed: 1 }, &Facts::default()).expect("a good scenario")
+    scenario::load(SCENARIO, "t.yaml", &Settings { sets: Vec::new(), seed: 1 }, &Facts::default())
+        .expect("a good scenario")
 }
 
 /// A console that the test writes, its record, and a clock that the test sets (milliseconds).
@@ -68,7 +69,12 @@ impl Console {
     }
 
     /// Waits for a phase, the clock standing unless somebody moves it.
-    async fn until(&self, phase: Phase, allowed: Allowed, ended: impl Future<Output = MachineEnd>) -> WaitEnd {
+    async fn until(
+        &self,
+        phase: Phase,
+        allowed: Allowed,
+        ended: impl Future<Output = MachineEnd>,
+    ) -> WaitEnd {
         let now = self.now.clone();
         let guest = move || Duration::from_millis(now.load(Ordering::Relaxed));
         let watch = Watch { hub: &self.hub, guest: &guest, kvm: false };
@@ -124,6 +130,15 @@ async fn a_shell_that_gave_up_holds_up_nobody() {
     c.hub.set_tap(None);
     c.says("four\n").await;
     assert_eq!(c.hub.state().total, 19);
+    // Setting a tap loses nothing of what comes right after it.
+    for n in 0..50 {
+        let (tap, mut taken) = mpsc::channel::<Bytes>(4);
+        c.hub.set_tap(Some(tap));
+        c.says(&format!("{n:02}\n")).await;
+        let got = tokio::time::timeout(Duration::from_secs(5), taken.recv()).await.expect("handed on");
+        assert_eq!(got.as_deref(), Some(format!("{n:02}\n").as_bytes()));
+        c.hub.set_tap(None);
+    }
     // One that is gone altogether is forgotten.
     let (tap, gone) = mpsc::channel::<Bytes>(1);
     drop(gone);
@@ -175,10 +190,10 @@ async fn a_sign_of_failure_is_listened_to_until_it_is_told() {
             watch.until(LONG, never(), |state| state.phase() >= Phase::Dom0Ready).await
         }
     });
-    c.says("[    1.0] Linux version 6.1\n[    1.1] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\n").await;
+    c.says("(XEN) Xen version 4.17.5\n[    1.000000] Linux version 6.1\n[    1.100000] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\n").await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!wait.is_finished(), "more may come");
-    let end = wait.await.unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(20), wait).await.expect("a panic ends it").unwrap();
     let WaitEnd::Failed { code, line } = &end else { panic!("{end:?}") };
     assert!(code.starts_with("dom0.") && line.contains("VFS"), "{end:?}");
 }
@@ -189,7 +204,10 @@ async fn a_machines_end_is_explained_by_what_it_said_last() {
     let c = console();
     let (hub, mut guest) = (c.hub.clone(), c.guest);
     let ended = async {
-        guest.write_all(b"(XEN) Xen version 4.17.5\n(XEN) Panic on CPU 0:\n(XEN) out of memory\n").await.unwrap();
+        guest
+            .write_all(b"(XEN) Xen version 4.17.5\n(XEN) Panic on CPU 0:\n(XEN) out of memory\n")
+            .await
+            .unwrap();
         drop(guest);
         MachineEnd::GuestReset
     };
@@ -206,7 +224,13 @@ async fn a_machines_end_is_explained_by_what_it_said_last() {
 
 fn console_evidence(to: u64, cut: bool) -> Evidence {
     let seen = ConsoleEvidence { from: 4, to, cut, end: WaitEnd::Reached, text: String::new() };
-    Evidence { step: "steps[0]".into(), origin: Origin::PowerOn, from: 0.0, to: 1.0, seen: Ok(Observation::Console(seen)) }
+    Evidence {
+        step: "steps[0]".into(),
+        origin: Origin::PowerOn,
+        from: 0.0,
+        to: 1.0,
+        seen: Ok(Observation::Console(seen)),
+    }
 }
 
 #[tokio::test]
@@ -262,7 +286,10 @@ async fn shared_work_is_done_once_and_its_failure_too() {
     }
     assert_eq!((good, made.load(Ordering::Relaxed)), (10, 2));
     // Who was to make it is gone half-way: the next one makes it.
-    let half = tokio::time::timeout(Duration::from_millis(10), shared.get("late", || async { std::future::pending().await }));
+    let half = tokio::time::timeout(
+        Duration::from_millis(10),
+        shared.get("late", || async { std::future::pending().await }),
+    );
     assert!(half.await.is_err());
     assert_eq!(shared.get("late", || async { Ok(7) }).await.map(|v| *v), Ok(7));
 }
@@ -284,7 +311,8 @@ impl Sink for Trap {
 async fn a_case_that_panics_is_an_error_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let sink = Arc::new(Trap(Mutex::default()));
-    let options = Options { root: Some(dir.path().join("store")), offline: true, locked: false, sink: sink.clone() };
+    let options =
+        Options { root: Some(dir.path().join("store")), offline: true, locked: false, sink: sink.clone() };
     let store = Arc::new(Store::open(options).unwrap());
     let lab = Arc::new(Lab {
         preparer: Preparer::new(store, sink.clone()),

@@ -229,8 +229,7 @@ async fn a_lost_agent_is_started_anew() {
 }
 
 /// The console of the small userland: a shell that reads the terminal as a script, in blocks, and comes again when it ends.
-const SCRIPTED: &str =
-    "stty -echo -icanon -isig; while :; do busybox sh /proc/self/fd/0; sleep 0.2; done";
+const SCRIPTED: &str = "stty -echo -icanon -isig; while :; do busybox sh /proc/self/fd/0; sleep 0.2; done";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_given_up_at_any_moment_does_not_spoil_the_next() {

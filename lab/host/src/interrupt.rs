@@ -34,7 +34,8 @@ pub fn install() -> std::io::Result<()> {
                 leave();
                 std::process::exit(Exit::Interrupted.code().into());
             };
-            let timer = std::thread::Builder::new().name("overdue".into()).stack_size(256 << 10).spawn(overdue);
+            let timer =
+                std::thread::Builder::new().name("overdue".into()).stack_size(256 << 10).spawn(overdue);
             if let Err(error) = timer {
                 tracing::warn!("nothing bounds the orderly end: {error}");
             }

@@ -58,10 +58,9 @@ pub(crate) fn decompress(d: &[u8]) -> Option<Result<Vec<u8>, String>> {
     } else if d.starts_with(&[0x5d, 0, 0]) {
         let stream = liblzma::stream::Stream::new_lzma_decoder(u64::MAX).map_err(|e| e.to_string());
         match stream {
-            Ok(s) => {
-                drain(liblzma::read::XzDecoder::new_stream(d, s), &mut out)
-                    .map(|_| out).map_err(|e| format!("lzma: {e}"))
-            }
+            Ok(s) => drain(liblzma::read::XzDecoder::new_stream(d, s), &mut out)
+                .map(|_| out)
+                .map_err(|e| format!("lzma: {e}")),
             Err(e) => Err(e),
         }
     } else {

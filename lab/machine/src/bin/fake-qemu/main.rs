@@ -280,7 +280,17 @@ impl Player {
             std::process::Stdio::from(std::os::fd::OwnedFd::from(end))
         };
         // As in a machine: its processes end with it, whatever they did, and what it writes below /run is its own.
-        let words = ["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"];
+        let words = [
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "sh",
+            "-c",
+        ];
         let mut machine = std::process::Command::new("unshare");
         machine.args(words).arg("mount -t tmpfs none /run; exec sh");
         if let Err(e) = machine.stdin(end()).stdout(end()).stderr(end()).spawn() {
