@@ -81,7 +81,8 @@ fn busy_loops_change_no_verdict() {
     };
     let loops = Loops((0..8).map(|_| busy()).collect());
     let report = bench.report().display().to_string();
-    let did = finish(bench.command(["run", "--arch", "aarch64", "--report", &report]));
+    let did =
+        finish(bench.command(["run", "scenarios/xl-info.yaml", "--arch", "aarch64", "--report", &report]));
     drop(loops);
     assert_eq!(did.code, Some(0), "{}", did.stderr);
     bench.memory_is_small();

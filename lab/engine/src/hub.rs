@@ -228,6 +228,25 @@ impl Hub {
         }
     }
 
+    /// Gives a chunk to the shell that is working, if one is. One that has given up no longer reads, and the console must go on all the
+    /// same: when the tap was set anew it is looked at again, and a chunk is dropped only when nobody is left to have it.
+    async fn hand_on(&self, chunk: &[u8]) {
+        loop {
+            let tap = self.state().tap.clone();
+            let Some(tap) = tap else { return };
+            tokio::select! {
+                biased;
+                sent = tap.send(Bytes::copy_from_slice(chunk)) => {
+                    if sent.is_err() {
+                        self.state().tap = None;
+                    }
+                    return;
+                }
+                () = self.retapped.notified() => {}
+            }
+        }
+    }
+
     /// Reads the console until it is closed.
     pub async fn pump(self: Arc<Self>, mut reader: impl AsyncRead + Unpin, bundle: Arc<Bundle>) {
         let mut buffer = vec![0; 64 << 10];
@@ -240,23 +259,7 @@ impl Hub {
             bundle.console(wall, guest, &buffer[..n]);
             self.take(&buffer[..n], wall, guest);
             self.changed.send_modify(|n| *n += 1);
-            let tap = self.state().tap.clone();
-            if let Some(tap) = tap {
-                let bytes = Bytes::copy_from_slice(&buffer[..n]);
-                // A shell that has given up no longer reads; the console must go on all the same.
-                loop {
-                    tokio::select! {
-                        biased;
-                        sent = tap.send(bytes.clone()) => {
-                            if sent.is_err() {
-                                self.state().tap = None;
-                            }
-                            break;
-                        }
-                        () = self.retapped.notified() => if self.state().tap.is_none() { break },
-                    }
-                }
-            }
+            self.hand_on(&buffer[..n]).await;
         }
         let mut guard = self.state();
         guard.closed = true;
