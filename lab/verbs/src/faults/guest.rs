@@ -72,10 +72,10 @@ pub(super) fn init(how: Liar) -> Result<String, String> {
         Liar::ConsoleToNull => {
             replaced("exec </dev/null >$con 2>&1\n", "con=/dev/null\nexec </dev/null >$con 2>&1\n")
         }
-        // About 2 MB, more than the lab keeps of a console's lines.
+        // About 600 kB, more than the lab keeps of a console's lines.
         Liar::Floods => replaced(
             READY,
-            &format!("n=0; while [ $n -lt 500 ]; do printf '%04000d\\n' $n; n=$((n + 1)); done\n{READY}"),
+            &format!("n=0; while [ $n -lt 150 ]; do printf '%04000d\\n' $n; n=$((n + 1)); done\n{READY}"),
         ),
     }
 }

@@ -100,7 +100,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "good-flood",
-        what: "dom0 writes megabytes on its console before it is ready",
+        what: "dom0 writes more on its console than the lab keeps before it is ready",
         artefact: "dom0's init",
         mutations: &[Mutation::Init(Liar::Floods)],
         ..GOOD
