@@ -73,7 +73,7 @@ pub enum Verb {
 }
 
 /// What chooses scenarios and cases; the same for every command that takes scenarios.
-#[derive(Debug, Args, Default)]
+#[derive(Debug, Args, Default, Clone)]
 pub struct Scenarios {
     /// Scenario files [default: the shipped dom0-boot]
     #[arg(value_name = "SCENARIO", value_hint = ValueHint::FilePath)]
@@ -120,6 +120,9 @@ pub struct Run {
     /// Do not boot a Xen known to be good when the one under test never speaks
     #[arg(long)]
     pub no_control: bool,
+    /// Break this on purpose (a row of verbs::faults), to see that it is caught; brings its own scenario
+    #[arg(long, value_name = "ROW", hide = true, conflicts_with_all = ["scenarios", "xen"])]
+    pub plant: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -186,7 +189,7 @@ pub enum Image {
     /// Make everything the scenarios need, without booting
     Build {
         #[command(flatten)]
-        select: Scenarios,
+        select: Box<Scenarios>,
     },
     /// Remove what has not been used for long
     Gc {

@@ -20,8 +20,10 @@ pub fn doctor(args: &Doctor, global: &Global) -> Result<Exit, Failure> {
     for need in host_packages::NEEDS {
         programs.push((need, host_packages::find(need.program)));
     }
-    let qemus: Vec<(Arch, Result<xenlab_machine::QemuInfo, String>)> =
-        Arch::ALL.into_iter().map(|arch| (arch, xenlab_machine::qemu::find(arch, None).map_err(|e| e.to_string()))).collect();
+    let qemus: Vec<(Arch, Result<xenlab_machine::QemuInfo, String>)> = Arch::ALL
+        .into_iter()
+        .map(|arch| (arch, xenlab_machine::qemu::find(arch, None).map_err(|e| e.to_string())))
+        .collect();
     let store = crate::run::open_store(global, std::sync::Arc::new(xenlab_model::event::Silent));
     let mut deep = Vec::new();
     if args.deep {
@@ -63,7 +65,11 @@ pub fn doctor(args: &Doctor, global: &Global) -> Result<Exit, Failure> {
             "{}, {} cores, {}",
             std::env::consts::ARCH,
             resources::cores(),
-            memory.map_or("memory unknown".into(), |m| format!("{} of memory, {} free", gib(m.total), gib(m.available)))
+            memory.map_or("memory unknown".into(), |m| format!(
+                "{} of memory, {} free",
+                gib(m.total),
+                gib(m.available)
+            ))
         ),
     );
     match &kvm.device {
@@ -79,7 +85,11 @@ pub fn doctor(args: &Doctor, global: &Global) -> Result<Exit, Failure> {
     }
     for (arch, qemu) in &qemus {
         match qemu {
-            Ok(q) => line(Some(true), &format!("QEMU for {arch}"), &format!("{} at {}", q.version, q.path.display())),
+            Ok(q) => line(
+                Some(true),
+                &format!("QEMU for {arch}"),
+                &format!("{} at {}", q.version, q.path.display()),
+            ),
             Err(e) => line(Some(false), &format!("QEMU for {arch}"), e),
         }
     }
@@ -89,7 +99,11 @@ pub fn doctor(args: &Doctor, global: &Global) -> Result<Exit, Failure> {
         }
         match found {
             Some(path) => line(Some(true), need.program, &path.display().to_string()),
-            None => line(Some(false), need.program, &format!("{}: {}", need.what_for, packages::hint(need.program))),
+            None => line(
+                Some(false),
+                need.program,
+                &format!("{}: {}", need.what_for, packages::hint(need.program)),
+            ),
         }
     }
     match &store {

@@ -11,27 +11,28 @@ pub struct Need {
     pub program: &'static str,
     /// What cannot be done without it.
     pub what_for: &'static str,
-    /// Needed by the main job; the others only by some checks.
-    pub always: bool,
 }
 
 /// Everything the lab calls.
 pub const NEEDS: &[Need] = &[
-    Need { program: "qemu-system-x86_64", what_for: "boots x86_64", always: true },
-    Need { program: "qemu-system-aarch64", what_for: "boots AArch64", always: true },
-    Need { program: "apt-get", what_for: "finds Debian's packages", always: true },
-    Need { program: "dpkg-deb", what_for: "unpacks Debian's packages", always: true },
-    Need { program: "sqfstar", what_for: "makes dom0's images", always: true },
-    Need { program: "pkg-config", what_for: "the pkg-config step", always: true },
-    Need { program: "cc", what_for: "compiling in the pkg-config step", always: true },
-    Need { program: "aarch64-linux-gnu-gcc", what_for: "compiling for AArch64 in the pkg-config step", always: true },
+    Need { program: "qemu-system-x86_64", what_for: "boots x86_64" },
+    Need { program: "qemu-system-aarch64", what_for: "boots AArch64" },
+    Need { program: "apt-get", what_for: "finds Debian's packages" },
+    Need { program: "dpkg-deb", what_for: "unpacks Debian's packages" },
+    Need { program: "sqfstar", what_for: "makes dom0's images" },
+    Need { program: "pkg-config", what_for: "the pkg-config step" },
+    Need { program: "cc", what_for: "compiling in the pkg-config step" },
+    Need { program: "aarch64-linux-gnu-gcc", what_for: "compiling for AArch64 in the pkg-config step" },
 ];
 
 /// What the tests need besides.
 pub const TEST_NEEDS: &[Need] = &[
-    Need { program: "dropbear", what_for: "an SSH server for the tests of the SSH way in", always: false },
-    Need { program: "apt-ftparchive", what_for: "small archives for the tests of fetching", always: false },
-    Need { program: "busybox", what_for: "a small shell for the tests of the serial way in", always: false },
+    Need { program: "dropbear", what_for: "an SSH server for the tests of the SSH way in" },
+    Need { program: "sshd", what_for: "another one" },
+    Need { program: "ssh-keygen", what_for: "keys for those" },
+    Need { program: "busybox", what_for: "a small shell for the tests of the serial way in" },
+    Need { program: "setpriv", what_for: "a run as nobody" },
+    Need { program: "pgrep", what_for: "looking for processes that were left behind" },
 ];
 
 /// Where a program is, looked for as a shell of root would, too: Debian keeps some outside a user's PATH.
@@ -63,7 +64,8 @@ pub fn install(tests: bool) -> Result<(), Failure> {
     eprintln!("xenlab: missing: {}", programs.join(", "));
     if command.contains("apt-get ") {
         // A fresh machine has no package lists; an old one has lists that name files which are gone.
-        let update = if command.starts_with("sudo ") { "sudo apt-get update -q" } else { "apt-get update -q" };
+        let update =
+            if command.starts_with("sudo ") { "sudo apt-get update -q" } else { "apt-get update -q" };
         shell(update)?;
         let unattended = command.replace("apt-get install", "apt-get install -y -q --no-install-recommends");
         shell(&unattended)?;

@@ -71,7 +71,8 @@ fn gc(days: u64, dry_run: bool, global: &Global) -> Result<Exit, Failure> {
     let age = Duration::from_secs(days * 86_400);
     if dry_run {
         let listed = store.ls().map_err(|e| Failure::of(e.cause(), e))?;
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs());
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs());
         let old: Vec<_> = listed.iter().filter(|e| now.saturating_sub(e.used) > age.as_secs()).collect();
         let mut text = String::new();
         for entry in &old {

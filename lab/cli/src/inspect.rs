@@ -32,7 +32,9 @@ pub fn inspect(args: &Inspect, global: &Global) -> Result<Exit, Failure> {
             Ok(build) => {
                 let damage = build.hypervisor.damage.as_ref();
                 // Asked for no architecture in particular: one that the build is not for is no news.
-                if args.arch.is_empty() && damage.is_some_and(|d| d.cause == xenlab_model::cause::Cause::WrongArchitecture) {
+                if args.arch.is_empty()
+                    && damage.is_some_and(|d| d.cause == xenlab_model::cause::Cause::WrongArchitecture)
+                {
                     continue;
                 }
                 if damage.is_some() {

@@ -81,7 +81,8 @@ fn dispatch(cli: Cli, started: Instant) -> Result<Exit, Failure> {
         Verb::Bench(Bench::Console { json }) => run::bench_console(json),
         Verb::Report(Report::Merge { out, shards }) => replay::merge(&out, &shards),
         Verb::Schema => {
-            let text = serde_json::to_string_pretty(&xenlab_model::scenario::schema()).map_err(anyhow::Error::from)?;
+            let text = serde_json::to_string_pretty(&xenlab_model::scenario::schema())
+                .map_err(anyhow::Error::from)?;
             print(&format!("{text}\n"))
         }
         Verb::Facts { json } => plan::facts(json),
@@ -97,7 +98,9 @@ fn dispatch(cli: Cli, started: Instant) -> Result<Exit, Failure> {
 pub fn print(text: &str) -> Result<Exit, Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::lab(format!("cannot write to stdout: {e}"))),
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::lab(format!("cannot write to stdout: {e}")))
+        }
         _ => Ok(Exit::Passed),
     }
 }

@@ -28,10 +28,16 @@ pub fn replay(args: &Replay) -> Result<Exit, Failure> {
                 "differences": replayed.differences,
             }));
         } else {
-            text.push_str(&xenlab_report::replayed(Style::of_stdout(), &replayed.now, &dir.display().to_string()));
+            text.push_str(&xenlab_report::replayed(
+                Style::of_stdout(),
+                &replayed.now,
+                &dir.display().to_string(),
+            ));
             match &replayed.recorded.verdict {
                 None => text.push_str("  no verdict was recorded: the run did not come to its end\n"),
-                Some(_) if replayed.differences.is_empty() => text.push_str("  the same verdict as recorded\n"),
+                Some(_) if replayed.differences.is_empty() => {
+                    text.push_str("  the same verdict as recorded\n")
+                }
                 Some(_) => {
                     for line in &replayed.differences {
                         let _ = writeln!(text, "  differs from the record: {line}");
@@ -51,7 +57,13 @@ pub fn replay(args: &Replay) -> Result<Exit, Failure> {
 
 /// `xenlab report merge`
 pub fn merge(out: &Path, shards: &[PathBuf]) -> Result<Exit, Failure> {
-    let merged = xenlab_report::merge(shards, out).map_err(|e| Failure { exit: e.exit(), message: e.to_string() })?;
-    print(&format!("{} cases of {} shards are in {}\n", merged.run.cases.len(), shards.len(), out.display()))?;
+    let merged =
+        xenlab_report::merge(shards, out).map_err(|e| Failure { exit: e.exit(), message: e.to_string() })?;
+    print(&format!(
+        "{} cases of {} shards are in {}\n",
+        merged.run.cases.len(),
+        shards.len(),
+        out.display()
+    ))?;
     Ok(merged.exit)
 }

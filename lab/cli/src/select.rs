@@ -83,12 +83,21 @@ fn matches_id(case: &Case, want: &str) -> bool {
 
 fn read(path: &Path) -> Result<String, String> {
     if path.is_dir() {
-        return Err(format!("{}: is a folder; expected a scenario file (name its files: {}/*.yaml)", path.display(), path.display()));
+        return Err(format!(
+            "{}: is a folder; expected a scenario file (name its files: {}/*.yaml)",
+            path.display(),
+            path.display()
+        ));
     }
-    let bytes = std::fs::read(path)
-        .map_err(|e| format!("{}: {e}; expected a scenario file, `xenlab schema` has the grammar", path.display()))?;
+    let bytes = std::fs::read(path).map_err(|e| {
+        format!("{}: {e}; expected a scenario file, `xenlab schema` has the grammar", path.display())
+    })?;
     String::from_utf8(bytes).map_err(|e| {
-        format!("{}: byte {} is not UTF-8; expected a scenario as text", path.display(), e.utf8_error().valid_up_to() + 1)
+        format!(
+            "{}: byte {} is not UTF-8; expected a scenario as text",
+            path.display(),
+            e.utf8_error().valid_up_to() + 1
+        )
     })
 }
 
@@ -134,7 +143,11 @@ fn settings(select: &Scenarios) -> Result<Settings, Failure> {
 
 fn absolute(path: &Path) -> PathBuf {
     // A bare name is looked for in PATH, not in the current folder.
-    if path.components().count() > 1 { std::path::absolute(path).unwrap_or_else(|_| path.to_owned()) } else { path.to_owned() }
+    if path.components().count() > 1 {
+        std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+    } else {
+        path.to_owned()
+    }
 }
 
 /// Finds where on the command line a flag's value stands, each occurrence once.
@@ -145,10 +158,12 @@ struct Positions {
 
 impl Positions {
     fn of(&mut self, flag: &str, value: &str) -> usize {
-        let args: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+        let args: Vec<String> =
+            std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
         let joined = format!("{flag}={value}");
         let found = args.iter().enumerate().position(|(i, arg)| {
-            !self.used.contains(&(i + 1)) && (*arg == joined || (arg == value && i > 0 && args[i - 1] == flag))
+            !self.used.contains(&(i + 1))
+                && (*arg == joined || (arg == value && i > 0 && args[i - 1] == flag))
         });
         let position = found.map_or(0, |i| i + 1);
         self.used.insert(position);

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use xenlab_console::Phase;
-use xenlab_guest::serial::{Login, LoginStep, SerialShell};
+use xenlab_guest::serial::{self, Login, LoginStep, SerialShell};
 use xenlab_guest::ssh::{SshConfig, SshShell};
 use xenlab_guest::{Deadline, Shell};
 use xenlab_host::rundir::RunDir;
@@ -23,7 +23,7 @@ use xenlab_machine::{Accel, Disk, Machine, MachineSpec, Payload, StartOptions};
 use xenlab_model::bundle::{Inputs, TickWhat};
 use xenlab_model::case::Case;
 use xenlab_model::cause::Cause;
-use xenlab_model::evidence::{Evidence, Origin, WaitEnd};
+use xenlab_model::evidence::{Evidence, MachineEnd, Origin, WaitEnd};
 use xenlab_model::judge::BOOT;
 use xenlab_model::step::phase::PhaseEvidence;
 use xenlab_model::step::{At, Body, Observation, Step};
@@ -113,7 +113,8 @@ impl Running {
 /// What a machine of this case is made of; `initrd` is dom0's own, or that with the case's layer.
 pub fn spec(case: &Case, parts: &Parts, accel: Accel, initrd: Payload) -> Result<MachineSpec, EngineError> {
     let payload = |path: &PathBuf| {
-        Payload::of(path).map_err(|e| EngineError::part(Cause::LabInternal, format!("{}: {e}", path.display())))
+        Payload::of(path)
+            .map_err(|e| EngineError::part(Cause::LabInternal, format!("{}: {e}", path.display())))
     };
     let config = &case.config;
     let mut spec = MachineSpec::new(
@@ -147,13 +148,22 @@ pub async fn boot(
     if let Some(damage) = &prepared.damage {
         // An image that cannot be one is not given to a machine: what it would do there says nothing more.
         let end = WaitEnd::Failed { code: damage.0.code().to_owned(), line: damage.1.clone() };
-        let seen = PhaseEvidence { reached: Vec::new(), end, console_bytes: 0, tails: Vec::new(), signs: Vec::new() };
+        let seen = PhaseEvidence {
+            reached: Vec::new(),
+            end,
+            console_bytes: 0,
+            tails: Vec::new(),
+            signs: Vec::new(),
+        };
         return Ok(Booted { evidence: evidence(0.0, seen), machine: None });
     }
     let dir = Arc::new(RunDir::create(&case.shown()).map_err(|e| EngineError::part(Cause::LabInternal, e))?);
     let keys = Keys::generate()?;
     let initrd = initrd(case, prepared, &keys, &case.nonce, &dir).await?;
-    let spec = spec(case, &prepared.parts, prepared.accel.accel, initrd)?;
+    let mut spec = spec(case, &prepared.parts, prepared.accel.accel, initrd)?;
+    if let Some(plant) = &prepared.plant {
+        plant.machine(&mut spec)?;
+    }
 
     // Power-on is now for all clocks; until the machine runs guest time is wall time.
     let power_on = Arc::new(Mutex::new((Instant::now(), None::<Arc<Machine>>)));
@@ -177,19 +187,23 @@ pub async fn boot(
             }
         }
     };
-    let mut machine = match Machine::start(&spec, dir.clone(), StartOptions { tap: Arc::new(tap), ..Default::default() }).await {
-        Ok(machine) => machine,
-        Err(error) => {
-            if xenlab_host::interrupt::requested() {
-                return Err(EngineError::Interrupted);
+    let mut machine =
+        match Machine::start(&spec, dir.clone(), StartOptions { tap: Arc::new(tap), ..Default::default() })
+            .await
+        {
+            Ok(machine) => machine,
+            Err(error) => {
+                if xenlab_host::interrupt::requested() {
+                    return Err(EngineError::Interrupted);
+                }
+                return Err(EngineError::part(error.cause(), &error));
             }
-            return Err(EngineError::part(error.cause(), &error));
-        }
-    };
+        };
+    as_asked(&spec, &machine).await?;
     inputs.argv = machine.argv().iter().map(|a| a.to_string_lossy().into_owned()).collect();
-    let (reader, writer) = machine.take_console().ok_or_else(|| {
-        EngineError::part(Cause::LabInternal, "the machine's console was already taken")
-    })?;
+    let (reader, writer) = machine
+        .take_console()
+        .ok_or_else(|| EngineError::part(Cause::LabInternal, "the machine's console was already taken"))?;
     let machine = Arc::new(machine);
     let pump = tokio::spawn(hub.clone().pump(reader, bundle.clone()));
     {
@@ -213,7 +227,11 @@ pub async fn boot(
             .until(Allowed { limit, phases: case.config.limits.boot.is_none() }, machine.ended(), |state| {
                 for (phase, at) in &state.phases[told..] {
                     on_phase(*phase, *at);
-                    bundle.tick(Duration::from_secs_f64(*at), guest(), TickWhat::Phase { phase: phase.name().to_owned() });
+                    bundle.tick(
+                        Duration::from_secs_f64(*at),
+                        guest(),
+                        TickWhat::Phase { phase: phase.name().to_owned() },
+                    );
                     told += 1;
                 }
                 if state.phase() >= Phase::Dom0Init
@@ -230,8 +248,23 @@ pub async fn boot(
             })
             .await
     };
-    let running =
-        Running { machine, hub: hub.clone(), ways, kvm, case_start: hub.state().total, pump, clock: clock.clone(), _dir: dir };
+    let end = match end {
+        WaitEnd::Stalled { .. } | WaitEnd::TimedOut { .. } => match lifeless(&machine).await {
+            Some(why) => WaitEnd::Ended(why),
+            None => end,
+        },
+        end => end,
+    };
+    let running = Running {
+        machine,
+        hub: hub.clone(),
+        ways,
+        kvm,
+        case_start: hub.state().total,
+        pump,
+        clock: clock.clone(),
+        _dir: dir,
+    };
     if end == WaitEnd::Interrupted {
         running.stop().await;
         return Err(EngineError::Interrupted);
@@ -250,8 +283,57 @@ pub async fn boot(
     Ok(Booted { evidence: evidence(to, seen), machine: Some(running) })
 }
 
+/// The machine is the one that was asked for. What stands in QEMU's place may have changed its arguments, and a Xen that has less
+/// memory than it was promised says something about that, not about itself.
+async fn as_asked(spec: &MachineSpec, machine: &Machine) -> Result<(), EngineError> {
+    let broken = |message: String| {
+        let path = spec.qemu.path.display();
+        EngineError::part(
+            Cause::QemuRefused,
+            format!("{path} runs another machine than it was asked for: {message}"),
+        )
+    };
+    let has = machine.qmp().execute("query-memory-size-summary", serde_json::json!({})).await;
+    // One that does not answer this cannot be told; everything else about it still counts.
+    if let Some(bytes) = has.ok().and_then(|has| has["base-memory"].as_u64())
+        && bytes >> 20 != spec.memory.as_mib()
+    {
+        return Err(broken(format!(
+            "it has {} MiB of memory in place of {}",
+            bytes >> 20,
+            spec.memory.as_mib()
+        )));
+    }
+    let processors = machine.vcpu_threads().len();
+    if processors != 0 && u32::try_from(processors).ok() != Some(spec.cpus) {
+        return Err(broken(format!("it has {processors} processors in place of {}", spec.cpus)));
+    }
+    Ok(())
+}
+
+/// How long QEMU's monitor may take to say that it is there, wall time; it takes milliseconds.
+const ALIVE: Duration = Duration::from_secs(10);
+
+/// A guest that fell silent says something about the guest only if QEMU still runs it: asked for its state, one that was
+/// stopped or is stuck does not answer.
+async fn lifeless(machine: &Machine) -> Option<MachineEnd> {
+    let state = machine.qmp().execute_within("query-status", serde_json::json!({}), ALIVE).await;
+    let what = match state {
+        Ok(state) if state["running"] != serde_json::Value::Bool(false) => return machine.end(),
+        Ok(state) => format!("the machine is not running: {}", state["status"]),
+        Err(error) => format!("asked for the machine's state: {error}"),
+    };
+    Some(machine.end().unwrap_or(MachineEnd::Protocol(what)))
+}
+
 fn evidence(to: f64, seen: PhaseEvidence) -> Evidence {
-    Evidence { step: BOOT.to_owned(), origin: Origin::PowerOn, from: 0.0, to, seen: Ok(Observation::Phase(seen)) }
+    Evidence {
+        step: BOOT.to_owned(),
+        origin: Origin::PowerOn,
+        from: 0.0,
+        to,
+        seen: Ok(Observation::Phase(seen)),
+    }
 }
 
 /// Both ways in, neither opened yet, and the SSH session to open early when it will be used.
@@ -279,7 +361,7 @@ fn ways(
     let uses_ssh = only != Some(xenlab_model::evidence::Transport::Serial)
         && case.steps.iter().any(|step| step.body.at() == At::Dom0);
     let early = uses_ssh.then(|| ssh.clone());
-    Ok((Ways::new(hub.clone(), guest, Box::new(ssh), serial, bytes, only), early))
+    Ok((Ways::new(hub.clone(), guest, ssh, serial, bytes, only), early))
 }
 
 /// The image's login dance in the words of the serial shell.
@@ -327,7 +409,11 @@ pub async fn bare(case: &Case, prepared: &Arc<Prepared>) -> Result<f64, EngineEr
     };
     let seconds = begun.elapsed().as_secs_f64();
     machine.stop().await;
-    if outcome? { Ok(seconds) } else { Err(EngineError::part(Cause::LabInternal, "the bare boot did not become ready")) }
+    if outcome? {
+        Ok(seconds)
+    } else {
+        Err(EngineError::part(Cause::LabInternal, "the bare boot did not become ready"))
+    }
 }
 
 /// dom0's initramfs with the case's own layer, in the run folder.
@@ -338,14 +424,17 @@ async fn initrd(
     nonce: &str,
     dir: &RunDir,
 ) -> Result<Payload, EngineError> {
-    let layer = CaseLayer {
+    let mut layer = CaseLayer {
         nonce: nonce.to_owned(),
         authorized_keys: vec![keys.user.public.clone()],
         host_key: keys.host.clone(),
         store: case.config.dom0.xenstored,
         settings: prepared.settings.clone(),
-        files: Vec::new(),
+        files: vec![(serial::AGENT_PATH.to_owned(), 0o644, serial::AGENT.as_bytes().to_vec())],
     };
+    if let Some(plant) = &prepared.plant {
+        plant.layer(&mut layer)?;
+    }
     let path = dir.path().join("initrd");
     let (dom0, to) = (prepared.dom0.clone(), path.clone());
     crate::blocking(move || {

@@ -53,8 +53,10 @@ impl Parts {
 
 /// The case's folder name: its id and subject with what file systems dislike replaced.
 pub fn folder_name(shown: &str) -> String {
-    let mut name: String =
-        shown.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.=,@+".contains(c) { c } else { '_' }).collect();
+    let mut name: String = shown
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "-_.=,@+".contains(c) { c } else { '_' })
+        .collect();
     if name.len() > 180 {
         // Long paths in a subject: the start says what it is, the digest keeps two of them apart.
         let digest = crate::digest_hex(shown.as_bytes());
@@ -78,7 +80,13 @@ impl Bundle {
         let timeline = BufWriter::new(File::create(dir.join("timeline.jsonl")).map_err(at)?);
         let bundle = Bundle {
             dir: dir.clone(),
-            parts: Mutex::new(Parts { timeline, timeline_bytes: 0, console: None, console_total: 0, failed: None }),
+            parts: Mutex::new(Parts {
+                timeline,
+                timeline_bytes: 0,
+                console: None,
+                console_total: 0,
+                failed: None,
+            }),
         };
         bundle.json("plan.json", case)?;
         Ok(bundle)
@@ -131,7 +139,8 @@ impl Bundle {
         let path = self.dir.join("evidence.jsonl");
         let mut text = Vec::new();
         for e in all {
-            serde_json::to_writer(&mut text, e).map_err(|e| EngineError::Bundle { path: path.clone(), source: e.into() })?;
+            serde_json::to_writer(&mut text, e)
+                .map_err(|e| EngineError::Bundle { path: path.clone(), source: e.into() })?;
             text.push(b'\n');
         }
         fs::write(&path, text).map_err(|source| EngineError::Bundle { path, source })
@@ -161,7 +170,8 @@ impl Bundle {
             let kept = (CONSOLE_CAP.saturating_sub(offset)).min(bytes.len() as u64);
             parts.console_total += bytes.len() as u64;
             if kept > 0 {
-                if let Err(error) = parts.keep(&self.dir.join("console/machine.raw"), &bytes[..kept as usize]) {
+                if let Err(error) = parts.keep(&self.dir.join("console/machine.raw"), &bytes[..kept as usize])
+                {
                     parts.failed.get_or_insert(error);
                 }
             }
@@ -266,7 +276,11 @@ pub fn fill_console(dir: &Path, evidence: &mut [Evidence]) -> Result<(), EngineE
 fn required<T: serde::de::DeserializeOwned>(dir: &Path, name: &str) -> Result<T, EngineError> {
     let path = dir.join(name);
     let text = fs::read(&path).map_err(|source| EngineError::Bundle { path: path.clone(), source })?;
-    serde_json::from_slice(&text).map_err(|source| EngineError::BundleText { path, line: source.line(), source })
+    serde_json::from_slice(&text).map_err(|source| EngineError::BundleText {
+        path,
+        line: source.line(),
+        source,
+    })
 }
 
 fn optional<T: serde::de::DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>, EngineError> {

@@ -37,8 +37,14 @@ fn machine_key(case: &Case, prepared: &Prepared) -> String {
     let config = &case.config;
     let parts = format!(
         "{} {} {} {} {:?} {:?} {:?} {:?}",
-        config.arch, prepared.qemu.stamp, prepared.accel.accel, config.machine.cpus, config.machine.memory, config.machine.cpu,
-        config.machine.devices, config.boot.way
+        config.arch,
+        prepared.qemu.stamp,
+        prepared.accel.accel,
+        config.machine.cpus,
+        config.machine.memory,
+        config.machine.cpu,
+        config.machine.devices,
+        config.boot.way
     );
     crate::digest_hex(parts.as_bytes())
 }
@@ -49,6 +55,10 @@ fn file(lab: &Lab, key: &str) -> PathBuf {
 
 /// Remembers that this case's Xen is good in its machine. Best effort: what is not remembered costs a control nothing but time.
 pub fn remember(lab: &Lab, case: &Case, prepared: &Prepared) {
+    // What was changed on purpose is good for nothing else.
+    if prepared.plant.is_some() {
+        return;
+    }
     let good = Good {
         subject: case.subject.clone(),
         image: prepared.xen.clone(),
@@ -65,7 +75,11 @@ pub fn remember(lab: &Lab, case: &Case, prepared: &Prepared) {
     let Ok(text) = serde_json::to_vec_pretty(&good) else { return };
     let Some(dir) = path.parent() else { return };
     let part = dir.join(format!(".{}", crate::random_hex(8)));
-    if std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&part, text)).and_then(|()| std::fs::rename(&part, &path)).is_err() {
+    if std::fs::create_dir_all(dir)
+        .and_then(|()| std::fs::write(&part, text))
+        .and_then(|()| std::fs::rename(&part, &path))
+        .is_err()
+    {
         let _ = std::fs::remove_file(&part);
     }
 }
@@ -82,25 +96,47 @@ pub fn wanted(verdict: &CaseVerdict, evidence: &[Evidence]) -> bool {
 }
 
 /// Boots the control to where dom0's kernel lives; once a run for each machine.
-pub async fn boot(lab: &Lab, case: &Case, prepared: &Arc<Prepared>, bundle: &Arc<Bundle>) -> Result<Control, EngineError> {
+pub async fn boot(
+    lab: &Lab,
+    case: &Case,
+    prepared: &Arc<Prepared>,
+    bundle: &Arc<Bundle>,
+) -> Result<Control, EngineError> {
     let key = machine_key(case, prepared);
     let control = lab
         .controls
-        .get(format!("{key} {:?}", case.config.xen.args), || async { once(lab, case, prepared, bundle, &key).await })
+        .get(format!("{key} {:?}", case.config.xen.args), || async {
+            once(lab, case, prepared, bundle, &key).await
+        })
         .await
-        .map_err(|e| EngineError::Part { cause: e.cause(), message: format!("the control could not be booted: {e}") })?;
+        .map_err(|e| EngineError::Part {
+            cause: e.cause(),
+            message: format!("the control could not be booted: {e}"),
+        })?;
     Ok((*control).clone())
 }
 
-async fn once(lab: &Lab, case: &Case, prepared: &Arc<Prepared>, bundle: &Arc<Bundle>, key: &str) -> Result<Control, EngineError> {
-    let remembered = std::fs::read(file(lab, key)).ok().and_then(|text| serde_json::from_slice::<Good>(&text).ok());
+async fn once(
+    lab: &Lab,
+    case: &Case,
+    prepared: &Arc<Prepared>,
+    bundle: &Arc<Bundle>,
+    key: &str,
+) -> Result<Control, EngineError> {
+    let remembered =
+        std::fs::read(file(lab, key)).ok().and_then(|text| serde_json::from_slice::<Good>(&text).ok());
     let usable = remembered.filter(|good| {
         good.digest != prepared.build.hypervisor.digest
             && xenlab_store::hash_file(&good.image).is_ok_and(|now| now == good.digest)
             && good.image != prepared.xen
     });
     let (subject, image, digest, because) = match usable {
-        Some(good) => (good.subject.to_string(), good.image, good.digest, "the last Xen that passed in this very machine".to_owned()),
+        Some(good) => (
+            good.subject.to_string(),
+            good.image,
+            good.digest,
+            "the last Xen that passed in this very machine".to_owned(),
+        ),
         None => {
             let subject = Subject {
                 hypervisor: XenSpec::Debian { suite: LOCKED.to_owned(), version: None },
@@ -115,7 +151,12 @@ async fn once(lab: &Lab, case: &Case, prepared: &Arc<Prepared>, bundle: &Arc<Bun
                 ));
             };
             let digest = xenlab_store::hash_file(&image).map_err(|e| EngineError::part(e.cause(), &e))?;
-            (subject.to_string(), image, digest, "none is known to have passed in this machine, so Debian's".to_owned())
+            (
+                subject.to_string(),
+                image,
+                digest,
+                "none is known to have passed in this machine, so Debian's".to_owned(),
+            )
         }
     };
     lab.sink.emit(What::Note {
@@ -126,7 +167,8 @@ async fn once(lab: &Lab, case: &Case, prepared: &Arc<Prepared>, bundle: &Arc<Bun
     let dir = bundle.dir().join("control");
     let record = Arc::new(Bundle::create(dir, case, &crate::now_rfc3339())?);
     let mut inputs = machine.inputs(&lab.preparer.store, &machine.facts)?;
-    let booted = boot::boot(case, &Arc::new(machine), &record, Phase::Dom0Kernel, &mut inputs, &|_, _| {}).await?;
+    let booted =
+        boot::boot(case, &Arc::new(machine), &record, Phase::Dom0Kernel, &mut inputs, &|_, _| {}).await?;
     record.inputs(&inputs)?;
     let passed = matches!(&booted.evidence.seen, Ok(seen) if boot::came_far_enough(seen));
     record.evidence(std::slice::from_ref(&booted.evidence))?;

@@ -73,7 +73,9 @@ impl EngineError {
     /// The cause that reaches a verdict.
     pub fn cause(&self) -> Cause {
         match self {
-            EngineError::Bundle { source, .. } if source.kind() == io::ErrorKind::StorageFull => Cause::HostDisk,
+            EngineError::Bundle { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Cause::HostDisk
+            }
             EngineError::Bundle { .. }
             | EngineError::BundleText { .. }
             | EngineError::NotABundle { .. }

@@ -46,7 +46,10 @@ impl Lab {
     /// The command that runs this case again.
     pub fn reproduce(&self, case: &Case) -> String {
         let mut words = vec!["xenlab".to_owned(), "run".to_owned()];
-        words.push(perform::scripts::quote(&case.file));
+        // What is planted brings its own scenario.
+        if self.preparer.plant.is_none() {
+            words.push(perform::scripts::quote(&case.file));
+        }
         words.extend(self.repeat.iter().map(|w| perform::scripts::quote(w)));
         words.push("--case".into());
         words.push(perform::scripts::quote(&case.shown()));
@@ -99,7 +102,6 @@ pub async fn case(lab: &Lab, mut case: Case) -> CaseVerdict {
     verdict
 }
 
-
 /// What a case has left so far.
 #[derive(Default)]
 struct Done {
@@ -137,7 +139,13 @@ pub fn broken(case: &Case, error: &EngineError) -> CaseVerdict {
     judge::case(case, &[nothing(BOOT, loss)], &case.facts, None)
 }
 
-async fn go(lab: &Lab, case: &mut Case, bundle: &Arc<Bundle>, done: &mut Done, begun: Instant) -> Result<(), EngineError> {
+async fn go(
+    lab: &Lab,
+    case: &mut Case,
+    bundle: &Arc<Bundle>,
+    done: &mut Done,
+    begun: Instant,
+) -> Result<(), EngineError> {
     let prepared = lab.preparer.prepare(case).await?;
     done.facts.extend(&prepared.facts);
     decide(case, &done.facts);
@@ -170,7 +178,8 @@ async fn machine(
     done: &mut Done,
     mut inputs: Inputs,
 ) -> Result<(), EngineError> {
-    let on_machine: Vec<&Step> = case.setup.iter().chain(&case.steps).filter(|s| s.body.at() != At::Build).collect();
+    let on_machine: Vec<&Step> =
+        case.setup.iter().chain(&case.steps).filter(|s| s.body.at() != At::Build).collect();
     if on_machine.is_empty() {
         return Ok(());
     }
@@ -179,14 +188,34 @@ async fn machine(
     let on_phase = |phase: xenlab_console::Phase, seconds: f64| {
         lab.sink.emit(What::Phase { case: shown.clone(), phase: phase.name().to_owned(), seconds });
     };
-    let Booted { evidence, machine } = boot::boot(case, prepared, bundle, target, &mut inputs, &on_phase).await?;
+    let Booted { evidence, machine } =
+        boot::boot(case, prepared, bundle, target, &mut inputs, &on_phase).await?;
     bundle.inputs(&inputs)?;
     let reached = matches!(&evidence.seen, Ok(seen) if boot::came_far_enough(seen));
     judged(lab, case, &evidence, &done.facts);
     done.evidence.push(evidence);
     let Some(mut machine) = machine else { return Ok(()) };
-    lab.sink.emit(What::Stage { case: case.shown(), stage: "boot".into(), seconds: machine.wall().as_secs_f64() });
+    lab.sink.emit(What::Stage {
+        case: case.shown(),
+        stage: "boot".into(),
+        seconds: machine.wall().as_secs_f64(),
+    });
+    if let Some(plant) = &prepared.plant {
+        plant.booted(prepared)?;
+    }
+    let mut checking = Instant::now();
     if reached {
+        let connecting = Instant::now();
+        let ended = machine.machine.clone();
+        if on_machine.iter().any(|step| step.body.at() == At::Dom0) {
+            tokio::select! {
+                () = xenlab_host::interrupt::wait() => {}
+                _ = ended.ended() => {}
+                () = machine.ways.connect() => {}
+            }
+            stage(lab, case, "connect", connecting);
+        }
+        checking = Instant::now();
         let limit = case.config.limits.case.map_or(crate::limits::CASE, |l| l.0);
         for step in on_machine {
             lab.sink.emit(What::StepStarted {
@@ -195,7 +224,7 @@ async fn machine(
                 title: step.title().to_owned(),
             });
             let mut evidence = perform::on_machine(case, step, prepared, &mut machine, limit).await;
-            let lost = matches!(evidence.seen, Err(_));
+            let lost = evidence.seen.is_err();
             if let Ok(xenlab_model::step::Observation::Console(_)) = evidence.seen {
                 crate::bundle::fill_console(bundle.dir(), std::slice::from_mut(&mut evidence))?;
             }
@@ -206,6 +235,9 @@ async fn machine(
                 break;
             }
         }
+    }
+    if reached {
+        stage(lab, case, "checks", checking);
     }
     let teardown = Instant::now();
     machine.stop().await;

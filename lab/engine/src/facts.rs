@@ -6,7 +6,10 @@ use xenlab_model::fact::{FactValue, Facts};
 pub fn host() -> Facts {
     let mut facts = Facts::default();
     facts.set("host.arch", FactValue::text(std::env::consts::ARCH));
-    facts.set("host.cores", FactValue::Integer(i64::try_from(xenlab_host::resources::cores()).unwrap_or(i64::MAX)));
+    facts.set(
+        "host.cores",
+        FactValue::Integer(i64::try_from(xenlab_host::resources::cores()).unwrap_or(i64::MAX)),
+    );
     if let Some(memory) = xenlab_host::resources::memory() {
         facts.set("host.memory", FactValue::Size(memory.total));
     }

@@ -9,6 +9,7 @@ pub mod facts;
 pub mod hub;
 pub mod limits;
 pub mod perform;
+pub mod plant;
 pub mod prepare;
 pub mod replay;
 pub mod run;
@@ -33,7 +34,9 @@ pub fn digest_hex(bytes: &[u8]) -> String {
 pub fn random() -> u64 {
     getrandom::u64().unwrap_or_else(|_| {
         // A kernel without random numbers: the clock and the process still tell two runs apart.
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.subsec_nanos());
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |t| t.subsec_nanos());
         (u64::from(std::process::id()) << 32) | u64::from(now)
     })
 }

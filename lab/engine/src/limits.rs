@@ -16,8 +16,10 @@ pub struct PhaseLimit {
     pub stall: Duration,
 }
 
-/// (phase the boot is in, under TCG (limit, stall), under KVM (limit, stall)), seconds.
-const TABLE: &[(Phase, (u64, u64), (u64, u64))] = &[
+/// Phase the boot is in; limit and stall in seconds under TCG, and under KVM.
+type Row = (Phase, (u64, u64), (u64, u64));
+
+const TABLE: &[Row] = &[
     // Nothing has been heard at all: a Xen that will speak does so within a second or two of emulated time.
     (Phase::PowerOn, (60, 20), (30, 10)),
     (Phase::Firmware, (120, 60), (60, 30)),
@@ -53,7 +55,15 @@ mod tests {
 
     #[test]
     fn every_phase_has_limits_and_a_stall_is_never_longer() {
-        for p in [Phase::PowerOn, Phase::Firmware, Phase::Xen, Phase::Dom0Build, Phase::Dom0Kernel, Phase::Dom0Init, Phase::Dom0Ready] {
+        for p in [
+            Phase::PowerOn,
+            Phase::Firmware,
+            Phase::Xen,
+            Phase::Dom0Build,
+            Phase::Dom0Kernel,
+            Phase::Dom0Init,
+            Phase::Dom0Ready,
+        ] {
             assert!(TABLE.iter().any(|(q, ..)| *q == p), "{p:?}");
             for kvm in [false, true] {
                 let l = phase(p, kvm);

@@ -5,7 +5,7 @@ use crate::bundle::{self, Recorded};
 use std::path::Path;
 use xenlab_model::cause::Cause;
 use xenlab_model::judge;
-use xenlab_model::verdict::CaseVerdict;
+use xenlab_model::verdict::{CaseVerdict, Check};
 
 /// A bundle judged again.
 #[derive(Debug)]
@@ -48,9 +48,15 @@ fn differ(then: &CaseVerdict, now: &CaseVerdict) -> Vec<String> {
     note("message", then.message.clone(), now.message.clone());
     note("number of steps", then.steps.len().to_string(), now.steps.len().to_string());
     for (a, b) in then.steps.iter().zip(&now.steps) {
-        if a != b {
-            let text = |s: &xenlab_model::verdict::StepVerdict| serde_json::to_string(s).unwrap_or_default();
-            note(&a.step, text(a), text(b));
+        note(&a.step, a.verdict.word().into(), b.verdict.word().into());
+        note(
+            &format!("{}, number of checks", a.step),
+            a.checks.len().to_string(),
+            b.checks.len().to_string(),
+        );
+        for (x, y) in a.checks.iter().zip(&b.checks) {
+            let text = |c: &Check| format!("{} {} ({})", c.verdict.word(), code(c.cause), c.message);
+            note(&format!("{}, {}", a.step, x.name), text(x), text(y));
         }
     }
     if lines.is_empty() && then != now {

@@ -30,9 +30,10 @@ const MACHINE_OVERHEAD: u64 = 512 << 20;
 /// and memory for the largest of them.
 pub fn default_jobs(cases: &[Case]) -> usize {
     let cores = xenlab_host::resources::cores();
-    let largest = cases.iter().map(|c| exec::machine_memory(&c.config).0 + MACHINE_OVERHEAD).max().unwrap_or(1);
-    let by_memory =
-        xenlab_host::resources::memory().map_or(cores, |m| usize::try_from(m.available / largest).unwrap_or(cores));
+    let largest =
+        cases.iter().map(|c| exec::machine_memory(&c.config).0 + MACHINE_OVERHEAD).max().unwrap_or(1);
+    let by_memory = xenlab_host::resources::memory()
+        .map_or(cores, |m| usize::try_from(m.available / largest).unwrap_or(cores));
     cores.min(by_memory).max(1)
 }
 
@@ -96,4 +97,3 @@ fn panic_text(error: tokio::task::JoinError) -> String {
         .unwrap_or_else(|| "no message".into());
     format!("xenlab panicked while it ran this case: {text}; please report it with the bundle")
 }
-

@@ -6,9 +6,12 @@ use std::hash::Hash;
 use std::sync::Arc;
 use tokio::sync::{Mutex, OnceCell};
 
+/// A value that is made, or why it could not be.
+type Cell<V, E> = Arc<OnceCell<Result<Arc<V>, Arc<E>>>>;
+
 /// Values by key, each made once; a failure is kept too, so that ten cases do not download ten times what is not there.
 pub struct Shared<K, V, E> {
-    cells: Mutex<HashMap<K, Arc<OnceCell<Result<Arc<V>, Arc<E>>>>>>,
+    cells: Mutex<HashMap<K, Cell<V, E>>>,
 }
 
 impl<K: Hash + Eq + Clone, V, E> Default for Shared<K, V, E> {

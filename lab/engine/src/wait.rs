@@ -100,7 +100,8 @@ impl Watch<'_> {
             return WaitEnd::Reached;
         }
         // QEMU's own failures outrank what the guest said; a reset or power-off is explained by it.
-        let guest_did = matches!(end, MachineEnd::GuestReset | MachineEnd::GuestPowerOff | MachineEnd::GuestPanicked);
+        let guest_did =
+            matches!(end, MachineEnd::GuestReset | MachineEnd::GuestPowerOff | MachineEnd::GuestPanicked);
         match state.fatal() {
             Some(sign) if guest_did => failed(sign),
             _ => WaitEnd::Ended(end),

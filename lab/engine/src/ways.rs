@@ -5,14 +5,15 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use xenlab_guest::ssh::SshShell;
 use xenlab_guest::{Clock, Deadline, Script, Shell};
-use xenlab_model::evidence::{CommandEnd, CommandResult, Transport};
+use xenlab_model::evidence::{CommandResult, Transport};
 
 /// Both ways in, and what has been learned about them.
 pub struct Ways {
     hub: Arc<Hub>,
     clock: Clock,
-    ssh: Box<dyn Shell>,
+    ssh: SshShell,
     serial: Box<dyn Shell>,
     serial_bytes: mpsc::Sender<Bytes>,
     /// The way that steps use which name none.
@@ -26,12 +27,26 @@ impl Ways {
     pub fn new(
         hub: Arc<Hub>,
         clock: Clock,
-        ssh: Box<dyn Shell>,
+        ssh: SshShell,
         serial: Box<dyn Shell>,
         serial_bytes: mpsc::Sender<Bytes>,
         only: Option<Transport>,
     ) -> Ways {
         Ways { hub, clock, ssh, serial, serial_bytes, preferred: only, only }
+    }
+
+    /// Connects by SSH, where steps that name no way will use it; where it cannot be had they use the serial console.
+    pub async fn connect(&mut self) {
+        if self.preferred.is_some_and(|way| way != Transport::Ssh) {
+            return;
+        }
+        let deadline = Deadline::new(self.clock.clone(), SSH_TRIAL);
+        match self.ssh.open(deadline).await {
+            Ok(()) => self.preferred = Some(Transport::Ssh),
+            // Asked for SSH alone: its first command says what is wrong.
+            Err(_) if self.only.is_some() => {}
+            Err(_) => self.preferred = Some(Transport::Serial),
+        }
     }
 
     /// Runs a script by this way, within so much guest time.
@@ -51,20 +66,10 @@ impl Ways {
     /// Runs a script by the way that steps use which name none: SSH, the faster of the two, and the serial console
     /// where SSH cannot be had and nothing asked for it.
     pub async fn run(&mut self, script: &Script, limit: Duration) -> CommandResult {
-        if let Some(way) = self.preferred {
-            return self.run_via(way, script, limit).await;
+        if self.preferred.is_none() {
+            self.connect().await;
         }
-        let first = self.run_via(Transport::Ssh, script, limit.min(SSH_TRIAL)).await;
-        match first.end {
-            CommandEnd::Lost(_) if self.only.is_none() => {
-                self.preferred = Some(Transport::Serial);
-                self.run_via(Transport::Serial, script, limit).await
-            }
-            _ => {
-                self.preferred = Some(Transport::Ssh);
-                first
-            }
-        }
+        self.run_via(self.preferred.unwrap_or(Transport::Ssh), script, limit).await
     }
 }
 

@@ -109,6 +109,7 @@ async fn it_starts_paused_says_what_it_does_and_stops_in_order() {
     assert_eq!(machine.end(), None);
     let (pid, folder) = (machine.pid(), machine.rundir().path().to_owned());
     machine.stop().await;
+    drop(machine);
     assert!(!Path::new(&format!("/proc/{pid}")).exists() && !folder.exists());
     let messages = messages.lock().unwrap();
     assert!(messages.iter().any(|(d, m)| *d == "got" && m["QMP"].is_object()));

@@ -153,7 +153,12 @@ pub const FACTS: &[FactInfo] = {
         f("build.image-version", Version, Build, "version the hypervisor image carries"),
         f("build.branch", Version, Build, "major.minor of the hypervisor"),
         f("build.build-id", Text, Build, "build-id note of the hypervisor image, lower-case hexadecimal"),
-        f("build.efi-build-id", Text, Build, "build-id of the EFI image: what runs when firmware booted it; on x86 another than build.build-id"),
+        f(
+            "build.efi-build-id",
+            Text,
+            Build,
+            "build-id of the EFI image: what runs when firmware booted it; on x86 another than build.build-id",
+        ),
         f("build.tools-branch", Version, Build, "major.minor of the tools"),
         f("build.compiler", Text, Build, "compiler named in the image"),
         f("build.efi", Flag, Build, "the build has an EFI image"),

@@ -23,7 +23,7 @@ pub fn step(case: &Case, evidence: &Evidence, facts: &Facts) -> StepVerdict {
     let facts = known(case, facts);
     match find(case, &evidence.step) {
         Some(step) => judge_step(case, step, evidence, &facts),
-        None if evidence.step == BOOT => judge_boot(evidence),
+        None if evidence.step == BOOT => judge_boot(evidence, &facts),
         None => {
             let message =
                 format!("{}: there is evidence of a step that the case does not have", evidence.step);
@@ -115,7 +115,7 @@ fn steps(case: &Case, evidence: &[Evidence], facts: &Facts) -> Vec<StepVerdict> 
     let all = || case.setup.iter().chain(&case.steps);
     let mut verdicts = Vec::new();
     match seen(BOOT) {
-        Some(boot) => verdicts.push(judge_boot(boot)),
+        Some(boot) => verdicts.push(judge_boot(boot, facts)),
         // A case of `build` steps alone needs no machine.
         None if all().all(|s| s.body.at() == At::Build) => {}
         None => verdicts.push(not_reached(BOOT, BOOT, phase_kind(), 0.0)),
@@ -140,10 +140,10 @@ fn phase_kind() -> &'static str {
     <phase::Phase as crate::step::StepKind>::NAME
 }
 
-fn judge_boot(evidence: &Evidence) -> StepVerdict {
+fn judge_boot(evidence: &Evidence, facts: &Facts) -> StepVerdict {
     let seconds = evidence.to - evidence.from;
     let checks = match &evidence.seen {
-        Ok(Observation::Phase(seen)) => vec![phase::judge(Phase::Dom0Ready, seen)],
+        Ok(Observation::Phase(seen)) => vec![mixed_tools(phase::judge(Phase::Dom0Ready, seen), facts)],
         Ok(_) => {
             vec![Check::error(BOOT, Cause::LabInternal, "boot: its evidence is of another kind of step")]
         }
@@ -151,6 +151,26 @@ fn judge_boot(evidence: &Evidence) -> StepVerdict {
         Err(loss) => vec![lost(BOOT, loss, Phase::PowerOn)],
     };
     verdict(BOOT, BOOT, phase_kind(), checks, seconds)
+}
+
+/// Tools work only on the Xen they are of: where they are another one's and dom0 got as far as to use them, that is why it did
+/// not become ready.
+fn mixed_tools(mut check: Check, facts: &Facts) -> Check {
+    let by_tools = [Cause::ToolsFailed, Cause::StoreAbsent, Cause::Dom0NotReady, Cause::Dom0Hung]
+        .map(Some)
+        .contains(&check.cause);
+    let text = |name: &str| facts.get(name).map(ToString::to_string);
+    let in_init =
+        check.shown.iter().any(|(label, phase)| label == "phase" && phase == Phase::Dom0Init.name());
+    if let (true, true, Some(hypervisor), Some(tools)) =
+        (by_tools, in_init, text("build.branch"), text("build.tools-branch"))
+        && hypervisor != tools
+    {
+        check.cause = Some(Cause::ToolsMismatch);
+        check.message =
+            format!("{}; the tools are those of Xen {tools}, the hypervisor is {hypervisor}", check.message);
+    }
+    check
 }
 
 fn judge_step(case: &Case, step: &Step, evidence: &Evidence, facts: &Facts) -> StepVerdict {

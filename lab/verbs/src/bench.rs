@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
+use xenlab_engine::EngineError;
 use xenlab_engine::boot;
 use xenlab_engine::prepare::{Prepared, Preparer};
-use xenlab_engine::EngineError;
 use xenlab_model::case::Case;
 use xenlab_model::cause::Cause;
 use xenlab_model::event::{Event, What};
@@ -195,7 +195,8 @@ fn lab_run(bench: &BootBench<'_>, case: &Case) -> Result<LabRun, EngineError> {
         return Err(wrong(format!("the lab ended with {status}")));
     }
     let mut run = LabRun { seconds, ..LabRun::default() };
-    let text = std::fs::read_to_string(report.path().join("events.jsonl")).map_err(|e| wrong(e.to_string()))?;
+    let text =
+        std::fs::read_to_string(report.path().join("events.jsonl")).map_err(|e| wrong(e.to_string()))?;
     for line in text.lines() {
         match serde_json::from_str::<Event>(line).map(|e| e.what) {
             Ok(What::Stage { stage, seconds, .. }) => run.stages.push((stage, seconds)),
@@ -210,7 +211,9 @@ fn lab_run(bench: &BootBench<'_>, case: &Case) -> Result<LabRun, EngineError> {
 
 fn host() -> Value {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpuinfo.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": ").map(|(_, m)| m.to_owned()));
+    let model = cpuinfo
+        .lines()
+        .find_map(|l| l.strip_prefix("model name")?.split_once(": ").map(|(_, m)| m.to_owned()));
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load1: Option<f64> = load.split(' ').next().and_then(|l| l.parse().ok());
     json!({
@@ -243,7 +246,12 @@ pub fn table(value: &Value) -> String {
             let v = &of[name];
             format!(
                 "median {}, p95 {}, {} to {}, n {}, failed {}",
-                seconds(&v["median"]), seconds(&v["p95"]), seconds(&v["min"]), seconds(&v["max"]), v["n"], v["failed"]
+                seconds(&v["median"]),
+                seconds(&v["p95"]),
+                seconds(&v["min"]),
+                seconds(&v["max"]),
+                v["n"],
+                v["failed"]
             )
         };
         let _ = writeln!(
@@ -265,10 +273,16 @@ pub fn table(value: &Value) -> String {
             let _ = writeln!(text, "  stage {name:<18} {}", seconds(&stage["median"]));
         }
         let _ = writeln!(text, "  prepare, unchanged       {}", seconds(&of["prepare_unchanged"]["median"]));
-        let _ = writeln!(text, "  prepare, new hypervisor  {}", seconds(&of["prepare_new_hypervisor"]["median"]));
+        let _ =
+            writeln!(text, "  prepare, new hypervisor  {}", seconds(&of["prepare_new_hypervisor"]["median"]));
         let rss = of["lab_peak_rss_bytes"]["value"].as_f64().unwrap_or(0.0);
         let cpu = of["lab_cpu_fraction"]["value"].as_f64().unwrap_or(0.0);
-        let _ = writeln!(text, "  the lab itself           {:.1} MB at most, {:.1} % of a core", rss / 1e6, cpu * 100.0);
+        let _ = writeln!(
+            text,
+            "  the lab itself           {:.1} MB at most, {:.1} % of a core",
+            rss / 1e6,
+            cpu * 100.0
+        );
     }
     text
 }

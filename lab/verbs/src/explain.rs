@@ -36,9 +36,13 @@ pub async fn case(preparer: &Preparer, case: &Case) -> String {
     if let Some(kernel) = &config.dom0.kernel {
         line("kernel", &kernel.to_string());
     }
-    line("machine", &format!("{} cpus, {}, dom0 {}", config.machine.cpus, machine_memory(config), config.dom0.memory));
+    line(
+        "machine",
+        &format!("{} cpus, {}, dom0 {}", config.machine.cpus, machine_memory(config), config.dom0.memory),
+    );
     for step in case.setup.iter().chain(&case.steps) {
-        let undecided = if step.when.is_some() { " (if its condition holds once the build is known)" } else { "" };
+        let undecided =
+            if step.when.is_some() { " (if its condition holds once the build is known)" } else { "" };
         line(&step.path, &format!("{}{undecided}", step.title()));
     }
     let qemu = match preparer.qemu(config.arch, config.machine.qemu.as_deref()).await {

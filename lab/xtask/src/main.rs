@@ -45,7 +45,8 @@ fn main() -> ExitCode {
 /// Runs a command with the terminal's own streams; its failure ends the task.
 fn sh(program: &str, args: &[&str]) -> Result<()> {
     eprintln!("xtask: {program} {}", args.join(" "));
-    let status = Command::new(program).args(args).status().with_context(|| format!("cannot start {program}"))?;
+    let status =
+        Command::new(program).args(args).status().with_context(|| format!("cannot start {program}"))?;
     if !status.success() {
         bail!("`{program} {}` ended with {status}", args.join(" "));
     }

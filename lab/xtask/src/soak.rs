@@ -49,7 +49,13 @@ impl Soak {
             }
             seconds.sort_by(f64::total_cmp);
             let at = |q: f64| seconds[((seconds.len() - 1) as f64 * q).round() as usize];
-            println!("{arch}: n={} median {:.2} s, p95 {:.2} s, max {:.2} s", seconds.len(), at(0.5), at(0.95), at(1.0));
+            println!(
+                "{arch}: n={} median {:.2} s, p95 {:.2} s, max {:.2} s",
+                seconds.len(),
+                at(0.5),
+                at(0.95),
+                at(1.0)
+            );
         }
         if wrong > 0 {
             bail!("{wrong} runs did not pass");
@@ -100,7 +106,12 @@ impl Kill {
                 std::thread::park_timeout(Duration::from_millis(20));
                 remaining = lab_processes(&lab)?;
             }
-            println!("{n}/{}: pid {pid} killed after {:.2} s, {} left", self.n, moment.as_secs_f64(), remaining.len());
+            println!(
+                "{n}/{}: pid {pid} killed after {:.2} s, {} left",
+                self.n,
+                moment.as_secs_f64(),
+                remaining.len()
+            );
             for line in &remaining {
                 println!("  {line}");
             }
@@ -130,7 +141,8 @@ fn lab_processes(lab: &str) -> Result<Vec<String>> {
         let Ok(raw) = std::fs::read(path.join("cmdline")) else { continue };
         let line = String::from_utf8_lossy(&raw).replace('\0', " ");
         let first = line.split(' ').next().unwrap_or_default();
-        if first.ends_with(&format!("/{name}")) || (first.contains("qemu-system-") && line.contains("xenlab")) {
+        if first.ends_with(&format!("/{name}")) || (first.contains("qemu-system-") && line.contains("xenlab"))
+        {
             found.push(format!("{} {line}", path.display()));
         }
     }

@@ -12,7 +12,8 @@ use xenlab_model::step::{At, Body, Observation};
 /// Begins every such step of the case; the future gives their evidence.
 pub fn start(case: &Case, prepared: &Arc<Prepared>) -> impl Future<Output = Vec<Evidence>> + use<> {
     let begun = Instant::now();
-    let steps: Vec<_> = case.setup.iter().chain(&case.steps).filter(|s| s.body.at() == At::Build).cloned().collect();
+    let steps: Vec<_> =
+        case.setup.iter().chain(&case.steps).filter(|s| s.body.at() == At::Build).cloned().collect();
     let running: Vec<_> = steps
         .into_iter()
         .map(|step| {

@@ -30,7 +30,13 @@ pub async fn console(
     };
     let state = watch.hub.state();
     let (kept, total) = (state.kept(), state.total);
-    Observation::Console(ConsoleEvidence { from: from.min(kept), to: kept, cut: kept < total, end, text: String::new() })
+    Observation::Console(ConsoleEvidence {
+        from: from.min(kept),
+        to: kept,
+        cut: kept < total,
+        end,
+        text: String::new(),
+    })
 }
 
 /// Patterns that have not been seen yet.

@@ -105,7 +105,8 @@ impl Dom0<'_> {
         let stat = self.sh(&format!("stat -c '%f %s' -- {path}")).await;
         let target =
             if step.target.is_some() { Some(self.sh(&format!("readlink -- {path}")).await) } else { None };
-        let content = if step.content.is_some() { Some(self.sh(&format!("cat -- {path}")).await) } else { None };
+        let content =
+            if step.content.is_some() { Some(self.sh(&format!("cat -- {path}")).await) } else { None };
         Observation::File(file::FileEvidence { stat, target, content })
     }
 }

@@ -37,7 +37,13 @@ pub async fn on_machine(
         loss = lost(&hub, &machine), if step.body.at() == At::Dom0 => Err(loss),
         seen = observe(step, prepared, running, limit) => seen,
     };
-    Evidence { step: step.path.clone(), origin: Origin::PowerOn, from, to: running.wall().as_secs_f64(), seen }
+    Evidence {
+        step: step.path.clone(),
+        origin: Origin::PowerOn,
+        from,
+        to: running.wall().as_secs_f64(),
+        seen,
+    }
 }
 
 /// Returns when the machine has ended or its console has said that Xen or dom0 died.
@@ -60,7 +66,12 @@ async fn lost(hub: &crate::hub::Hub, machine: &xenlab_machine::Machine) -> Loss 
     }
 }
 
-async fn observe(step: &Step, prepared: &Arc<Prepared>, running: &mut Running, limit: Duration) -> Result<Observation, Loss> {
+async fn observe(
+    step: &Step,
+    prepared: &Arc<Prepared>,
+    running: &mut Running,
+    limit: Duration,
+) -> Result<Observation, Loss> {
     let machine = running.machine.clone();
     let hub = running.hub.clone();
     let clock = running.clock();
@@ -68,7 +79,9 @@ async fn observe(step: &Step, prepared: &Arc<Prepared>, running: &mut Running, l
     let watch = Watch { hub: &hub, guest: &guest, kvm: running.kvm };
     match &step.body {
         Body::Phase(phase) => Ok(Observation::Phase(reach(phase, &watch, limit, machine.ended()).await)),
-        Body::Console(step) => Ok(console::console(step, &watch, limit, running.case_start, machine.ended()).await),
+        Body::Console(step) => {
+            Ok(console::console(step, &watch, limit, running.case_start, machine.ended()).await)
+        }
         body => {
             let env = environment(&prepared.dom0.layout);
             let mut dom0 =

@@ -8,10 +8,13 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 
 /// The agent's text.
-const AGENT: &str = include_str!("agent.sh");
-/// Characters of a piece of the agent typed at once; a multiple of four, so that no octal escape is torn. A line must stay below 128 bytes: more than that Xen does not keep for a dom0 that
-/// is slow to read (`SERIAL_RXBUFSZ`, xen/drivers/char/serial.c and serial.h), and drops the rest.
+pub const AGENT: &str = include_str!("agent.sh");
+/// Where in dom0 the agent's text may lie already; typing it costs a round trip for every few dozen bytes.
+pub const AGENT_PATH: &str = "/xenlab/agent";
+/// Characters of a piece of the agent typed at once; a multiple of four, so that no octal escape is torn. What is typed before an answer must stay within [`KEPT`].
 const PIECE: usize = 64;
+/// Bytes that Xen keeps of what is typed until dom0 reads it (`SERIAL_RX_SIZE`, xen/drivers/char/console.c); the rest is dropped.
+const KEPT: usize = 128;
 /// How long a prompt or an answer is waited for at first; each further try waits twice as long.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest that is waited before something is typed again.
@@ -73,7 +76,12 @@ impl<W: AsyncWrite + Send + Unpin> SerialShell<W> {
         }
         let decodes = self.decoder(&mark, deadline).await?;
         let Some(decodes) = decodes else { return Ok(None) };
-        let text = encode(AGENT.trim_end(), decodes);
+        let there = format!("S=;[ -r {AGENT_PATH} ]&&S=$(cat {AGENT_PATH})");
+        let whole = format!("q{mark}{}.", AGENT.trim_end().len());
+        let length = format!("echo 'q''{mark}'${{#S}}.");
+        let lies_there =
+            self.line_or(&there, &length, &[&whole, &format!("q{mark}0.")], deadline).await? == Some(0);
+        let text = if lies_there { String::new() } else { encode(AGENT.trim_end(), decodes) };
         let (mut at, mut failures) = (0, 0);
         while at < text.len() {
             let end = (at + PIECE).min(text.len());
@@ -96,8 +104,7 @@ impl<W: AsyncWrite + Send + Unpin> SerialShell<W> {
             }
         }
         let load = if decodes { "S=$(echo $A|$D)" } else { "S=$(printf \"$A\")" };
-        let expected = format!("q{mark}{}.", AGENT.trim_end().len());
-        if !self.line(load, &format!("echo 'q''{mark}'${{#S}}."), &expected, deadline).await? {
+        if !lies_there && !self.line(load, &length, &whole, deadline).await? {
             return Ok(None);
         }
         self.link.send(&format!("T={};eval \"$S\"\n", self.tag), deadline).await?;
@@ -108,9 +115,15 @@ impl<W: AsyncWrite + Send + Unpin> SerialShell<W> {
 
     /// What decodes base64 in dom0, put into `D`: whether anything does; `None` without an answer.
     async fn decoder(&mut self, mark: &str, deadline: &Deadline) -> Result<Option<bool>, SerialError> {
-        let find = "D=;for d in base64 busybox\\ base64;do [ \"$(echo YQ==|$d -d 2>&1)\" = a ]&&D=\"$d -d\"&&break;done";
-        if !self.line(find, &format!("echo 'q''{mark}d.'"), &format!("q{mark}d."), deadline).await? {
-            return Ok(None);
+        // One line for each, since a longer one would not fit where Xen keeps what is typed.
+        let finds = [
+            ("D=;[ \"$(echo YQ==|base64 -d 2>&1)\" = a ]&&D='base64 -d'", "d"),
+            ("[ \"$D\" ]||{ [ \"$(echo YQ==|busybox base64 -d 2>&1)\" = a ]&&D='busybox base64 -d';}", "b"),
+        ];
+        for (find, m) in finds {
+            if !self.line(find, &format!("echo 'q''{mark}{m}.'"), &format!("q{mark}{m}."), deadline).await? {
+                return Ok(None);
+            }
         }
         let (yes, no) = (format!("q{mark}y."), format!("q{mark}n."));
         self.link.send(&format!("[ \"$D\" ]&&echo 'q''{mark}y.'||echo 'q''{mark}n.'\n"), deadline).await?;
@@ -126,18 +139,31 @@ impl<W: AsyncWrite + Send + Unpin> SerialShell<W> {
         expected: &str,
         deadline: &Deadline,
     ) -> Result<bool, SerialError> {
+        Ok(self.line_or(do_it, answer, &[expected], deadline).await?.is_some())
+    }
+
+    /// The same with several answers; which of them came.
+    async fn line_or(
+        &mut self,
+        do_it: &str,
+        answer: &str,
+        expected: &[&str],
+        deadline: &Deadline,
+    ) -> Result<Option<usize>, SerialError> {
         let mut patience = PATIENCE;
+        let typed = format!("{do_it}\n{answer}\n");
+        debug_assert!(typed.len() <= KEPT, "{} bytes are typed before an answer: {typed}", typed.len());
         for _ in 0..4 {
-            self.link.send(&format!("{do_it}\n{answer}\n"), deadline).await?;
-            if self.link.shown(&[expected], &deadline.within(patience)).await?.is_some() {
-                return Ok(true);
+            self.link.send(&typed, deadline).await?;
+            if let Some(which) = self.link.shown(expected, &deadline.within(patience)).await? {
+                return Ok(Some(which));
             }
             if deadline.expired() {
                 break;
             }
             patience *= 2;
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Waits for what the agent says when it starts.

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::Receiver;
-use tokio::sync::mpsc::error::TryRecvError;
 
 /// Bytes of the console's recent past that texts are looked for in.
 const TAIL: usize = 4096;
@@ -116,12 +115,7 @@ impl<W: AsyncWrite + Send + Unpin> Link<W> {
 
     /// Forgets what was shown so far.
     pub(super) fn forget(&mut self) {
-        loop {
-            match self.rx.try_recv() {
-                Ok(_) => {}
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            }
-        }
+        while self.rx.try_recv().is_ok() {}
         self.seen.tail.clear();
         self.seen.bodies.clear();
     }

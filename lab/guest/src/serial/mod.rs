@@ -30,6 +30,7 @@ use tokio::sync::mpsc::Receiver;
 use xenlab_model::cause::Cause;
 use xenlab_model::evidence::{CommandEnd, CommandResult, Transport};
 
+pub use boot::{AGENT, AGENT_PATH};
 pub use login::{Login, LoginStep};
 
 /// Why the console takes no commands.

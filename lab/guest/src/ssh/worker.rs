@@ -5,6 +5,8 @@ use super::{Request, SshConfig, SshError};
 use crate::capture::Capture;
 use crate::{Deadline, Script, nonce, quote};
 use ssh2::Channel;
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -18,10 +20,11 @@ const KILL_GRACE: Duration = Duration::from_secs(5);
 const INLINE_LIMIT: usize = 6000;
 /// The longest pause between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long the first attempt may be silent; each further one twice as long. QEMU accepts connections long before dom0 does.
-const FIRST_SILENCE: Duration = Duration::from_secs(2);
+/// How long the first attempt waits for the server's first word; each further one twice as long. QEMU accepts connections long
+/// before dom0 has a network, and what it then sends in vain it repeats ever more seldom: a new attempt is sooner through.
+const FIRST_WORD: Duration = Duration::from_millis(250);
 
-/// The longest an attempt may be silent.
+/// The longest an attempt may be silent, before the first word or after it.
 const SILENCE_MOST: Duration = Duration::from_secs(30);
 
 /// A command under way.
@@ -45,6 +48,8 @@ pub(super) struct Worker {
     config: SshConfig,
     host_key: Vec<u8>,
     inbox: Receiver<Request>,
+    /// Requests that arrived while a connection was being made.
+    waiting: RefCell<VecDeque<Request>>,
     bell: UnixStream,
     connection: Option<Connection>,
     jobs: Vec<Job>,
@@ -62,7 +67,8 @@ impl Worker {
             .and_then(|k| k.to_bytes())
             .map_err(|e| key("host key", e))?;
         ssh_key::PrivateKey::from_openssh(&config.private_key).map_err(|e| key("user's key", e))?;
-        Ok(Worker { config, host_key, inbox, bell, connection: None, jobs: Vec::new(), gone: false })
+        let waiting = RefCell::default();
+        Ok(Worker { config, host_key, inbox, waiting, bell, connection: None, jobs: Vec::new(), gone: false })
     }
 
     /// The thread's life: ends when nobody can ask for anything any more.
@@ -101,7 +107,8 @@ impl Worker {
 
     fn take_requests(&mut self) {
         loop {
-            match self.inbox.try_recv() {
+            let waiting = self.waiting.get_mut().pop_front();
+            match waiting.map_or_else(|| self.inbox.try_recv(), Ok) {
                 Ok(Request::Connect { deadline, reply }) => {
                     let answer = self.connect(&deadline, &|| reply.is_closed());
                     let _ = reply.send(answer);
@@ -116,15 +123,28 @@ impl Worker {
         }
     }
 
+    /// Somebody who asked meanwhile has waited as long as they would: a connection that is made early and in its own time must
+    /// not make a command late. What arrives is kept in its order.
+    fn kept_waiting(&self) -> bool {
+        let mut waiting = self.waiting.borrow_mut();
+        waiting.extend(self.inbox.try_iter());
+        waiting.iter().any(|request| match request {
+            Request::Connect { deadline, .. } | Request::Run { deadline, .. } => deadline.expired(),
+        })
+    }
+
     /// Connects, unless there is a connection; tries again until the deadline or until nobody wants it any more.
     fn connect(&mut self, deadline: &Deadline, unwanted: &dyn Fn() -> bool) -> Result<(), SshError> {
         if self.connection.is_some() {
             return Ok(());
         }
-        let (mut attempts, mut pause, mut silence) = (0, Duration::from_millis(10), FIRST_SILENCE);
+        let stop = || unwanted() || self.kept_waiting();
+        let (mut attempts, mut pause, mut first_word) = (0, Duration::from_millis(10), FIRST_WORD);
         loop {
             attempts += 1;
-            let last = match Connection::open(&self.config, &self.host_key, &deadline.within(silence)) {
+            let whole = deadline.within(SILENCE_MOST);
+            let spoken = whole.within(first_word);
+            let last = match Connection::open(&self.config, &self.host_key, &spoken, &whole, &stop) {
                 Ok(connection) => {
                     tracing::debug!(addr = %self.config.addr, attempts, "SSH session is up");
                     self.connection = Some(connection);
@@ -133,7 +153,7 @@ impl Worker {
                 Err(Attempt::Final(error)) => return Err(error),
                 Err(Attempt::Again(why)) => why,
             };
-            if deadline.expired() || unwanted() {
+            if deadline.expired() || stop() {
                 return Err(SshError::NoAnswer {
                     addr: self.config.addr,
                     attempts,
@@ -141,7 +161,7 @@ impl Worker {
                     limit: deadline.limit(),
                 });
             }
-            silence = (silence * 2).min(SILENCE_MOST);
+            first_word = (first_word * 2).min(SILENCE_MOST);
             wait(None, None, pause.min(deadline.remaining()));
             pause = (pause * 2).min(PAUSE);
         }

@@ -36,8 +36,7 @@ impl Style {
         let terminal = stream.is_terminal();
         let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
         let dumb = std::env::var_os("TERM").is_none_or(|t| t == "dumb");
-        let width =
-            rustix::termios::tcgetwinsize(stream).ok().map(|size| usize::from(size.ws_col));
+        let width = rustix::termios::tcgetwinsize(stream).ok().map(|size| usize::from(size.ws_col));
         Style {
             color: terminal && !dumb && !set("NO_COLOR"),
             width: width.filter(|&w| w >= 20).unwrap_or(PLAIN_WIDTH),

@@ -47,7 +47,9 @@ pub(super) fn replayed(style: Style, verdict: &CaseVerdict, bundle: &str) -> Str
     let mut case = CaseState::new(&shown, Planned::Run);
     bundle.clone_into(&mut case.bundle);
     let mut out = match verdict.verdict {
-        Verdict::Pass | Verdict::Skip => format!("{} {}\n", word(style, Some(verdict.verdict)), escape(&shown)),
+        Verdict::Pass | Verdict::Skip => {
+            format!("{} {}\n", word(style, Some(verdict.verdict)), escape(&shown))
+        }
         _ => block(style, &case, verdict),
     };
     for step in &verdict.steps {
