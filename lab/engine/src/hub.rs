@@ -100,6 +100,11 @@ impl State {
     }
 }
 
+/// What keeping a line costs: a flood of empty lines takes memory too.
+fn kept_bytes(text: &str) -> usize {
+    size_of::<Numbered>() + text.len()
+}
+
 /// Clock of a machine: wall and guest time since power-on.
 pub type Clock = Arc<dyn Fn() -> (Duration, Duration) + Send + Sync>;
 
@@ -189,7 +194,7 @@ impl Hub {
                 seen_signs.push(sign);
             }
             tail.push(&line);
-            *recent_bytes += line.text.len();
+            *recent_bytes += kept_bytes(&line.text);
             recent.push_back(Numbered {
                 number: *next_number,
                 speaker: line.speaker,
@@ -199,7 +204,7 @@ impl Hub {
             *next_number += 1;
             while *recent_bytes > RECENT_BYTES {
                 let Some(old) = recent.pop_front() else { break };
-                *recent_bytes -= old.text.len();
+                *recent_bytes -= kept_bytes(&old.text);
             }
         };
         demux.feed(chunk, |line| each(line, false));

@@ -49,7 +49,11 @@ fn differ(then: &CaseVerdict, now: &CaseVerdict) -> Vec<String> {
     note("number of steps", then.steps.len().to_string(), now.steps.len().to_string());
     for (a, b) in then.steps.iter().zip(&now.steps) {
         note(&a.step, a.verdict.word().into(), b.verdict.word().into());
-        note(&format!("{}, number of checks", a.step), a.checks.len().to_string(), b.checks.len().to_string());
+        note(
+            &format!("{}, number of checks", a.step),
+            a.checks.len().to_string(),
+            b.checks.len().to_string(),
+        );
         for (x, y) in a.checks.iter().zip(&b.checks) {
             let text = |c: &Check| format!("{} {} ({})", c.verdict.word(), code(c.cause), c.message);
             note(&format!("{}, {}", a.step, x.name), text(x), text(y));
