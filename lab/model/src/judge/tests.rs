@@ -200,7 +200,7 @@ fn needs_and_conditions() {
     assert_eq!(case(&a_case(need), &[], &facts, None).verdict, NotReached);
     // Lost before it was known: no reason to skip, and no pass.
     let loss = Loss::Lab { code: Cause::HostDisk.code().into(), message: "no space left".into() };
-    let need = json!({"needs": [{"require": {"build.version": ">= 4.18"}, "because": "it is too old"}]});
+    let need = json!({"needs": [{"require": {"build.declared-by": "the packages"}, "because": "it is too old"}]});
     let v = case(&a_case(need), &[evidence(BOOT, Err(loss))], &Facts::default(), None);
     assert_eq!((v.verdict, v.cause), (Error, Some(Cause::HostDisk)), "{}", v.message);
     let v = case(&a_case(json!({"plan": {"skip": "not here"}})), &[], &facts, None);
