@@ -9,26 +9,38 @@ use std::sync::LazyLock;
 /// The `xenlab` under test: `XENLAB_BIN`, else the one that cargo builds now.
 pub fn lab() -> &'static Path {
     static BIN: LazyLock<PathBuf> = LazyLock::new(|| {
-        if let Some(path) = std::env::var_os("XENLAB_BIN") {
-            return PathBuf::from(path);
-        }
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let output = Command::new(cargo)
-            .args(["build", "--release", "--locked", "-p", "xenlab", "--message-format=json"])
-            .current_dir(root())
-            .stderr(Stdio::inherit())
-            .output()
-            .expect("cargo can be started");
-        assert!(output.status.success(), "xenlab does not build");
-        let text = String::from_utf8_lossy(&output.stdout);
-        let path = text
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
-            .next_back();
-        path.expect("cargo names the executable it built")
+        std::env::var_os("XENLAB_BIN").map_or_else(|| built(&["--release", "-p", "xenlab"]), PathBuf::from)
     });
     &BIN
+}
+
+/// A QEMU that is none, which plays what a script says: `XENLAB_FAKE_QEMU`, else the one that cargo builds now.
+pub fn fake_qemu() -> &'static Path {
+    static BIN: LazyLock<PathBuf> = LazyLock::new(|| {
+        std::env::var_os("XENLAB_FAKE_QEMU")
+            .map_or_else(|| built(&["-p", "xenlab-machine", "--bin", "fake-qemu"]), PathBuf::from)
+    });
+    &BIN
+}
+
+/// Builds a program and returns its path, as cargo names it.
+fn built(what: &[&str]) -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["build", "--locked", "--message-format=json"])
+        .args(what)
+        .current_dir(root())
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("cargo can be started");
+    assert!(output.status.success(), "{what:?} does not build");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let path = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .next_back();
+    path.expect("cargo names the executable it built")
 }
 
 /// The repository.

@@ -73,13 +73,13 @@ pub enum Verb {
 }
 
 /// What chooses scenarios and cases; the same for every command that takes scenarios.
-#[derive(Debug, Args, Default)]
+#[derive(Debug, Args, Default, Clone)]
 pub struct Scenarios {
     /// Scenario files [default: the shipped dom0-boot]
     #[arg(value_name = "SCENARIO", value_hint = ValueHint::FilePath)]
     pub scenarios: Vec<PathBuf>,
-    /// The Xen build under test: debian:SUITE[@VERSION], dir:PREFIX or file:PATH; repeated, each in turn
-    #[arg(long, value_name = "SPEC")]
+    #[arg(long, value_name = "SPEC",
+          help = format!("The Xen build under test: {}; repeated, each in turn", xenlab_model::spec::XEN_SPEC_FORMS))]
     pub xen: Vec<String>,
     /// Take tools and development files from this build
     #[arg(long, value_name = "SPEC")]
@@ -120,6 +120,9 @@ pub struct Run {
     /// Do not boot a Xen known to be good when the one under test never speaks
     #[arg(long)]
     pub no_control: bool,
+    /// Break this on purpose (a row of verbs::faults), to see that it is caught; brings its own scenario
+    #[arg(long, value_name = "ROW", hide = true, conflicts_with_all = ["scenarios", "xen"])]
+    pub plant: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -25,6 +25,10 @@ fn main() -> ExitCode {
     // The hidden sub-command that starts QEMU and every helper; never returns when it is one.
     xenlab_host::child::intercept();
     let started = Instant::now();
+    if let Err(e) = xenlab_host::interrupt::install() {
+        eprintln!("xenlab: cannot listen to signals: {e}");
+        return ExitCode::from(Exit::Lab.code());
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
             Exit::Lab
         }
     };
+    xenlab_host::interrupt::leave();
     let exit = if xenlab_host::interrupt::requested() { exit.worse(Exit::Interrupted) } else { exit };
     ExitCode::from(exit.code())
 }
@@ -60,7 +65,6 @@ fn start_log() {
 }
 
 fn dispatch(cli: Cli, started: Instant) -> Result<Exit, Failure> {
-    xenlab_host::interrupt::install().map_err(|e| Failure::lab(format!("cannot listen to signals: {e}")))?;
     let global = cli.global;
     match cli.verb {
         Verb::Run(args) => run::run(&args, &global, started),

@@ -12,6 +12,7 @@ use xenlab_model::event::{Sink, What};
 use xenlab_model::exit::Exit;
 use xenlab_report::{Fan, Reporter, Terminal};
 use xenlab_store::{Options, Store};
+use xenlab_verbs::faults::{self, Planted, Row};
 
 /// Runs whose bundles are kept in the store when no report folder was named; older ones go.
 const RUNS_KEPT: usize = 20;
@@ -41,13 +42,19 @@ pub fn run(args: &Run, global: &Global, started: Instant) -> Result<Exit, Failur
     if args.jobs == Some(0) {
         return Err(Failure::bad_input("--jobs 0 runs nothing; expected 1 or more"));
     }
-    let cases = select::cases(&args.select, &facts::host())?;
+    let row = args.plant.as_deref().map(row).transpose()?;
+    let dir = tempfile::tempdir().map_err(|e| Failure::lab(format!("no temporary folder: {e}")))?;
+    let select = match row {
+        Some(row) => of_row(row, &args.select, dir.path())?,
+        None => args.select.clone(),
+    };
+    let cases = select::cases(&select, &facts::host())?;
     let mut reporters: Vec<Box<dyn Reporter>> = vec![Box::new(Terminal::stderr())];
     if let Some(dir) = &args.report {
         reporters.extend(xenlab_report::files(dir).map_err(|e| Failure::of(e.cause(), e))?);
     }
     let fan = Arc::new(Fan::start(reporters));
-    let outcome = inner(args, global, cases, started, &fan);
+    let outcome = inner(args, global, row, cases, started, &fan);
     let unwritten = fan.finish();
     let exit = outcome?;
     if unwritten.is_empty() {
@@ -59,9 +66,44 @@ pub fn run(args: &Run, global: &Global, started: Instant) -> Result<Exit, Failur
     Ok(exit.worse(Exit::Lab))
 }
 
+/// The row that `--plant` names.
+fn row(name: &str) -> Result<&'static Row, Failure> {
+    faults::find(name).ok_or_else(|| {
+        let names: Vec<&str> = faults::ROWS.iter().map(|row| row.name).collect();
+        Failure::bad_input(format!(
+            "--plant {name}: there is no such row; the rows are:\n  {}",
+            names.join("\n  ")
+        ))
+    })
+}
+
+/// The command line with a row's own scenario, written to a file in `dir`, and what the row sets.
+fn of_row(row: &Row, select: &Scenarios, dir: &Path) -> Result<Scenarios, Failure> {
+    let file = dir.join(format!("{}.yaml", row.name));
+    std::fs::write(&file, row.scenario).map_err(|e| Failure::lab(format!("{}: {e}", file.display())))?;
+    let mut select = select.clone();
+    select.scenarios = vec![file];
+    // What the user sets as well counts.
+    let own = row.sets.iter().filter(|set| {
+        let path = set.split_once('=').map(|(path, _)| path);
+        !select.sets.iter().any(|s| s.split_once('=').map(|(path, _)| path) == path)
+    });
+    let mut sets: Vec<String> = own.map(|set| (*set).to_owned()).collect();
+    sets.append(&mut select.sets);
+    select.sets = sets;
+    if select.arch.is_empty() {
+        select.arch = row.archs.iter().map(|arch| arch.name().to_owned()).collect();
+    }
+    if let Some(arch) = select.arch.iter().find(|arch| !row.archs.iter().any(|a| a.name() == **arch)) {
+        return Err(Failure::bad_input(format!("--plant {}: there is no such fault on {arch}", row.name)));
+    }
+    Ok(select)
+}
+
 fn inner(
     args: &Run,
     global: &Global,
+    row: Option<&'static Row>,
     cases: Vec<Case>,
     started: Instant,
     fan: &Arc<Fan>,
@@ -71,7 +113,19 @@ fn inner(
     if let Err(e) = xenlab_host::rundir::sweep() {
         sink.emit(What::Note { case: None, message: format!("cannot look for what earlier runs left: {e}") });
     }
-    let store = open_store(global, sink.clone())?;
+    let mut store = open_store(global, sink.clone())?;
+    let failed = |e: EngineError| Failure::of(e.cause(), e);
+    let runs = store.root().join("runs");
+    let copied = row.map(|row| Planted::store_for(row, &store)).transpose().map_err(failed)?.flatten();
+    if let Some((_kept, root)) = &copied {
+        let options = Options {
+            root: Some(root.clone()),
+            offline: global.offline,
+            locked: global.locked,
+            sink: sink.clone(),
+        };
+        store = Store::open(options).map(Arc::new).map_err(|e| Failure::of(e.cause(), e))?;
+    }
     let run_id =
         format!("{}-{}", xenlab_engine::now_rfc3339().replace([':', '-'], ""), xenlab_engine::random_hex(2));
     let bundles = match &args.report {
@@ -81,7 +135,6 @@ fn inner(
             bundles
         }
         None => {
-            let runs = store.root().join("runs");
             prune(&runs);
             runs.join(&run_id)
         }
@@ -92,12 +145,21 @@ fn inner(
         started: xenlab_engine::now_rfc3339(),
         cases: cases.iter().map(|c| (c.shown(), c.plan.clone())).collect(),
     });
+    let mut preparer = Preparer::new(store.clone(), sink.clone());
+    if let Some(row) = row {
+        preparer.plant = Some(Arc::new(Planted::new(row, &store).map_err(failed)?));
+    }
     let lab = Arc::new(Lab {
-        preparer: Preparer::new(store, sink.clone()),
+        preparer,
         sink,
         control: !args.no_control,
         bundles,
-        repeat: repeat(&args.select, global),
+        repeat: args
+            .plant
+            .iter()
+            .flat_map(|row| ["--plant".to_owned(), row.clone()])
+            .chain(repeat(&args.select, global))
+            .collect(),
         controls: Default::default(),
     });
     runtime()?.block_on(async {

@@ -186,6 +186,8 @@ fn failed(reason: &str) -> &'static str {
     match reason.split_whitespace().next().unwrap_or("") {
         "no-root" | "no-overlay" => "dom0.no-root",
         "no-tools" => "build.part-missing",
+        // The first of Xen's own tools that asks the hypervisor for something.
+        "xen-init-dom0" => "build.tools-failed",
         "store" | "store-none" | "store-absent" => "store.absent",
         "no-xen" | "not-a-control-domain" => "dom0.not-under-xen",
         _ => "dom0.not-ready",

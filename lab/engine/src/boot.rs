@@ -23,7 +23,7 @@ use xenlab_machine::{Accel, Disk, Machine, MachineSpec, Payload, StartOptions};
 use xenlab_model::bundle::{Inputs, TickWhat};
 use xenlab_model::case::Case;
 use xenlab_model::cause::Cause;
-use xenlab_model::evidence::{Evidence, Origin, WaitEnd};
+use xenlab_model::evidence::{Evidence, MachineEnd, Origin, WaitEnd};
 use xenlab_model::judge::BOOT;
 use xenlab_model::step::phase::PhaseEvidence;
 use xenlab_model::step::{At, Observation, Step};
@@ -154,7 +154,10 @@ pub async fn boot(
     let dir = Arc::new(RunDir::create(&case.shown()).map_err(|e| EngineError::part(Cause::LabInternal, e))?);
     let keys = Keys::generate()?;
     let initrd = initrd(case, prepared, &keys, &case.nonce, &dir).await?;
-    let spec = spec(case, &prepared.parts, prepared.accel.accel, initrd)?;
+    let mut spec = spec(case, &prepared.parts, prepared.accel.accel, initrd)?;
+    if let Some(plant) = &prepared.plant {
+        plant.machine(&mut spec)?;
+    }
 
     // Power-on is now for all clocks; until the machine runs guest time is wall time.
     let power_on = Arc::new(Mutex::new((Instant::now(), None::<Arc<Machine>>)));
@@ -190,6 +193,7 @@ pub async fn boot(
                 return Err(EngineError::part(error.cause(), &error));
             }
         };
+    as_asked(&spec, &machine).await?;
     inputs.argv = machine.argv().iter().map(|a| a.to_string_lossy().into_owned()).collect();
     let (reader, writer) = machine
         .take_console()
@@ -238,6 +242,13 @@ pub async fn boot(
             })
             .await
     };
+    let end = match end {
+        WaitEnd::Stalled { .. } | WaitEnd::TimedOut { .. } => match lifeless(&machine).await {
+            Some(why) => WaitEnd::Ended(why),
+            None => end,
+        },
+        end => end,
+    };
     let running = Running {
         machine,
         hub: hub.clone(),
@@ -264,6 +275,49 @@ pub async fn boot(
     };
     let to = running.wall().as_secs_f64();
     Ok(Booted { evidence: evidence(to, seen), machine: Some(running) })
+}
+
+/// The machine is the one that was asked for. What stands in QEMU's place may have changed its arguments, and a Xen that has less
+/// memory than it was promised says something about that, not about itself.
+async fn as_asked(spec: &MachineSpec, machine: &Machine) -> Result<(), EngineError> {
+    let broken = |message: String| {
+        let path = spec.qemu.path.display();
+        EngineError::part(
+            Cause::QemuRefused,
+            format!("{path} runs another machine than it was asked for: {message}"),
+        )
+    };
+    let has = machine.qmp().execute("query-memory-size-summary", serde_json::json!({})).await;
+    // One that does not answer this cannot be told; everything else about it still counts.
+    if let Some(bytes) = has.ok().and_then(|has| has["base-memory"].as_u64())
+        && bytes >> 20 != spec.memory.as_mib()
+    {
+        return Err(broken(format!(
+            "it has {} MiB of memory in place of {}",
+            bytes >> 20,
+            spec.memory.as_mib()
+        )));
+    }
+    let processors = machine.vcpu_threads().len();
+    if processors != 0 && u32::try_from(processors).ok() != Some(spec.cpus) {
+        return Err(broken(format!("it has {processors} processors in place of {}", spec.cpus)));
+    }
+    Ok(())
+}
+
+/// How long QEMU's monitor may take to say that it is there, wall time; it takes milliseconds.
+const ALIVE: Duration = Duration::from_secs(10);
+
+/// A guest that fell silent says something about the guest only if QEMU still runs it: asked for its state, one that was
+/// stopped or is stuck does not answer.
+async fn lifeless(machine: &Machine) -> Option<MachineEnd> {
+    let state = machine.qmp().execute_within("query-status", serde_json::json!({}), ALIVE).await;
+    let what = match state {
+        Ok(state) if state["running"] != serde_json::Value::Bool(false) => return machine.end(),
+        Ok(state) => format!("the machine is not running: {}", state["status"]),
+        Err(error) => format!("asked for the machine's state: {error}"),
+    };
+    Some(machine.end().unwrap_or(MachineEnd::Protocol(what)))
 }
 
 fn evidence(to: f64, seen: PhaseEvidence) -> Evidence {
@@ -364,7 +418,7 @@ async fn initrd(
     nonce: &str,
     dir: &RunDir,
 ) -> Result<Payload, EngineError> {
-    let layer = CaseLayer {
+    let mut layer = CaseLayer {
         nonce: nonce.to_owned(),
         authorized_keys: vec![keys.user.public.clone()],
         host_key: keys.host.clone(),
@@ -372,6 +426,9 @@ async fn initrd(
         settings: prepared.settings.clone(),
         files: vec![(serial::AGENT_PATH.to_owned(), 0o644, serial::AGENT.as_bytes().to_vec())],
     };
+    if let Some(plant) = &prepared.plant {
+        plant.layer(&mut layer)?;
+    }
     let path = dir.path().join("initrd");
     let (dom0, to) = (prepared.dom0.clone(), path.clone());
     crate::blocking(move || {

@@ -33,6 +33,22 @@ struct Parts {
     timeline_bytes: u64,
     console: Option<File>,
     console_total: u64,
+    /// What kept the record from being written; told when the verdict is.
+    failed: Option<std::io::Error>,
+}
+
+impl Parts {
+    /// Adds to the console's record; once something was lost nothing more is written, or offsets would no longer hold.
+    fn keep(&mut self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+        if self.failed.is_some() {
+            return Ok(());
+        }
+        let file = match &mut self.console {
+            Some(file) => file,
+            none => none.insert(File::create(path)?),
+        };
+        file.write_all(bytes)
+    }
 }
 
 /// The case's folder name: its id and subject with what file systems dislike replaced.
@@ -64,7 +80,13 @@ impl Bundle {
         let timeline = BufWriter::new(File::create(dir.join("timeline.jsonl")).map_err(at)?);
         let bundle = Bundle {
             dir: dir.clone(),
-            parts: Mutex::new(Parts { timeline, timeline_bytes: 0, console: None, console_total: 0 }),
+            parts: Mutex::new(Parts {
+                timeline,
+                timeline_bytes: 0,
+                console: None,
+                console_total: 0,
+                failed: None,
+            }),
         };
         bundle.json("plan.json", case)?;
         Ok(bundle)
@@ -101,10 +123,14 @@ impl Bundle {
 
     /// Writes `verdict.json`, the last file.
     pub fn verdict(&self, verdict: &CaseVerdict) -> Result<(), EngineError> {
-        self.lock()
-            .timeline
-            .flush()
-            .map_err(|source| EngineError::Bundle { path: self.dir.clone(), source })?;
+        {
+            let mut parts = self.lock();
+            let flushed = parts.timeline.flush();
+            // A record with holes would be judged otherwise when it is replayed: no verdict stands on it.
+            if let Some(source) = parts.failed.take().or(flushed.err()) {
+                return Err(EngineError::Bundle { path: self.dir.clone(), source });
+            }
+        }
         self.json("verdict.json", verdict)
     }
 
@@ -130,7 +156,9 @@ impl Bundle {
         if let Ok(mut line) = serde_json::to_vec(&tick) {
             line.push(b'\n');
             parts.timeline_bytes += line.len() as u64;
-            let _ = parts.timeline.write_all(&line);
+            if let Err(error) = parts.timeline.write_all(&line) {
+                parts.failed.get_or_insert(error);
+            }
         }
     }
 
@@ -142,11 +170,9 @@ impl Bundle {
             let kept = (CONSOLE_CAP.saturating_sub(offset)).min(bytes.len() as u64);
             parts.console_total += bytes.len() as u64;
             if kept > 0 {
-                if parts.console.is_none() {
-                    parts.console = File::create(self.dir.join("console/machine.raw")).ok();
-                }
-                if let Some(file) = &mut parts.console {
-                    let _ = file.write_all(&bytes[..kept as usize]);
+                if let Err(error) = parts.keep(&self.dir.join("console/machine.raw"), &bytes[..kept as usize])
+                {
+                    parts.failed.get_or_insert(error);
                 }
             }
             (offset, kept)

@@ -55,6 +55,10 @@ fn file(lab: &Lab, key: &str) -> PathBuf {
 
 /// Remembers that this case's Xen is good in its machine. Best effort: what is not remembered costs a control nothing but time.
 pub fn remember(lab: &Lab, case: &Case, prepared: &Prepared) {
+    // What was changed on purpose is good for nothing else.
+    if prepared.plant.is_some() {
+        return;
+    }
     let good = Good {
         subject: case.subject.clone(),
         image: prepared.xen.clone(),

@@ -46,7 +46,10 @@ impl Lab {
     /// The command that runs this case again.
     pub fn reproduce(&self, case: &Case) -> String {
         let mut words = vec!["xenlab".to_owned(), "run".to_owned()];
-        words.push(perform::scripts::quote(&case.file));
+        // What is planted brings its own scenario.
+        if self.preparer.plant.is_none() {
+            words.push(perform::scripts::quote(&case.file));
+        }
         words.extend(self.repeat.iter().map(|w| perform::scripts::quote(w)));
         words.push("--case".into());
         words.push(perform::scripts::quote(&case.shown()));
@@ -208,6 +211,9 @@ async fn machine(
         stage: "boot".into(),
         seconds: machine.wall().as_secs_f64(),
     });
+    if let Some(plant) = &prepared.plant {
+        plant.booted(prepared)?;
+    }
     let mut checking = Instant::now();
     if reached {
         let connecting = Instant::now();
@@ -318,8 +324,8 @@ async fn blame_carefully(
     }
     let blames_subject = verdict.blame.is_some_and(|b| matches!(b, Blame::Xen | Blame::Build | Blame::Dom0));
     if blames_subject {
-        let prepared = prepared.clone();
-        let changed = crate::blocking(move || Ok(prepared.changed_inputs())).await?;
+        let (prepared, store) = (prepared.clone(), lab.preparer.store.clone());
+        let changed = crate::blocking(move || Ok(prepared.changed_inputs(&store))).await?;
         if !changed.is_empty() {
             // Whatever failed, it failed with files that are not what they were said to be: no word about Xen or dom0.
             let loss = Loss::Lab { code: Cause::InputChanged.code().to_owned(), message: changed.join("; ") };

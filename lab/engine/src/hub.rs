@@ -19,6 +19,12 @@ const TAIL_LINES: usize = 12;
 /// Text of lines kept for steps that wait for a pattern; older lines are dropped, having been looked at already.
 const RECENT_BYTES: usize = 512 << 10;
 
+/// What a kept line takes beside its text: a console can be flooded with empty lines.
+const LINE_BYTES: usize = std::mem::size_of::<Numbered>() + 32;
+
+/// Signs kept: those that end a boot, and the first of the others. A guest that repeats one for ever says nothing new.
+const SIGNS: usize = 64;
+
 /// A line with the number it has among all lines.
 #[derive(Debug, Clone)]
 pub struct Numbered {
@@ -73,7 +79,7 @@ impl State {
     /// The console is silent or closed: what was still open counts as it is.
     pub fn settle(&mut self) {
         if let Some(sign) = self.signs.finish() {
-            self.seen_signs.push(sign);
+            keep_sign(&mut self.seen_signs, sign);
         }
     }
 
@@ -100,9 +106,17 @@ impl State {
     }
 }
 
-/// What keeping a line costs: a flood of empty lines takes memory too.
-fn kept_bytes(text: &str) -> usize {
-    size_of::<Numbered>() + text.len()
+/// Keeps a sign unless there are enough: one that explains an end better than all of them, or is the first that ends it, still
+/// takes the place of the least.
+fn keep_sign(seen: &mut Vec<Sign>, sign: Sign) {
+    if seen.len() < SIGNS {
+        return seen.push(sign);
+    }
+    let better = seen.iter().all(|s| s.weight < sign.weight) || (sign.fatal && !seen.iter().any(|s| s.fatal));
+    if better && let Some(least) = (0..seen.len()).rev().min_by_key(|&i| (seen[i].fatal, seen[i].weight)) {
+        seen.remove(least);
+        seen.push(sign);
+    }
 }
 
 /// Clock of a machine: wall and guest time since power-on.
@@ -191,10 +205,10 @@ impl Hub {
                 return;
             }
             if let Some(sign) = signs.push(&line) {
-                seen_signs.push(sign);
+                keep_sign(seen_signs, sign);
             }
             tail.push(&line);
-            *recent_bytes += kept_bytes(&line.text);
+            *recent_bytes += line.text.len() + LINE_BYTES;
             recent.push_back(Numbered {
                 number: *next_number,
                 speaker: line.speaker,
@@ -204,13 +218,32 @@ impl Hub {
             *next_number += 1;
             while *recent_bytes > RECENT_BYTES {
                 let Some(old) = recent.pop_front() else { break };
-                *recent_bytes -= kept_bytes(&old.text);
+                *recent_bytes -= old.text.len() + LINE_BYTES;
             }
         };
         demux.feed(chunk, |line| each(line, false));
         // A marker whose line end is still to come already says how far the boot is.
         for line in demux.open() {
             each(line, true);
+        }
+    }
+
+    /// Gives a chunk to the shell that is working, if one is. One that has given up no longer reads, and the console must go on all the
+    /// same: when the tap was set anew it is looked at again, and a chunk is dropped only when nobody is left to have it.
+    async fn hand_on(&self, chunk: &[u8]) {
+        loop {
+            let tap = self.state().tap.clone();
+            let Some(tap) = tap else { return };
+            tokio::select! {
+                biased;
+                sent = tap.send(Bytes::copy_from_slice(chunk)) => {
+                    if sent.is_err() {
+                        self.state().tap = None;
+                    }
+                    return;
+                }
+                () = self.retapped.notified() => {}
+            }
         }
     }
 
@@ -226,23 +259,7 @@ impl Hub {
             bundle.console(wall, guest, &buffer[..n]);
             self.take(&buffer[..n], wall, guest);
             self.changed.send_modify(|n| *n += 1);
-            let tap = self.state().tap.clone();
-            if let Some(tap) = tap {
-                let bytes = Bytes::copy_from_slice(&buffer[..n]);
-                // A shell that has given up no longer reads; the console must go on all the same.
-                loop {
-                    tokio::select! {
-                        biased;
-                        sent = tap.send(bytes.clone()) => {
-                            if sent.is_err() {
-                                self.state().tap = None;
-                            }
-                            break;
-                        }
-                        () = self.retapped.notified() => if self.state().tap.is_none() { break },
-                    }
-                }
-            }
+            self.hand_on(&buffer[..n]).await;
         }
         let mut guard = self.state();
         guard.closed = true;

@@ -9,6 +9,7 @@ pub mod facts;
 pub mod hub;
 pub mod limits;
 pub mod perform;
+pub mod plant;
 pub mod prepare;
 pub mod replay;
 pub mod run;

@@ -1,6 +1,7 @@
 //! Getting ready what machines are made of: the Xen build, dom0, QEMU, the accelerator; each once for all cases that share it.
 
 use crate::EngineError;
+use crate::plant::Plant;
 use crate::shared::Shared;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ pub struct Preparer {
     pub store: Arc<Store>,
     /// Where progress and notes go.
     pub sink: Arc<dyn Sink>,
+    /// What is broken on purpose.
+    pub plant: Option<Arc<dyn Plant>>,
     builds: Shared<(Subject, Arch), XenBuild, EngineError>,
     dom0s: Shared<String, Dom0, EngineError>,
     qemus: Shared<(Arch, Option<String>), QemuInfo, EngineError>,
@@ -38,6 +41,8 @@ pub struct Parts {
     pub build: Arc<XenBuild>,
     /// What QEMU's `-kernel` takes.
     pub xen: PathBuf,
+    /// SHA-256 of that.
+    pub xen_digest: Option<String>,
     /// The file that was made of, and its digest.
     pub xen_original: (PathBuf, String),
     /// dom0.
@@ -59,6 +64,8 @@ pub struct Prepared {
     pub settings: BTreeMap<String, String>,
     /// Everything that is known by now.
     pub facts: Facts,
+    /// What is broken on purpose when it boots.
+    pub plant: Option<Arc<dyn Plant>>,
 }
 
 impl std::ops::Deref for Prepared {
@@ -74,6 +81,7 @@ impl Preparer {
         Preparer {
             store,
             sink,
+            plant: None,
             builds: Shared::default(),
             dom0s: Shared::default(),
             qemus: Shared::default(),
@@ -115,8 +123,16 @@ impl Preparer {
     pub async fn prepare(&self, case: &Case) -> Result<Arc<Prepared>, EngineError> {
         let config = &case.config;
         let arch = config.arch;
-        let qemu = self.qemu(arch, config.machine.qemu.as_deref()).await?;
-        let build = self.build(&case.subject, arch).await?;
+        let plant = self.plant.clone().filter(|p| p.is_for(case));
+        let mut qemu = self.qemu(arch, config.machine.qemu.as_deref()).await?;
+        let mut build = self.build(&case.subject, arch).await?;
+        if let Some(plant) = plant.clone() {
+            if let Some(broken) = plant.qemu(&qemu)? {
+                qemu = self.qemu(arch, broken.to_str()).await?;
+            }
+            let whole = build.clone();
+            build = Arc::new(crate::blocking(move || plant.build((*whole).clone())).await?);
+        }
         let request = Dom0Request {
             arch,
             userland: config.dom0.userland.clone(),
@@ -137,21 +153,38 @@ impl Preparer {
             })
             .await
             .map_err(|e| again(&e))?;
+        if !dom0.lacks.is_empty() {
+            // Not an error: what needs them may never be run. What is run and does not start is then explained.
+            let message = format!(
+                "this userland has no {}, which tools of this build need; what needs them will not start",
+                dom0.lacks.join(", ")
+            );
+            self.sink.emit(What::Note { case: Some(case.shown()), message });
+        }
         let hypervisor = &build.hypervisor;
         let damage = hypervisor
             .damage
             .as_ref()
             .map(|d| (d.cause, d.text.clone()))
-            .or_else(|| hypervisor.no_image.as_ref().map(|why| (Cause::ImageInvalid, why.clone())));
+            .or_else(|| hypervisor.no_image.as_ref().map(|why| (Cause::ImageInvalid, why.clone())))
+            // Programs that dom0 cannot run would show as a store that never answers.
+            .or_else(|| build.tools.as_ref()?.damage.as_ref().map(|d| (d.cause, d.text.clone())));
         let xen = hypervisor.image.clone().unwrap_or_else(|| hypervisor.original.clone());
         let xen_original = (hypervisor.original.clone(), hypervisor.digest.clone());
-        let parts = Parts { build, xen, xen_original, dom0, qemu };
+        let xen_digest = hypervisor.image_digest.clone();
+        let parts = Parts { build, xen, xen_digest, xen_original, dom0, qemu };
         let accel = self.accel(case, &parts, damage.is_some()).await?;
         let mut facts = parts.build.facts();
         facts.set("qemu.version", FactValue::Version(parts.qemu.version.to_string()));
         facts.set("qemu.path", FactValue::text(parts.qemu.path.display().to_string()));
         facts.set("machine.accel", FactValue::text(accel.accel.name()));
-        Ok(Arc::new(Prepared { parts, damage, accel, settings: BTreeMap::new(), facts }))
+        let mut prepared = Prepared { parts, damage, accel, settings: BTreeMap::new(), facts, plant: None };
+        if let Some(plant) = plant {
+            let broken = plant.clone();
+            prepared = crate::blocking(move || broken.prepared(prepared)).await?;
+            prepared.plant = Some(plant);
+        }
+        Ok(Arc::new(prepared))
     }
 
     async fn accel(&self, case: &Case, parts: &Parts, damaged: bool) -> Result<Arc<Chosen>, EngineError> {
@@ -224,23 +257,29 @@ impl Prepared {
     /// The same with another hypervisor, which is not damaged.
     pub fn with_xen(&self, xen: PathBuf, digest: String) -> Prepared {
         let mut other = self.clone();
-        other.parts.xen_original = (xen.clone(), digest);
+        other.parts.xen_original = (xen.clone(), digest.clone());
+        other.parts.xen_digest = Some(digest);
         other.parts.xen = xen;
         other.damage = None;
         other
     }
 
-    /// Hashes every input again; what is no longer what it was, in words.
-    pub fn changed_inputs(&self) -> Vec<String> {
+    /// Hashes every input again; what is no longer what it was, in words. What the store made is put aside then.
+    pub fn changed_inputs(&self, store: &Store) -> Vec<String> {
         let mut changed = Vec::new();
-        let (path, digest) = &self.xen_original;
-        match xenlab_store::hash_file(path) {
-            Ok(now) if now == *digest => {}
-            Ok(now) => changed.push(format!("xen {}: was {digest}, is {now}", path.display())),
-            Err(e) => changed.push(format!("xen {}: was {digest}, cannot be read: {e}", path.display())),
+        let (original, digest) = &self.xen_original;
+        // What it was unpacked to is what the machine was given.
+        let unpacked =
+            self.xen_digest.as_ref().map(|digest| (&self.xen, digest)).filter(|(path, _)| *path != original);
+        for (path, digest) in std::iter::once((original, digest)).chain(unpacked) {
+            match xenlab_store::hash_file(path) {
+                Ok(now) if now == *digest => {}
+                Ok(now) => changed.push(format!("xen {}: was {digest}, is {now}", path.display())),
+                Err(e) => changed.push(format!("xen {}: was {digest}, cannot be read: {e}", path.display())),
+            }
         }
         for part in &self.dom0.parts {
-            if let Err(e) = part.entry.verify() {
+            if let Err(e) = store.verify(&part.entry) {
                 changed.push(format!("{}: {e}", part.role));
             }
         }

@@ -25,6 +25,8 @@ struct Noise {
 struct Console {
     child: Child,
     shell: SerialShell<tokio::io::DuplexStream>,
+    /// What somebody else types.
+    hand: File,
 }
 
 impl Drop for Console {
@@ -77,6 +79,7 @@ fn console(argv: &[&str], noise: Noise, login: Login) -> Console {
         }
     });
     let (typed, mut keys) = tokio::io::duplex(4096);
+    let hand = File::from(master.try_clone().unwrap());
     tokio::spawn(async move {
         let mut master = File::from(master);
         let mut buffer = [0; 256];
@@ -84,7 +87,7 @@ fn console(argv: &[&str], noise: Noise, login: Login) -> Console {
             master.write_all(&buffer[..n]).unwrap();
         }
     });
-    Console { child, shell: SerialShell::new(rx, typed, login) }
+    Console { child, shell: SerialShell::new(rx, typed, login), hand }
 }
 
 fn limit(seconds: u64) -> Deadline {
@@ -223,6 +226,28 @@ async fn a_lost_agent_is_started_anew() {
     let r = c.shell.run(&Script::new(script), limit(6)).await;
     assert!(matches!(r.end, CommandEnd::Lost(_)), "{r:?}");
     assert_eq!(c.run("echo two").await.stdout.text, "two\n");
+}
+
+/// The console of the small userland: a shell that reads the terminal as a script, in blocks, and comes again when it ends.
+const SCRIPTED: &str = "stty -echo -icanon -isig; while :; do busybox sh /proc/self/fd/0; sleep 0.2; done";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_given_up_at_any_moment_does_not_spoil_the_next() {
+    let mut c = console(&["sh", "-c", SCRIPTED], Noise::default(), Login::none());
+    for ms in [1, 3, 10, 30, 60, 100, 200, 400] {
+        // Whatever has been typed by then stays typed.
+        let _ = tokio::time::timeout(Duration::from_millis(ms), c.shell.connect(&limit(60))).await;
+    }
+    assert_eq!(c.run("echo here").await.stdout.text, "here\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shell_left_inside_a_quote_is_brought_back() {
+    for half in ["echo \"half", "D=$(echo \"a"] {
+        let mut c = console(&["sh", "-c", SCRIPTED], Noise::default(), Login::none());
+        c.hand.write_all(format!("{half}\n").as_bytes()).unwrap();
+        assert_eq!(c.run("echo back").await.stdout.text, "back\n", "after {half}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -228,3 +228,28 @@ async fn a_silent_or_talkative_stranger_hangs_nobody() {
     assert!(matches!(error, SshError::NoAnswer { .. }), "{error}");
     assert!(since.elapsed() < Duration::from_secs(6));
 }
+
+#[tokio::test]
+async fn a_connection_that_is_made_early_does_not_make_a_command_late() {
+    // Accepts and says nothing, as QEMU does for a dom0 that has no server.
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    keygen(&dir.path().join("key"));
+    let key = std::fs::read_to_string(dir.path().join("key")).unwrap();
+    let public = std::fs::read_to_string(dir.path().join("key.pub")).unwrap();
+    let config = SshConfig {
+        addr: mute.local_addr().unwrap(),
+        user: "root".into(),
+        private_key: key,
+        host_key: public,
+    };
+    let mut shell = SshShell::new(config).unwrap();
+    let early = shell.clone();
+    let opening = tokio::spawn(async move { early.open(Deadline::wall(Duration::from_secs(120))).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let begun = Instant::now();
+    let result = shell.run(&Script::new("true"), Deadline::wall(Duration::from_secs(1))).await;
+    assert!(matches!(result.end, CommandEnd::Lost(_)), "{:?}", result.end);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(matches!(opening.await.unwrap(), Err(SshError::NoAnswer { .. })));
+}

@@ -4,8 +4,12 @@ use crate::{child, rundir};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::sync::LazyLock;
+use std::time::Duration;
 use tokio::sync::watch;
 use xenlab_model::Exit;
+
+/// How long an orderly end may take; everything is over within 3 s of the signal.
+const ORDERLY: Duration = Duration::from_millis(2700);
 
 static ASKED: LazyLock<watch::Sender<bool>> = LazyLock::new(|| watch::channel(false).0);
 
@@ -20,14 +24,31 @@ pub fn install() -> std::io::Result<()> {
     std::thread::Builder::new().name("signals".into()).stack_size(256 << 10).spawn(move || {
         for _ in signals.forever() {
             if requested() {
-                child::kill_all();
-                rundir::remove_all();
+                leave();
                 std::process::exit(Exit::Interrupted.code().into());
             }
             request();
+            // Whatever does not come to its end in time is ended: who asked does not have to ask twice.
+            let overdue = || {
+                std::thread::sleep(ORDERLY);
+                leave();
+                std::process::exit(Exit::Interrupted.code().into());
+            };
+            let timer =
+                std::thread::Builder::new().name("overdue".into()).stack_size(256 << 10).spawn(overdue);
+            if let Err(error) = timer {
+                tracing::warn!("nothing bounds the orderly end: {error}");
+            }
         }
     })?;
     Ok(())
+}
+
+/// Ends what is still there of this process's doing: children with their groups, run folders. The last thing before it exits,
+/// for a thread that is cut off then drops nothing.
+pub fn leave() {
+    child::kill_all();
+    rundir::remove_all();
 }
 
 /// Asks for an orderly end, as the first signal does.

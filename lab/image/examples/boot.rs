@@ -46,6 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             lib_dirs: vec![format!("/usr/lib/{}", arch.triplet())],
             files: None,
             empty_dirs: Vec::new(),
+            needs: Vec::new(),
         }),
         suite: suite.clone(),
     };

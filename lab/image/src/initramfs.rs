@@ -195,6 +195,9 @@ fn decode(bytes: Vec<u8>, arch: Arch, path: &Path) -> Result<kernel::Decoded, Im
         Bad::Arch(found) => {
             ImageError::KernelArch { path: path.to_owned(), found: found.into(), wanted: arch.to_string() }
         }
+        Bad::Damaged(_) if xenlab_host::interrupt::requested() => {
+            xenlab_store::StoreError::Interrupted.into()
+        }
         Bad::Damaged(reason) => ImageError::KernelDamaged { path: path.to_owned(), reason },
     })
 }

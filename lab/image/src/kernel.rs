@@ -31,25 +31,36 @@ fn u64_at(d: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(d.get(at..at + 8)?.try_into().ok()?))
 }
 
+/// Reads a stream to its end, as long as nobody asks for an end of everything: a kernel takes seconds where little is optimised.
+fn drain(mut from: impl std::io::Read, out: &mut Vec<u8>) -> std::io::Result<usize> {
+    loop {
+        if xenlab_host::interrupt::requested() {
+            return Err(std::io::Error::other("interrupted"));
+        }
+        if from.by_ref().take(1 << 20).read_to_end(out)? == 0 {
+            return Ok(out.len());
+        }
+    }
+}
+
 /// Decompresses one stream of whatever kind its first bytes say; what follows it is ignored. `None`: not compressed.
 pub(crate) fn decompress(d: &[u8]) -> Option<Result<Vec<u8>, String>> {
     let mut out = Vec::new();
     Some(if d.starts_with(&[0x1f, 0x8b]) {
-        flate2::read::GzDecoder::new(d).read_to_end(&mut out).map(|_| out).map_err(|e| format!("gzip: {e}"))
+        drain(flate2::read::GzDecoder::new(d), &mut out).map(|_| out).map_err(|e| format!("gzip: {e}"))
     } else if d.starts_with(b"\xfd7zXZ\0") {
-        liblzma::read::XzDecoder::new(d).read_to_end(&mut out).map(|_| out).map_err(|e| format!("xz: {e}"))
+        drain(liblzma::read::XzDecoder::new(d), &mut out).map(|_| out).map_err(|e| format!("xz: {e}"))
     } else if d.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
         match ruzstd::decoding::StreamingDecoder::new(d) {
-            Ok(mut r) => r.read_to_end(&mut out).map(|_| out).map_err(|e| format!("zstd: {e}")),
+            Ok(r) => drain(r, &mut out).map(|_| out).map_err(|e| format!("zstd: {e}")),
             Err(e) => Err(format!("zstd: {e}")),
         }
     } else if d.starts_with(&[0x5d, 0, 0]) {
         let stream = liblzma::stream::Stream::new_lzma_decoder(u64::MAX).map_err(|e| e.to_string());
         match stream {
-            Ok(s) => {
-                let mut r = liblzma::read::XzDecoder::new_stream(d, s);
-                r.read_to_end(&mut out).map(|_| out).map_err(|e| format!("lzma: {e}"))
-            }
+            Ok(s) => drain(liblzma::read::XzDecoder::new_stream(d, s), &mut out)
+                .map(|_| out)
+                .map_err(|e| format!("lzma: {e}")),
             Err(e) => Err(e),
         }
     } else {

@@ -35,6 +35,8 @@ pub struct Dom0 {
     pub layout: Layout,
     /// The kernel's release (`uname -r`), where it is known.
     pub release: Option<String>,
+    /// Sonames that the tools need and the userland does not have.
+    pub lacks: Vec<String>,
     /// What it is made of, for `inputs.json` and for hashing again before something is blamed.
     pub parts: Vec<Part>,
     /// The program that the initramfs hands over to.
@@ -82,7 +84,10 @@ pub fn prepare(request: &Dom0Request, store: &Store) -> Result<Dom0, ImageError>
         Part { role: "userland", path: userland.image.clone(), entry: userland.entry.clone() },
     ];
     let mut layout = userland.layout;
+    let mut lacks = Vec::new();
     if let Some(tree) = &request.tools {
+        let there = std::fs::read_to_string(userland.entry.file(userland::LIBRARIES)).unwrap_or_default();
+        lacks = tree.needs.iter().filter(|n| !there.lines().any(|l| l == n.as_str())).cloned().collect();
         let entry = tools::image(store, tree, request.arch)?;
         layout.path = tree.bin_dirs.clone();
         if matches!(request.userland, UserlandSpec::Systemd { .. }) {
@@ -97,6 +102,7 @@ pub fn prepare(request: &Dom0Request, store: &Store) -> Result<Dom0, ImageError>
         initrd: kernel.file("initramfs"),
         disks,
         layout,
+        lacks,
         release: release.filter(|r| !r.is_empty()),
         parts,
         init: userland.init,

@@ -25,6 +25,8 @@ pub struct ToolsTree {
     pub files: Option<Vec<PathBuf>>,
     /// Folders without a file that dom0 gets too, relative to `root`.
     pub empty_dirs: Vec<PathBuf>,
+    /// Sonames that the userland must bring.
+    pub needs: Vec<String>,
 }
 
 impl From<&xenlab_xen::Tools> for ToolsTree {
@@ -38,6 +40,7 @@ impl From<&xenlab_xen::Tools> for ToolsTree {
             lib_dirs: text(&tools.lib_dirs),
             files: Some(tools.files.clone()),
             empty_dirs: tools.empty_dirs.clone(),
+            needs: tools.needs.clone(),
         }
     }
 }
@@ -220,6 +223,7 @@ mod tests {
             lib_dirs: Vec::new(),
             files: None,
             empty_dirs: Vec::new(),
+            needs: Vec::new(),
         };
         let touch = |path: &str| {
             let path = dir.path().join(path);
@@ -275,6 +279,7 @@ mod tests {
             lib_dirs: Vec::new(),
             files: None,
             empty_dirs: Vec::new(),
+            needs: Vec::new(),
         };
         assert!(environment(&tree).contains("export PATH='/a b/it'\\''s':$PATH"));
     }

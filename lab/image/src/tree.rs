@@ -122,6 +122,15 @@ impl Squash {
         Ok(self.seen.insert(path.to_owned()))
     }
 
+    /// Names of the shared libraries added so far, one a line, beside the image: what tools need is looked up there.
+    pub(crate) fn list_libraries(&self, to: &Path) -> Result<(), ImageError> {
+        let mut names: Vec<&str> =
+            self.seen.iter().filter_map(|p| p.rsplit('/').next()).filter(|n| n.contains(".so")).collect();
+        names.sort_unstable();
+        names.dedup();
+        std::fs::write(to, names.join("\n") + "\n").map_err(|e| ImageError::io("write", to, e))
+    }
+
     /// It was added already.
     pub(crate) fn has(&self, path: &str) -> bool {
         self.seen.contains(path)

@@ -20,6 +20,8 @@ pub(crate) struct Userland {
 
 /// The file in each entry.
 const IMAGE: &str = "root.squashfs";
+/// Names of the libraries in it, beside it.
+pub(crate) const LIBRARIES: &str = "libraries";
 
 pub(crate) fn userland(
     store: &Store,
@@ -56,7 +58,7 @@ fn from_packages(
     let recipe = recipe::recipe(set)?;
     let request = recipe.request(set, suite, arch);
     let key = |lock: &xenlab_store::debian::Lock| {
-        Key::new("userland").part("format", 3).part("recipe", recipe::digest(set)).part("lock", lock.digest())
+        Key::new("userland").part("format", 4).part("recipe", recipe::digest(set)).part("lock", lock.digest())
     };
     let lock = recipe::lock(store, &request)?;
     if let Some(entry) = store.get(&key(&lock))? {
@@ -107,6 +109,7 @@ fn write(
             }
         }
     }
+    squash.list_libraries(&to.with_file_name(LIBRARIES))?;
     squash.finish()
 }
 
@@ -142,7 +145,7 @@ fn from_tar(store: &Store, file: &Path) -> Result<Entry, ImageError> {
     if !file.is_file() {
         return Err(input("there is no such file".into()));
     }
-    let key = Key::new("userland").part("format", 3).part("tar", store.digest_file(file)?);
+    let key = Key::new("userland").part("format", 4).part("tar", store.digest_file(file)?);
     store.get_or_make(&key, &format!("userland {}", file.display()), |dir| {
         let task = store.task("userland:tar", &format!("making an image of {}", file.display()), 0, "files");
         let result = repack(file, &dir.join(IMAGE), &task, &input);
@@ -181,6 +184,7 @@ fn repack(
     if files == 0 {
         return Err(input("it is no tar archive, or an empty one".into()));
     }
+    squash.list_libraries(&to.with_file_name(LIBRARIES))?;
     squash.finish()
 }
 
@@ -280,6 +284,7 @@ mod tests {
             lib_dirs: vec!["/opt/xen/lib".into()],
             files: None,
             empty_dirs: Vec::new(),
+            needs: Vec::new(),
         };
         let store = store(dir.path());
         let made = crate::tools::image(&store, &tools, Arch::X86_64).unwrap();

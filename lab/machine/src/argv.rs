@@ -108,6 +108,17 @@ pub fn argv(spec: &MachineSpec, wiring: &Wiring) -> Result<Vec<OsString>, SpecEr
 
 fn boot(spec: &MachineSpec, argv: &mut Argv) -> Result<(), SpecError> {
     let dom0 = dom0_command_line(spec);
+    if spec.without_xen {
+        // No hvc0 without Xen: the machine's own serial port, which Xen's console is otherwise.
+        let serial = match spec.arch {
+            Arch::X86_64 => "ttyS0",
+            Arch::Aarch64 => "ttyAMA0",
+        };
+        argv.option("-kernel").path(&spec.kernel.path);
+        argv.pair("-append", &dom0.replace("console=hvc0", &format!("console={serial}")));
+        argv.option("-initrd").path(&spec.initrd.path);
+        return Ok(());
+    }
     argv.option("-kernel").path(&spec.xen.path);
     argv.pair("-append", &xen_command_line(spec));
     match spec.arch {
@@ -308,6 +319,22 @@ mod tests {
             spec.network = false;
             spec.devices = vec!["usb-ehci,id=e".to_owned()];
             insta::assert_snapshot!(format!("{arch}-asked"), shown(&argv(&spec, &wiring()).unwrap()));
+        }
+    }
+
+    #[test]
+    fn without_xen_the_kernel_is_the_machines_own() {
+        for (arch, serial) in [(Arch::X86_64, "ttyS0"), (Arch::Aarch64, "ttyAMA0")] {
+            let mut spec = spec(arch, [10, 0, 2], Accel::Tcg);
+            spec.without_xen = true;
+            let text = shown(&argv(&spec, &wiring()).unwrap());
+            assert!(
+                text.contains(&format!(
+                    "\n-kernel /s/vmlinux\n-append console={serial}\n-initrd /s/initrd\n"
+                )),
+                "{text}"
+            );
+            assert!(!text.contains("/s/xen") && !text.contains("dom0_mem"), "{text}");
         }
     }
 

@@ -113,6 +113,8 @@ pub struct MachineSpec {
     pub network: bool,
     /// More `-device` arguments.
     pub devices: Vec<String>,
+    /// Leave Xen out and boot dom0's kernel on the bare machine: what must never be taken for a dom0.
+    pub without_xen: bool,
 }
 
 impl MachineSpec {
@@ -142,6 +144,7 @@ impl MachineSpec {
             disks: Vec::new(),
             network: true,
             devices: Vec::new(),
+            without_xen: false,
         }
     }
 

@@ -142,7 +142,7 @@ pub const FACTS: &[FactInfo] = {
             "PVH guests can run: nested paging right in this QEMU, or shadow paging in this Xen",
         ),
         f("build.spec", Text, Plan, "the subject, as it was named"),
-        f("build.provider", Text, Plan, "provider of the hypervisor: debian, dir, file"),
+        f("build.provider", Text, Plan, "provider of the hypervisor: what build.spec has before its colon"),
         f(
             "build.declared-version",
             Version,

@@ -23,7 +23,7 @@ pub fn step(case: &Case, evidence: &Evidence, facts: &Facts) -> StepVerdict {
     let facts = known(case, facts);
     match find(case, &evidence.step) {
         Some(step) => judge_step(case, step, evidence, &facts),
-        None if evidence.step == BOOT => judge_boot(case, evidence),
+        None if evidence.step == BOOT => judge_boot(case, evidence, &facts),
         None => {
             let message =
                 format!("{}: there is evidence of a step that the case does not have", evidence.step);
@@ -118,7 +118,7 @@ fn steps(case: &Case, evidence: &[Evidence], facts: &Facts) -> Vec<StepVerdict> 
     let all = || case.setup.iter().chain(&case.steps);
     let mut verdicts = Vec::new();
     match seen(BOOT) {
-        Some(boot) => verdicts.push(judge_boot(case, boot)),
+        Some(boot) => verdicts.push(judge_boot(case, boot, facts)),
         // A case of `build` steps alone needs no machine.
         None if all().all(|s| s.body.at() == At::Build) => {}
         None => verdicts.push(not_reached(BOOT, BOOT, phase_kind(), 0.0)),
@@ -154,11 +154,12 @@ pub fn target<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Phase {
     furthest.max().unwrap_or(Phase::PowerOn)
 }
 
-fn judge_boot(case: &Case, evidence: &Evidence) -> StepVerdict {
+fn judge_boot(case: &Case, evidence: &Evidence, facts: &Facts) -> StepVerdict {
     let seconds = evidence.to - evidence.from;
     let checks = match &evidence.seen {
         Ok(Observation::Phase(seen)) => {
-            vec![phase::judge(target(case.setup.iter().chain(&case.steps)), seen)]
+            let reach = target(case.setup.iter().chain(&case.steps));
+            vec![mixed_tools(phase::judge(reach, seen), facts)]
         }
         Ok(_) => {
             vec![Check::error(BOOT, Cause::LabInternal, "boot: its evidence is of another kind of step")]
@@ -167,6 +168,26 @@ fn judge_boot(case: &Case, evidence: &Evidence) -> StepVerdict {
         Err(loss) => vec![lost(BOOT, loss, Phase::PowerOn)],
     };
     verdict(BOOT, BOOT, phase_kind(), checks, seconds)
+}
+
+/// Tools work only on the Xen they are of: where they are another one's and dom0 got as far as to use them, that is why it did
+/// not become ready.
+fn mixed_tools(mut check: Check, facts: &Facts) -> Check {
+    let by_tools = [Cause::ToolsFailed, Cause::StoreAbsent, Cause::Dom0NotReady, Cause::Dom0Hung]
+        .map(Some)
+        .contains(&check.cause);
+    let text = |name: &str| facts.get(name).map(ToString::to_string);
+    let in_init =
+        check.shown.iter().any(|(label, phase)| label == "phase" && phase == Phase::Dom0Init.name());
+    if let (true, true, Some(hypervisor), Some(tools)) =
+        (by_tools, in_init, text("build.branch"), text("build.tools-branch"))
+        && hypervisor != tools
+    {
+        check.cause = Some(Cause::ToolsMismatch);
+        check.message =
+            format!("{}; the tools are those of Xen {tools}, the hypervisor is {hypervisor}", check.message);
+    }
+    check
 }
 
 fn judge_step(case: &Case, step: &Step, evidence: &Evidence, facts: &Facts) -> StepVerdict {

@@ -22,6 +22,17 @@ pub enum XenSpec {
     File(PathBuf),
 }
 
+impl XenSpec {
+    /// What comes before the colon: the provider's name.
+    pub fn scheme(&self) -> &'static str {
+        match self {
+            XenSpec::Debian { .. } => "debian",
+            XenSpec::Dir(_) => "dir",
+            XenSpec::File(_) => "file",
+        }
+    }
+}
+
 /// The forms a Xen build can be named in, for messages.
 pub const XEN_SPEC_FORMS: &str = "debian:SUITE[@VERSION], dir:PREFIX or file:PATH";
 

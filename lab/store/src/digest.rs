@@ -34,6 +34,7 @@ pub fn hash_file(path: &Path) -> Result<String, StoreError> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 18];
     loop {
+        crate::run::check_interrupted()?;
         match file.read(&mut buffer) {
             Ok(0) => return Ok(hex(&hash.finalize())),
             Ok(n) => hash.update(&buffer[..n]),

@@ -299,6 +299,19 @@ impl Store {
         fs::rename(&file, path).map_err(io)
     }
 
+    /// As [`Entry::verify`], and an entry found damaged is put aside: its stamps hide the damage, so nothing else would notice, and
+    /// every later run would use it again.
+    ///
+    /// # Errors
+    /// `Damaged` says which file differs.
+    pub fn verify(&self, entry: &Entry) -> Result<(), StoreError> {
+        let verified = entry.verify();
+        if let Err(StoreError::Damaged { reason, .. }) = &verified {
+            self.quarantine(entry, reason);
+        }
+        verified
+    }
+
     /// A damaged entry: says so, and moves it out of the way.
     fn quarantine(&self, entry: &Entry, reason: &str) {
         self.note(format!(

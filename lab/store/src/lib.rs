@@ -27,7 +27,7 @@ mod root;
 mod run;
 
 pub use digest::{Stamp, hash_bytes, hash_file};
-pub use entry::Entry;
+pub use entry::{Entry, Temporary};
 pub use error::{StoreError, is_full};
 pub use gc::{Collected, Listed};
 pub use key::{Key, KeyId, hex};

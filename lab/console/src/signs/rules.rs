@@ -221,6 +221,15 @@ pub const RULES: &[Rule] = &[
         r"(?:^|\] )Initramfs unpacking failed: ",
         "init/initramfs.c: an initramfs that is damaged",
     ),
+    reason(
+        "dom0.no-initramfs",
+        Dom0,
+        false,
+        60,
+        "^xenlab: failed none ",
+        "images/initramfs/init without a nonce: the case's layer, the initramfs's last part, is not there. Anybody can write \
+         that, so it ends nothing",
+    ),
     panic(
         "dom0.memory",
         Dom0,

@@ -25,10 +25,13 @@ impl<W: AsyncWrite + Send + Unpin> SerialShell<W> {
     pub(super) async fn boot(&mut self, deadline: &Deadline) -> Result<Agent, SerialError> {
         let mut patience = PATIENCE;
         let mut tries = 0;
-        while !deadline.expired() {
+        loop {
             tries += 1;
             if let Some(agent) = self.attempt(tries, &deadline.within(patience), deadline).await? {
                 return Ok(agent);
+            }
+            if deadline.expired() {
+                break;
             }
             patience = (patience * 2).min(PATIENCE_MOST);
         }
@@ -41,9 +44,7 @@ impl<W: AsyncWrite + Send + Unpin> SerialShell<W> {
         patience: &Deadline,
         deadline: &Deadline,
     ) -> Result<Option<Agent>, SerialError> {
-        // Later tries interrupt whatever is in the foreground, and begin a fresh line.
-        let wake = if tries > 2 { "\x03\n" } else { "\n" };
-        self.link.send(wake, deadline).await?;
+        self.link.send(wake(tries), deadline).await?;
         // Ours may still be there, from before a loss: it answers its own greeting.
         if self.next > 0 {
             self.link.send("1:h\n", deadline).await?;
@@ -63,7 +64,12 @@ impl<W: AsyncWrite + Send + Unpin> SerialShell<W> {
             return Ok(None);
         }
         // From here on lines are read by a plain loop: no prompt, no line editing, no terminal echo where `stty` is to be had.
-        self.link.send("sh -c 'while read -r l;do eval \"$l\";done'\n", deadline).await?;
+        // It says when it reads: what is typed before that the shell that starts it may have read ahead, and keeps.
+        let loop_ = format!("sh -c \"echo 'q''{mark}s.';while read -r l;do eval \\\"\\$l\\\";done\"\n");
+        self.link.send(&loop_, deadline).await?;
+        if self.link.shown(&[&format!("q{mark}s.")], &patience.afresh(PATIENCE_MOST)).await?.is_none() {
+            return Ok(None);
+        }
         let quiet = "stty -echo 2>/dev/null||busybox stty -echo 2>/dev/null;A=";
         if !self.line(quiet, &format!("echo 'q''{mark}1.'"), &format!("q{mark}1."), deadline).await? {
             return Ok(None);
@@ -152,6 +158,9 @@ impl<W: AsyncWrite + Send + Unpin> SerialShell<W> {
             if let Some(which) = self.link.shown(expected, &deadline.within(patience)).await? {
                 return Ok(Some(which));
             }
+            if deadline.expired() {
+                break;
+            }
             patience *= 2;
         }
         Ok(None)
@@ -207,6 +216,17 @@ impl<W: AsyncWrite + Send + Unpin> SerialShell<W> {
             }
             Ok(true)
         })
+    }
+}
+
+/// What a try begins with. A line that lost bytes can leave a shell inside a quote, where it takes all that follows for text:
+/// later tries close what may be open, in a way that is but a comment where nothing is; the last ones also interrupt what is in the
+/// foreground and end what else may be half said, at worst with the shell itself, which then comes again.
+fn wake(tries: u32) -> &'static str {
+    match tries {
+        1 => "\n",
+        2 | 3 => "\n#\"\n#'\n",
+        _ => "\x03\n#\"\n#'\n)\n#\"\n#'\n",
     }
 }
 

@@ -17,6 +17,9 @@ use xenlab_model::evidence::{Captured, CommandEnd, CommandResult, Transport};
 const PIECE: usize = 80;
 /// Guest time given, past a command's limit, to killing it and to outputs that are still on their way.
 const GRACE: Duration = Duration::from_secs(30);
+/// Guest time that making the connection has at least, whatever the command's limit: it says how long the command may take, and a
+/// console that has to be woken first is not the command's doing.
+const CONNECT: Duration = Duration::from_secs(20);
 /// Guest time given to each batch of lines of an output.
 const FETCH: Duration = Duration::from_secs(60);
 /// How long what the command left running may keep its outputs open after its own end.
@@ -121,7 +124,13 @@ impl<W: AsyncWrite + Send + Unpin> SerialShell<W> {
         script: &Script,
         deadline: &Deadline,
     ) -> Result<CommandResult, SerialError> {
-        self.connect(deadline).await?;
+        let mut deadline = deadline;
+        let fresh;
+        if self.agent.is_none() {
+            self.connect(&deadline.afresh(deadline.limit().max(CONNECT))).await?;
+            fresh = deadline.afresh(deadline.limit());
+            deadline = &fresh;
+        }
         if self.stray {
             self.settle(deadline).await?;
         }

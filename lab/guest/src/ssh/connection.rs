@@ -75,12 +75,14 @@ impl<T: AsFd> AsFdDyn for T {
 }
 
 impl Connection {
-    /// One attempt to connect and log in: the server has to say something by `first_word`, and all be done by `deadline`.
+    /// One attempt to connect and log in: the server has to say something by `first_word`, and all be done by
+    /// `deadline`; ends early when `stop` says so.
     pub(super) fn open(
         config: &SshConfig,
         host_key: &[u8],
         first_word: &Deadline,
         deadline: &Deadline,
+        stop: &dyn Fn() -> bool,
     ) -> Result<Connection, Attempt> {
         let lab = |e: String| Attempt::Final(SshError::Lab(e));
         let limit = deadline.remaining().max(Duration::from_millis(1));
@@ -89,7 +91,7 @@ impl Connection {
         tcp.set_nodelay(true)
             .and_then(|()| tcp.set_nonblocking(true))
             .map_err(|e| Attempt::Again(e.to_string()))?;
-        spoken(&tcp, first_word).map_err(Attempt::Again)?;
+        spoken(&tcp, first_word, stop).map_err(Attempt::Again)?;
         let mut session = Session::new().map_err(|e| lab(e.to_string()))?;
         session.set_tcp_stream(tcp.try_clone().map_err(|e| lab(e.to_string()))?);
         session.set_blocking(false);
@@ -110,7 +112,7 @@ impl Connection {
                 Failure::Broken(why) => why,
             })
         };
-        connection.drive(deadline, |c| c.session.handshake()).map_err(again)?;
+        connection.drive(deadline, stop, |c| c.session.handshake()).map_err(again)?;
         match connection.session.host_key() {
             Some((seen, _)) if seen == host_key => {}
             seen => {
@@ -121,16 +123,21 @@ impl Connection {
                 }));
             }
         }
-        connection.log_in(config, deadline)?;
+        connection.log_in(config, deadline, stop)?;
         Ok(connection)
     }
 
-    fn log_in(&mut self, config: &SshConfig, deadline: &Deadline) -> Result<(), Attempt> {
+    fn log_in(
+        &mut self,
+        config: &SshConfig,
+        deadline: &Deadline,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), Attempt> {
         loop {
             match self.session.userauth_pubkey_memory(&config.user, None, &config.private_key, None) {
                 Ok(()) => return Ok(()),
                 Err(e) if e.code() == EAGAIN => {
-                    if deadline.expired() {
+                    if deadline.expired() || stop() {
                         return Err(Attempt::Again("it did not answer the log-in".into()));
                     }
                     self.wait_io(deadline.remaining(), None);
@@ -153,6 +160,7 @@ impl Connection {
     fn drive<T>(
         &mut self,
         deadline: &Deadline,
+        stop: &dyn Fn() -> bool,
         mut op: impl FnMut(&mut Self) -> Result<T, ssh2::Error>,
     ) -> Result<T, Failure> {
         loop {
@@ -161,7 +169,7 @@ impl Connection {
                 Err(e) if e.code() == EAGAIN => {}
                 Err(e) => return Err(Failure::Broken(e.message().to_owned())),
             }
-            if deadline.expired() {
+            if deadline.expired() || stop() {
                 return Err(Failure::Late);
             }
             self.wait_io(deadline.remaining(), None);
@@ -177,8 +185,8 @@ impl Connection {
     ) -> Result<Channel, Failure> {
         use std::io::Write;
         let mut channel =
-            self.drive(deadline, |c| c.session.channel_open("session", WINDOW, PACKET, None))?;
-        self.drive(deadline, |_| channel.exec(command))?;
+            self.drive(deadline, &|| false, |c| c.session.channel_open("session", WINDOW, PACKET, None))?;
+        self.drive(deadline, &|| false, |_| channel.exec(command))?;
         let mut rest = input;
         while !rest.is_empty() {
             match channel.write(rest) {
@@ -191,7 +199,7 @@ impl Connection {
             }
         }
         if !input.is_empty() {
-            self.drive(deadline, |_| channel.send_eof())?;
+            self.drive(deadline, &|| false, |_| channel.send_eof())?;
         }
         Ok(channel)
     }
@@ -208,7 +216,7 @@ impl Connection {
 }
 
 /// Waits for the first byte of the server, which speaks first.
-fn spoken(tcp: &TcpStream, deadline: &Deadline) -> Result<(), String> {
+fn spoken(tcp: &TcpStream, deadline: &Deadline, stop: &dyn Fn() -> bool) -> Result<(), String> {
     loop {
         match tcp.peek(&mut [0]) {
             Ok(0) => return Err("it accepted a connection and closed it".into()),
@@ -216,7 +224,7 @@ fn spoken(tcp: &TcpStream, deadline: &Deadline) -> Result<(), String> {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(e) => return Err(e.to_string()),
         }
-        if deadline.expired() {
+        if deadline.expired() || stop() {
             return Err("it accepted a connection and said nothing".into());
         }
         wait(Some((tcp, PollFlags::IN)), None, deadline.remaining());

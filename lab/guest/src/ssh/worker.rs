@@ -5,6 +5,8 @@ use super::{Request, SshConfig, SshError};
 use crate::capture::Capture;
 use crate::{Deadline, Script, nonce, quote};
 use ssh2::Channel;
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -46,6 +48,8 @@ pub(super) struct Worker {
     config: SshConfig,
     host_key: Vec<u8>,
     inbox: Receiver<Request>,
+    /// Requests that arrived while a connection was being made.
+    waiting: RefCell<VecDeque<Request>>,
     bell: UnixStream,
     connection: Option<Connection>,
     jobs: Vec<Job>,
@@ -63,7 +67,8 @@ impl Worker {
             .and_then(|k| k.to_bytes())
             .map_err(|e| key("host key", e))?;
         ssh_key::PrivateKey::from_openssh(&config.private_key).map_err(|e| key("user's key", e))?;
-        Ok(Worker { config, host_key, inbox, bell, connection: None, jobs: Vec::new(), gone: false })
+        let waiting = RefCell::default();
+        Ok(Worker { config, host_key, inbox, waiting, bell, connection: None, jobs: Vec::new(), gone: false })
     }
 
     /// The thread's life: ends when nobody can ask for anything any more.
@@ -102,7 +107,8 @@ impl Worker {
 
     fn take_requests(&mut self) {
         loop {
-            match self.inbox.try_recv() {
+            let waiting = self.waiting.get_mut().pop_front();
+            match waiting.map_or_else(|| self.inbox.try_recv(), Ok) {
                 Ok(Request::Connect { deadline, reply }) => {
                     let answer = self.connect(&deadline, &|| reply.is_closed());
                     let _ = reply.send(answer);
@@ -117,17 +123,28 @@ impl Worker {
         }
     }
 
+    /// Somebody who asked meanwhile has waited as long as they would: a connection that is made early and in its own time must
+    /// not make a command late. What arrives is kept in its order.
+    fn kept_waiting(&self) -> bool {
+        let mut waiting = self.waiting.borrow_mut();
+        waiting.extend(self.inbox.try_iter());
+        waiting.iter().any(|request| match request {
+            Request::Connect { deadline, .. } | Request::Run { deadline, .. } => deadline.expired(),
+        })
+    }
+
     /// Connects, unless there is a connection; tries again until the deadline or until nobody wants it any more.
     fn connect(&mut self, deadline: &Deadline, unwanted: &dyn Fn() -> bool) -> Result<(), SshError> {
         if self.connection.is_some() {
             return Ok(());
         }
+        let stop = || unwanted() || self.kept_waiting();
         let (mut attempts, mut pause, mut first_word) = (0, Duration::from_millis(10), FIRST_WORD);
         loop {
             attempts += 1;
             let whole = deadline.within(SILENCE_MOST);
-            let last = match Connection::open(&self.config, &self.host_key, &whole.within(first_word), &whole)
-            {
+            let spoken = whole.within(first_word);
+            let last = match Connection::open(&self.config, &self.host_key, &spoken, &whole, &stop) {
                 Ok(connection) => {
                     tracing::debug!(addr = %self.config.addr, attempts, "SSH session is up");
                     self.connection = Some(connection);
@@ -136,7 +153,7 @@ impl Worker {
                 Err(Attempt::Final(error)) => return Err(error),
                 Err(Attempt::Again(why)) => why,
             };
-            if deadline.expired() || unwanted() {
+            if deadline.expired() || stop() {
                 return Err(SshError::NoAnswer {
                     addr: self.config.addr,
                     attempts,

@@ -200,7 +200,8 @@ fn needs_and_conditions() {
     assert_eq!(case(&a_case(need), &[], &facts, None).verdict, NotReached);
     // Lost before it was known: no reason to skip, and no pass.
     let loss = Loss::Lab { code: Cause::HostDisk.code().into(), message: "no space left".into() };
-    let need = json!({"needs": [{"require": {"build.declared-by": "the packages"}, "because": "it is too old"}]});
+    let need =
+        json!({"needs": [{"require": {"build.declared-by": "the packages"}, "because": "it is too old"}]});
     let v = case(&a_case(need), &[evidence(BOOT, Err(loss))], &Facts::default(), None);
     assert_eq!((v.verdict, v.cause), (Error, Some(Cause::HostDisk)), "{}", v.message);
     let v = case(&a_case(json!({"plan": {"skip": "not here"}})), &[], &facts, None);
@@ -266,4 +267,27 @@ fn exit_codes() {
         assert_eq!(run_exit(&cases, true), Exit::Interrupted);
     }
     assert_eq!(run_exit(&[fail, of(Error, Some(Cause::Interrupted))], false), Exit::Interrupted);
+}
+
+#[test]
+fn tools_of_another_xen_are_why_dom0_is_not_ready() {
+    let end =
+        WaitEnd::Failed { code: "build.tools-failed".into(), line: "xenlab: failed: xen-init-dom0".into() };
+    let reached = [Phase::PowerOn, Phase::Xen, Phase::Dom0Kernel, Phase::Dom0Init];
+    let cause = |end: &WaitEnd, reached: &[Phase], tools: &str| {
+        let mut facts = Facts::default();
+        facts.set("build.branch", FactValue::Version("4.17".into()));
+        facts.set("build.tools-branch", FactValue::Version(tools.into()));
+        let v = case(&a_case(json!({})), &[boot(end.clone(), reached)], &facts, None);
+        (v.cause.map_or("", Cause::code), v.message)
+    };
+    let (code, message) = cause(&end, &reached, "4.20");
+    assert_eq!(code, "build.tools-mismatch");
+    assert!(message.contains("the tools are those of Xen 4.20, the hypervisor is 4.17"), "{message}");
+    assert_eq!(cause(&end, &reached, "4.17").0, "build.tools-failed");
+    // Before any tool ran nothing is theirs, and what has another reason keeps it.
+    let stalled = WaitEnd::Stalled { seconds: 60.0 };
+    assert_eq!(cause(&stalled, &reached[..3], "4.20").0, "dom0.hung");
+    let no_root = WaitEnd::Failed { code: "dom0.no-root".into(), line: "xenlab: failed: no-root".into() };
+    assert_eq!(cause(&no_root, &reached, "4.20").0, "dom0.no-root");
 }

@@ -30,12 +30,7 @@ pub(crate) fn facts_of(tree: &Node, vars: &BTreeMap<String, String>, subject: Op
         let shown = subject.map_or_else(|| build.to_owned(), Subject::to_string);
         facts.set("build.spec", FactValue::text(shown));
         if let Ok(spec) = build.parse::<XenSpec>() {
-            let provider = match spec {
-                XenSpec::Debian { .. } => "debian",
-                XenSpec::Dir(_) => "dir",
-                XenSpec::File(_) => "file",
-            };
-            facts.set("build.provider", FactValue::text(provider));
+            facts.set("build.provider", FactValue::text(spec.scheme()));
         }
     }
     facts

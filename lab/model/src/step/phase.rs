@@ -63,11 +63,15 @@ pub fn judge(reach: BootPhase, evidence: &PhaseEvidence) -> Check {
     let (cause, because) = cause(evidence);
     let last = evidence.reached.last().map_or(BootPhase::PowerOn, |(phase, _)| *phase);
     let because = because.map(|line| format!(" ({})", quote(&line))).unwrap_or_default();
-    let message = format!(
-        "{name}: the boot stopped in phase {last}{}; likely cause: {}{because}",
-        end_words(&evidence.end),
-        cause.meaning()
-    );
+    let message = if evidence.reached.is_empty() {
+        format!("{name}: nothing was booted: {}{because}", cause.meaning())
+    } else {
+        format!(
+            "{name}: the boot stopped in phase {last}{}; likely cause: {}{because}",
+            end_words(&evidence.end),
+            cause.meaning()
+        )
+    };
     let mut check = match cause.verdict() {
         Verdict::Error => Check::error(name, cause, message),
         _ => Check::fail(name, cause, message),

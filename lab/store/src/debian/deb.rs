@@ -25,6 +25,10 @@ pub fn for_each_file<E: From<StoreError>>(
     if result.is_err() {
         child.kill();
     }
+    // Killed because the user asked for an end: what dpkg-deb says of that is not worth telling.
+    if result.is_err() && xenlab_host::interrupt::requested() {
+        return result;
+    }
     let ended = child.wait_blocking().map_err(StoreError::from)?;
     // What dpkg-deb says of a damaged package is better than that its stream broke off.
     if !ended.ok() && (result.is_ok() || !child.stderr_tail().is_empty()) {
@@ -42,6 +46,7 @@ fn read_all<E: From<StoreError>>(
     let io = |e| StoreError::io("unpack", path, e);
     let mut archive = tar::Archive::new(stdout);
     for entry in archive.entries().map_err(io)? {
+        crate::run::check_interrupted()?;
         let mut entry = entry.map_err(io)?;
         each(&mut entry)?;
     }

@@ -172,6 +172,21 @@ fn encoded(path: &str) -> String {
     path.replace('%', "%25").replace(' ', "%20")
 }
 
+/// The same with `%XX` replaced: apt's messages escape more than what it was given (`+` and `~`, which most versions have).
+fn decoded(uri: &str) -> Vec<u8> {
+    let bytes = uri.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let byte = (bytes[at] == b'%')
+            .then(|| uri.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok()))
+            .flatten();
+        out.push(byte.unwrap_or(bytes[at]));
+        at += if byte.is_some() { 3 } else { 1 };
+    }
+    out
+}
+
 enum Why {
     NotThere,
     Error(StoreError),
@@ -182,8 +197,9 @@ fn why(text: &str, uri: &str) -> Why {
     let line = text
         .lines()
         .filter_map(|l| l.strip_prefix("E: Failed to fetch "))
-        .find(|l| l.split_whitespace().next() == Some(uri))
-        .map(|l| l[uri.len()..].trim())
+        .filter_map(|l| l.trim_start().split_once(char::is_whitespace))
+        .find(|(said, _)| decoded(said) == decoded(uri))
+        .map(|(_, reason)| reason.trim())
         .unwrap_or_default();
     let low = line.to_ascii_lowercase();
     let name = uri.rsplit('/').next().unwrap_or(uri);
@@ -212,4 +228,22 @@ fn why(text: &str, uri: &str) -> Why {
     } else {
         StoreError::CutOff { detail }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_found_however_the_address_is_escaped() {
+        let said = "W: Download is performed unsandboxed\n\
+                    E: Failed to fetch http://m.invalid/x_1%2b2%7e3_amd64.deb  404  Not Found [IP: 192.0.2.1 80]\n\
+                    E: Failed to fetch http://m.invalid/y.deb  Connection refused\nE: Download Failed\n";
+        for uri in ["http://m.invalid/x_1+2~3_amd64.deb", "http://m.invalid/x_1%2b2~3_amd64.deb"] {
+            assert!(matches!(why(said, uri), Why::NotThere), "{uri}");
+        }
+        assert!(matches!(why(said, "http://m.invalid/y.deb"), Why::Error(StoreError::Network { .. })));
+        let Why::Error(other) = why(said, "http://m.invalid/z.deb") else { panic!("it is not there") };
+        assert!(other.to_string().contains("did not say why"), "{other}");
+    }
 }

@@ -48,6 +48,12 @@ enum Act {
     Play { file: String, chop: usize },
     /// Writes so many bytes to the console, as fast as they are taken.
     Flood(usize),
+    /// The same with a text of one's own, over and over.
+    FloodOf { text: String, bytes: usize },
+    /// Writes a line of dom0's init: `xenlab: WORD NONCE`, the nonce taken from the case's layer in the initramfs, as dom0 does.
+    Say(String),
+    /// From now on this host's shell is at the console, as dom0's would be, in namespaces of its own.
+    Shell,
     /// Waits until this was typed on the console.
     Expect(String),
     /// From now on writes back what is typed.
@@ -138,6 +144,15 @@ fn main() {
     serve(qmp, &monitor, &script, &args, resume);
     // The monitor was closed: QEMU does not end for that.
     hold();
+}
+
+/// The case's nonce, from the layer at the end of the initramfs, which lies in the run folder; QEMU's working directory is that.
+fn nonce() -> String {
+    const NAME: &[u8] = b"xenlab/nonce\0";
+    let bytes = std::fs::read("initrd").unwrap_or_default();
+    let Some(at) = bytes.windows(NAME.len()).rposition(|w| w == NAME) else { return "unknown".to_owned() };
+    let rest = bytes[at + NAME.len()..].iter().skip_while(|b| **b == 0).take_while(|b| **b != b'\n');
+    rest.map(|b| char::from(*b)).collect()
 }
 
 fn die(why: &str) -> ! {
@@ -249,6 +264,40 @@ impl Player {
         let _ = (&self.console).write_all(bytes);
     }
 
+    fn flood(&self, text: &str, bytes: usize) {
+        let block = text.repeat(1 + (8 << 10) / text.len().max(1)).into_bytes();
+        let mut left = bytes;
+        while left > 0 {
+            let n = left.min(block.len());
+            self.write(&block[..n]);
+            left -= n;
+        }
+    }
+
+    fn shell(&self) {
+        let end = || {
+            let end = self.console.try_clone().unwrap_or_else(|e| die(&e.to_string()));
+            std::process::Stdio::from(std::os::fd::OwnedFd::from(end))
+        };
+        // As in a machine: its processes end with it, whatever they did, and what it writes below /run is its own.
+        let words = [
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "sh",
+            "-c",
+        ];
+        let mut machine = std::process::Command::new("unshare");
+        machine.args(words).arg("mount -t tmpfs none /run; exec sh");
+        if let Err(e) = machine.stdin(end()).stdout(end()).stderr(end()).spawn() {
+            die(&format!("unshare: {e}"));
+        }
+    }
+
     fn play(&self, acts: Vec<Act>) {
         for act in acts {
             match act {
@@ -259,15 +308,11 @@ impl Player {
                     bytes.chunks(chop).for_each(|piece| self.write(piece));
                 }
                 Act::Flood(bytes) => {
-                    let line =
-                        b"(XEN) the same line over and over, as a guest gone mad writes it\r\n".repeat(64);
-                    let mut left = bytes;
-                    while left > 0 {
-                        let n = left.min(line.len());
-                        self.write(&line[..n]);
-                        left -= n;
-                    }
+                    self.flood("(XEN) the same line over and over, as a guest gone mad writes it\r\n", bytes);
                 }
+                Act::FloodOf { text, bytes } => self.flood(&text, bytes),
+                Act::Say(word) => self.write(format!("xenlab: {word} {}\r\n", nonce()).as_bytes()),
+                Act::Shell => self.shell(),
                 Act::Expect(text) => {
                     let mut typed = Vec::new();
                     let mut byte = [0];

@@ -1,0 +1,220 @@
+//! dom0: its memory, kernel, initramfs, disks, init, store, services and ways in.
+
+use super::super::{Expect, Liar, Mutation, Row};
+use super::{BOOTED, READY, X86, fail};
+use xenlab_model::cause::{Blame, Cause};
+use xenlab_model::verdict::Verdict;
+
+const DOM0: Row = Row { artefact: "dom0", scenario: READY, ..BOOTED };
+const INIT: Row = Row { artefact: "dom0's init", scenario: READY, ..BOOTED };
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        name: "dom0-memory-for-nothing",
+        what: "dom0 has less memory than its kernel takes",
+        artefact: "the scenario",
+        sets: &["dom0.memory=32M"],
+        expect: fail(Cause::Dom0Memory, Blame::Scenario, &[]),
+        ..DOM0
+    },
+    Row {
+        name: "dom0-memory-for-the-kernel",
+        what: "dom0 has memory for its kernel and not for its userland",
+        artefact: "the scenario",
+        archs: X86,
+        sets: &["dom0.memory=88M"],
+        expect: fail(Cause::Dom0Memory, Blame::Scenario, &[]),
+        ..DOM0
+    },
+    Row {
+        name: "initramfs-missing",
+        what: "dom0's kernel is given no initramfs",
+        artefact: "dom0's initramfs",
+        mutations: &[Mutation::NoInitramfs],
+        expect: fail(Cause::Dom0NoInitramfs, Blame::Dom0, &[]),
+        ..DOM0
+    },
+    Row {
+        name: "initramfs-cut",
+        what: "dom0's initramfs ends in its middle",
+        artefact: "dom0's initramfs",
+        sets: &["limits.boot=15s"],
+        mutations: &[Mutation::CutInitramfs],
+        expect: fail(Cause::Dom0NoInitramfs, Blame::Dom0, &[]),
+        ..DOM0
+    },
+    Row {
+        name: "root-disk-missing",
+        what: "the machine has none of dom0's disks",
+        artefact: "dom0's disks",
+        mutations: &[Mutation::NoDisks],
+        expect: fail(Cause::Dom0NoRoot, Blame::Dom0, &["vda"]),
+        ..DOM0
+    },
+    Row {
+        name: "linux-without-xen",
+        what: "dom0's kernel and userland run on the bare machine",
+        artefact: "the machine",
+        mutations: &[Mutation::NoXen],
+        expect: fail(Cause::Dom0NotUnderXen, Blame::Dom0, &[]),
+        ..DOM0
+    },
+    Row {
+        name: "linux-that-pretends-xen",
+        what: "a bare Linux writes what Xen writes, and says that it is ready with the case's own nonce",
+        artefact: "the machine",
+        scenario: "\
+xenlab: 1
+name: planted
+machine: {accel: tcg}
+xen: debian:bookworm
+dom0: {userland: minimal, memory: 512M}
+steps:
+  - phase: dom0-ready
+  - under-xen: {}
+  - xl-info: {}
+",
+        mutations: &[Mutation::NoXen, Mutation::Init(Liar::PretendsXen)],
+        expect: Expect {
+            steps: &[("phase", Verdict::Pass), ("under-xen", Verdict::Fail), ("xl-info", Verdict::Fail)],
+            ..fail(Cause::Dom0NotUnderXen, Blame::Dom0, &[])
+        },
+        ..DOM0
+    },
+    Row {
+        name: "xenstored-absent",
+        what: "no store daemon is started",
+        artefact: "dom0's store",
+        sets: &["dom0.xenstored=none"],
+        expect: fail(Cause::StoreAbsent, Blame::Dom0, &[]),
+        ..DOM0
+    },
+    Row {
+        name: "xenstored-the-other-one",
+        what: "the other store daemon runs than the one asked for",
+        artefact: "dom0's store",
+        scenario: booted!(
+            "
+  - xenstored: xenstored
+  - under-xen: {}
+"
+        ),
+        sets: &["dom0.xenstored=oxenstored"],
+        expect: Expect {
+            steps: &[("under-xen", Verdict::Pass)],
+            ..fail(Cause::StoreWrongDaemon, Blame::Dom0, &["oxenstored"])
+        },
+        ..DOM0
+    },
+    Row {
+        name: "init-says-all-and-hangs",
+        what: "dom0's init writes the very words that the lab waits for, without the nonce, and does no more",
+        sets: &["limits.boot=15s"],
+        mutations: &[Mutation::Init(Liar::SaysAllAndHangs)],
+        expect: fail(Cause::Dom0NotReady, Blame::Dom0, &["dom0-kernel"]),
+        ..INIT
+    },
+    Row {
+        name: "console-falls-silent",
+        what: "dom0's init begins, and nothing more is heard",
+        sets: &["limits.boot=15s"],
+        mutations: &[Mutation::Init(Liar::HangsAfterInit)],
+        expect: fail(Cause::Dom0NotReady, Blame::Dom0, &["dom0-init"]),
+        ..INIT
+    },
+    Row {
+        name: "console-to-nowhere",
+        what: "dom0 is well and writes nothing on its console",
+        sets: &["limits.boot=15s"],
+        mutations: &[Mutation::Init(Liar::ConsoleToNull)],
+        expect: fail(Cause::Dom0NotReady, Blame::Dom0, &[]),
+        ..INIT
+    },
+    Row {
+        name: "ssh-dead-serial-lives",
+        what: "dom0 has no SSH server, and its console lives",
+        scenario: booted!(
+            "
+  - name: asked over SSH
+    run: {script: xl list, via: ssh}
+    within: 4s
+  - name: asked over the console
+    run: {script: xl list, via: serial}
+  - name: asked
+    run: {script: xl list, stdout: {contains: Domain-0}}
+    within: 6s
+  - under-xen: {}
+"
+        ),
+        mutations: &[Mutation::Init(Liar::NoSsh)],
+        expect: Expect {
+            steps: &[
+                ("asked over SSH", Verdict::Fail),
+                ("asked over the console", Verdict::Pass),
+                ("asked", Verdict::Pass),
+                ("under-xen", Verdict::Pass),
+            ],
+            ..fail(Cause::SshDead, Blame::Dom0, &[])
+        },
+        ..INIT
+    },
+    Row {
+        name: "service-that-does-not-exist",
+        what: "a service that must run does not exist",
+        artefact: "dom0's services",
+        scenario: booted!(
+            "
+  - service: [no-such-service]
+  - under-xen: {}
+"
+        ),
+        expect: Expect {
+            steps: &[("under-xen", Verdict::Pass)],
+            ..fail(Cause::ServiceMissing, Blame::Dom0, &["no-such-service"])
+        },
+        ..DOM0
+    },
+    Row {
+        name: "service-failed",
+        what: "a service ended with a failure",
+        artefact: "dom0's services",
+        scenario: booted!(
+            "
+  - service: {active: [xen]}
+  - name: none has failed
+    service: {active: [xenstored], failed: []}
+  - process: [xenconsoled]
+  - xenstored: any
+"
+        ),
+        mutations: &[Mutation::File(
+            "/usr/lib/xen-4.17/bin/xenconsoled",
+            0o755,
+            "#!/bin/sh\necho broken >&2\nexit 7\n",
+        )],
+        expect: Expect {
+            steps: &[
+                ("service", Verdict::Fail),
+                ("none has failed", Verdict::Fail),
+                ("process", Verdict::Fail),
+                ("xenstored", Verdict::Pass),
+            ],
+            ..fail(Cause::ServiceFailed, Blame::Dom0, &["xenconsoled"])
+        },
+        ..DOM0
+    },
+    Row {
+        name: "process-missing",
+        what: "a process that must run does not, and a file says its name",
+        artefact: "dom0's processes",
+        scenario: booted!(
+            "
+  - name: a process whose arguments have the name
+    run: 'sh -c \"exec sleep 1000\" xendomainsd >/dev/null 2>&1 </dev/null &'
+  - process: [xendomainsd]
+"
+        ),
+        expect: fail(Cause::ProcessMissing, Blame::Dom0, &["xendomainsd"]),
+        ..DOM0
+    },
+];

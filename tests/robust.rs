@@ -1,0 +1,17 @@
+//! What the lab must survive: signals and kills at any moment, floods, full disks, damaged stores, hosts that lack things.
+//!
+//! Where no real guest is needed the machine is the fake QEMU of `lab/machine`, which plays a script. One test at a time: each
+//! measures something of a whole process, and two at once would measure each other.
+
+#[path = "robust/bench.rs"]
+mod bench;
+#[path = "robust/flood.rs"]
+mod flood;
+#[path = "robust/host.rs"]
+mod host;
+#[path = "robust/kill.rs"]
+mod kill;
+#[path = "robust/real.rs"]
+mod real;
+#[path = "robust/store.rs"]
+mod store;
