@@ -16,10 +16,20 @@ pub fn explain(args: &Explain, global: &Global) -> Result<Exit, Failure> {
     let preparer = Preparer::new(store, Arc::new(Silent));
     let text = run::runtime()?.block_on(async {
         let mut all = Vec::new();
+        let mut problems: Vec<String> = Vec::new();
         for case in &cases {
-            all.push(xenlab_verbs::explain::case(&preparer, case).await);
+            match xenlab_verbs::explain::case(&preparer, case).await {
+                Ok(text) => all.push(text),
+                Err(error) => {
+                    let problem = error.to_string();
+                    if !problems.contains(&problem) {
+                        problems.push(problem);
+                    }
+                }
+            }
         }
-        all.join("\n")
-    });
+        // As `run` would: every wrong name at once, before anything is said of the rest.
+        if problems.is_empty() { Ok(all.join("\n")) } else { Err(Failure::bad_input(problems.join("\n"))) }
+    })?;
     print(&text)
 }

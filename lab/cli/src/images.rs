@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use xenlab_engine::prepare::Preparer;
+use xenlab_model::case::Planned;
 use xenlab_model::event::{Silent, Sink};
 use xenlab_model::exit::Exit;
 use xenlab_report::{Fan, Terminal};
@@ -22,7 +23,8 @@ pub fn image(args: &Image, global: &Global) -> Result<Exit, Failure> {
             let store = run::open_store(global, sink.clone())?;
             let preparer = Preparer::new(store, sink);
             let made = run::runtime()?.block_on(async {
-                for case in &cases {
+                let planned = cases.iter().filter(|c| !matches!(c.plan, Planned::Skip(_)));
+                for case in planned {
                     preparer.prepare(case).await?;
                 }
                 Ok::<(), xenlab_engine::EngineError>(())
@@ -68,12 +70,12 @@ fn ls(json: bool, global: &Global) -> Result<Exit, Failure> {
 
 fn gc(days: u64, dry_run: bool, global: &Global) -> Result<Exit, Failure> {
     let store = run::open_store(global, Arc::new(Silent))?;
-    let age = Duration::from_secs(days * 86_400);
+    let age = Duration::from_secs(days.saturating_mul(86_400));
     if dry_run {
         let listed = store.ls().map_err(|e| Failure::of(e.cause(), e))?;
         let now =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs());
-        let old: Vec<_> = listed.iter().filter(|e| now.saturating_sub(e.used) > age.as_secs()).collect();
+        let old: Vec<_> = listed.iter().filter(|e| now.saturating_sub(e.used) >= age.as_secs()).collect();
         let mut text = String::new();
         for entry in &old {
             let _ = writeln!(text, "{:>10}  {:<14} {}", human(entry.size), entry.kind, entry.label);

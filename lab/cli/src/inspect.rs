@@ -27,14 +27,17 @@ pub fn inspect(args: &Inspect, global: &Global) -> Result<Exit, Failure> {
     let mut all = Vec::new();
     let mut exit = Exit::Passed;
     let mut failures = Vec::new();
+    let mut others = Vec::new();
     for arch in archs {
         match xenlab_xen::provide(&subject, arch, &store) {
             Ok(build) => {
-                let damage = build.hypervisor.damage.as_ref();
+                let damage = build.hypervisor.damage.clone();
                 // Asked for no architecture in particular: one that the build is not for is no news.
                 if args.arch.is_empty()
-                    && damage.is_some_and(|d| d.cause == xenlab_model::cause::Cause::WrongArchitecture)
+                    && let Some(damage) = &damage
+                    && damage.cause == xenlab_model::cause::Cause::WrongArchitecture
                 {
+                    others.push(damage.text.clone());
                     continue;
                 }
                 if damage.is_some() {
@@ -52,10 +55,21 @@ pub fn inspect(args: &Inspect, global: &Global) -> Result<Exit, Failure> {
         }
     }
     let _ = fan.finish();
-    if all.is_empty()
-        && let Some(failure) = failures.into_iter().next()
-    {
-        return Err(failure);
+    if all.is_empty() {
+        // Neither architecture's: nothing was said of it, and that is no good build.
+        return Err(failures.into_iter().next().unwrap_or_else(|| Failure {
+            exit: Exit::Failed,
+            message: format!(
+                "{}: it is for no architecture that xenlab knows: {}",
+                args.spec,
+                others.join("; ")
+            ),
+        }));
+    }
+    // Asked for none in particular: that a build is not there for one is no news; anything else is.
+    for failure in failures.iter().filter(|f| !args.arch.is_empty() || f.exit != Exit::BadInput) {
+        crate::complain(&failure.message);
+        exit = exit.worse(failure.exit);
     }
     if args.json {
         text = format!("{}\n", serde_json::to_string_pretty(&all).map_err(anyhow::Error::from)?);

@@ -44,12 +44,12 @@ fn main() -> ExitCode {
         Ok(Ok(exit)) => exit,
         Ok(Err(failure)) => {
             if !failure.message.is_empty() {
-                eprintln!("xenlab: {}", failure.message);
+                complain(&failure.message);
             }
             failure.exit
         }
         Err(_) => {
-            eprintln!("xenlab: this is a bug in xenlab; please report it with the message above");
+            complain("this is a bug in xenlab; please report it with the message above");
             Exit::Lab
         }
     };
@@ -92,6 +92,11 @@ fn dispatch(cli: Cli, started: Instant) -> Result<Exit, Failure> {
             print(&String::from_utf8_lossy(&script))
         }
     }
+}
+
+/// Says on stderr what went wrong. A reader that is gone is no reason to panic, which would change the exit code.
+pub fn complain(message: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "xenlab: {message}");
 }
 
 /// Prints to stdout. A reader that has had enough (`| head`) is no failure.

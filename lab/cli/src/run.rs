@@ -61,7 +61,7 @@ pub fn run(args: &Run, global: &Global, started: Instant) -> Result<Exit, Failur
         return Ok(exit);
     }
     for error in &unwritten {
-        eprintln!("xenlab: {error}");
+        crate::complain(&error.to_string());
     }
     Ok(exit.worse(Exit::Lab))
 }
@@ -129,7 +129,11 @@ fn inner(
     let run_id =
         format!("{}-{}", xenlab_engine::now_rfc3339().replace([':', '-'], ""), xenlab_engine::random_hex(2));
     let bundles = match &args.report {
-        Some(dir) => absolute(dir)?.join("bundles"),
+        Some(dir) => {
+            let bundles = absolute(dir)?.join("bundles");
+            clear(&bundles)?;
+            bundles
+        }
         None => {
             prune(&runs);
             runs.join(&run_id)
@@ -221,7 +225,22 @@ pub fn repeat(select: &Scenarios, global: &Global) -> Vec<String> {
     if global.offline {
         words.push("--offline".into());
     }
+    if global.locked {
+        words.push("--locked".into());
+    }
     words
+}
+
+/// Removes the bundles of an earlier run: the report beside them is this run's, and an old verdict must not pass for a new one.
+/// Only what is a bundle goes.
+fn clear(bundles: &Path) -> Result<(), Failure> {
+    let Ok(entries) = std::fs::read_dir(bundles) else { return Ok(()) };
+    for old in entries.flatten().map(|e| e.path()).filter(|p| p.join("started").is_file()) {
+        std::fs::remove_dir_all(&old).map_err(|e| {
+            Failure::lab(format!("{}: a bundle of an earlier run cannot be removed: {e}", old.display()))
+        })?;
+    }
+    Ok(())
 }
 
 /// Removes the oldest runs' bundles. Names sort by time.

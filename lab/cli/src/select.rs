@@ -2,6 +2,8 @@
 
 use crate::args::Scenarios;
 use crate::failure::Failure;
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use xenlab_model::case::Case;
 use xenlab_model::fact::Facts;
@@ -19,7 +21,10 @@ pub fn cases(select: &Scenarios, facts: &Facts) -> Result<Vec<Case>, Failure> {
         // A file of that name in the user's own folder is what they mean; otherwise the one that ships.
         let text = match std::fs::read_to_string(DEFAULT) {
             Ok(text) => text,
-            Err(_) => DEFAULT_TEXT.to_owned(),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                DEFAULT_TEXT.to_owned()
+            }
+            Err(e) => return Err(Failure::bad_input(format!("{DEFAULT}: {e}"))),
         };
         files.push((DEFAULT.to_owned(), text));
     }
@@ -55,7 +60,7 @@ pub fn cases(select: &Scenarios, facts: &Facts) -> Result<Vec<Case>, Failure> {
     }
     if !select.cases.is_empty() {
         let unmatched: Vec<&String> =
-            select.cases.iter().filter(|want| !cases.iter().any(|c| matches_id(c, want))).collect();
+            select.cases.iter().filter(|want| named(&cases, want).is_empty()).collect();
         if !unmatched.is_empty() {
             let known: Vec<String> = cases.iter().map(Case::shown).collect();
             let list = unmatched.iter().map(|u| format!("`{u}`")).collect::<Vec<_>>().join(", ");
@@ -64,7 +69,8 @@ pub fn cases(select: &Scenarios, facts: &Facts) -> Result<Vec<Case>, Failure> {
                 known.join("\n  ")
             )));
         }
-        cases.retain(|c| select.cases.iter().any(|want| matches_id(c, want)));
+        let wanted: BTreeSet<usize> = select.cases.iter().flat_map(|want| named(&cases, want)).collect();
+        cases = cases.into_iter().enumerate().filter(|(i, _)| wanted.contains(i)).map(|(_, c)| c).collect();
     }
     if let Some((k, n)) = shard {
         cases = cases.into_iter().enumerate().filter(|(i, _)| i % n == k - 1).map(|(_, c)| c).collect();
@@ -77,8 +83,17 @@ pub fn cases(select: &Scenarios, facts: &Facts) -> Result<Vec<Case>, Failure> {
     Ok(cases)
 }
 
-fn matches_id(case: &Case, want: &str) -> bool {
-    case.id == want || case.shown() == want || (case.shown().contains(want) && !want.is_empty())
+/// The cases that `want` names: those whose id it is, whole, and only where there is none those with it as a part. A whole id
+/// can be a part of another one's (`file:/x/xen`, `file:/x/xen2`), and a reproducing command must run its own case alone.
+fn named(cases: &[Case], want: &str) -> Vec<usize> {
+    let those = |matches: &dyn Fn(&Case) -> bool| -> Vec<usize> {
+        cases.iter().enumerate().filter(|(_, case)| matches(case)).map(|(i, _)| i).collect()
+    };
+    let whole = those(&|case| case.id == want || case.shown() == want);
+    if !whole.is_empty() || want.is_empty() {
+        return whole;
+    }
+    those(&|case| case.shown().contains(want))
 }
 
 fn read(path: &Path) -> Result<String, String> {
@@ -153,7 +168,7 @@ fn absolute(path: &Path) -> PathBuf {
 /// Finds where on the command line a flag's value stands, each occurrence once.
 #[derive(Default)]
 struct Positions {
-    used: std::collections::BTreeSet<usize>,
+    used: BTreeSet<usize>,
 }
 
 impl Positions {
@@ -168,5 +183,36 @@ impl Positions {
         let position = found.map_or(0, |i| i + 1);
         self.used.insert(position);
         position
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_id_names_its_own_case_alone() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let file = dir.path().join("s.yaml");
+        let text = "xenlab: 1\nname: t\nxen: debian:bookworm\narch: x86_64\nsteps:\n  - phase: dom0-ready\n";
+        std::fs::write(&file, text).expect("a temporary file");
+        let select = |cases: &[&str]| Scenarios {
+            scenarios: vec![file.clone()],
+            xen: vec!["file:/x/xen".into(), "file:/x/xen2".into()],
+            tools: Some("debian:bookworm".into()),
+            cases: cases.iter().map(|c| (*c).to_owned()).collect(),
+            ..Scenarios::default()
+        };
+        let shown = |of: &[&str]| -> Vec<String> {
+            let cases = super::cases(&select(of), &Facts::default()).expect("cases");
+            cases.iter().map(Case::shown).collect()
+        };
+        let all = shown(&[]);
+        assert_eq!(all.len(), 2);
+        for one in &all {
+            assert_eq!(shown(&[one]), [one.clone()]);
+        }
+        assert_eq!(shown(&["file:/x"]), all, "a part of an id names all that have it");
+        assert!(super::cases(&select(&["nothing"]), &Facts::default()).is_err());
     }
 }

@@ -26,7 +26,7 @@ use xenlab_model::cause::Cause;
 use xenlab_model::evidence::{Evidence, MachineEnd, Origin, WaitEnd};
 use xenlab_model::judge::BOOT;
 use xenlab_model::step::phase::PhaseEvidence;
-use xenlab_model::step::{At, Body, Observation, Step};
+use xenlab_model::step::{At, Observation, Step};
 
 /// Names of QEMU's QMP events after which the machine's record goes on as if a byte had come.
 const LIFE: &[&str] = &["RESUME", "STOP", "RTC_CHANGE", "NIC_RX_FILTER_CHANGED"];
@@ -47,13 +47,7 @@ impl Keys {
 
 /// How far the boot must come before the first step: as far as the furthest step needs.
 pub fn target(steps: &[&Step]) -> Phase {
-    let furthest = steps.iter().map(|step| match &step.body {
-        Body::Phase(phase) => phase.reach,
-        // A console is judged over a whole boot: what it lacks must have had its chance to appear.
-        _ if step.body.at() != At::Build => Phase::Dom0Ready,
-        _ => Phase::PowerOn,
-    });
-    furthest.max().unwrap_or(Phase::PowerOn)
+    xenlab_model::judge::target(steps.iter().copied())
 }
 
 /// The boot's evidence says that the target was reached.

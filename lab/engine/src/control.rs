@@ -84,6 +84,14 @@ pub fn remember(lab: &Lab, case: &Case, prepared: &Prepared) {
     }
 }
 
+/// The machine brought dom0's kernel to life, which is what a control is asked to do.
+pub fn booted(evidence: &[Evidence]) -> bool {
+    evidence.iter().filter(|e| e.step == BOOT).any(|e| match &e.seen {
+        Ok(Observation::Phase(seen)) => seen.reached.iter().any(|(phase, _)| *phase >= Phase::Dom0Kernel),
+        _ => false,
+    })
+}
+
 /// A control is worth its boot where Xen would be blamed for not bringing dom0's kernel to life in a machine that ran.
 pub fn wanted(verdict: &CaseVerdict, evidence: &[Evidence]) -> bool {
     let boot = evidence.iter().find(|e| e.step == BOOT);

@@ -85,11 +85,21 @@ pub async fn case(lab: &Lab, mut case: Case) -> CaseVerdict {
 
     let mut done = Done { facts: case.facts.clone(), ..Done::default() };
     if let Err(error) = go(lab, &mut case, &bundle, &mut done, begun).await {
-        // Whatever had been seen by then stays; what could not be done is said where the boot would stand.
+        // Whatever had been seen by then stays; what could not be done is said at the first step that saw nothing.
         done.evidence.retain(|e| e.step != BOOT || e.seen.is_ok());
-        if !done.evidence.iter().any(|e| e.step == BOOT) {
-            let loss = Loss::Lab { code: error.cause().code().to_owned(), message: error.to_string() };
-            done.evidence.insert(0, nothing(BOOT, loss));
+        let loss = Loss::Lab { code: error.cause().code().to_owned(), message: error.to_string() };
+        let steps = case.setup.iter().chain(&case.steps);
+        let unseen = std::iter::once(BOOT)
+            .chain(steps.map(|step| step.path.as_str()))
+            .find(|path| !done.evidence.iter().any(|e| e.step == *path))
+            .map(str::to_owned);
+        match unseen {
+            Some(path) => {
+                done.evidence.push(nothing(&path, loss));
+                sort_by_plan(&case, &mut done.evidence);
+            }
+            // Everything was seen; what was to be done about it (a control, hashing again) was not.
+            None => lab.sink.emit(What::Note { case: Some(shown.clone()), message: error.to_string() }),
         }
     }
     let mut verdict = judge::case(&case, &done.evidence, &done.facts, done.control.as_ref());
@@ -148,13 +158,14 @@ async fn go(
 ) -> Result<(), EngineError> {
     let prepared = lab.preparer.prepare(case).await?;
     done.facts.extend(&prepared.facts);
+    // Before anything is decided by them: a replay has the facts from there.
+    let inputs = prepared.inputs(&lab.preparer.store, &done.facts)?;
+    bundle.inputs(&inputs)?;
     decide(case, &done.facts);
     if matches!(case.plan, Planned::Skip(_)) {
         return Ok(());
     }
     stage(lab, case, "prepare", begun);
-    let inputs = prepared.inputs(&lab.preparer.store, &done.facts)?;
-    bundle.inputs(&inputs)?;
 
     // Steps on the build's own files need no machine, and what they find is worth knowing if nothing boots.
     let on_build = perform::build::start(case, &prepared);
@@ -302,7 +313,10 @@ async fn blame_carefully(
 ) -> Result<(), EngineError> {
     let verdict = judge::case(case, &done.evidence, &done.facts, None);
     if verdict.verdict == Verdict::Pass {
-        control::remember(lab, case, prepared);
+        // Only what booted is known to boot: a case of steps on files alone says nothing of its machine.
+        if control::booted(&done.evidence) {
+            control::remember(lab, case, prepared);
+        }
         return Ok(());
     }
     if verdict.verdict != Verdict::Fail || xenlab_host::interrupt::requested() {

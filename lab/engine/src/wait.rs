@@ -111,10 +111,12 @@ impl Watch<'_> {
     /// Listens until the console has been quiet for a moment: the lines after a sign of failure say more about it.
     async fn afterwords(&self, done: &mut impl FnMut(&State) -> bool) -> WaitEnd {
         let mut changes = self.hub.changes();
-        let _ = tokio::time::timeout(AFTERWORDS * 5, async {
-            while tokio::time::timeout(AFTERWORDS, changes.changed()).await.is_ok_and(|more| more.is_ok()) {}
-        })
-        .await;
+        tokio::select! {
+            () = xenlab_host::interrupt::wait() => return WaitEnd::Interrupted,
+            _ = tokio::time::timeout(AFTERWORDS * 5, async {
+                while tokio::time::timeout(AFTERWORDS, changes.changed()).await.is_ok_and(|more| more.is_ok()) {}
+            }) => {}
+        }
         let mut state = self.hub.state();
         state.settle();
         match state.fatal() {

@@ -6,7 +6,7 @@ use crate::condition::{Absent, Truth};
 use crate::evidence::{Evidence, Loss};
 use crate::fact::Facts;
 use crate::matcher::quote;
-use crate::step::{At, JudgeContext, Observation, Step, phase};
+use crate::step::{At, Body, JudgeContext, Observation, Step, phase};
 use crate::verdict::{CaseVerdict, Check, Control, StepVerdict, Verdict};
 use xenlab_console::Phase;
 
@@ -23,7 +23,7 @@ pub fn step(case: &Case, evidence: &Evidence, facts: &Facts) -> StepVerdict {
     let facts = known(case, facts);
     match find(case, &evidence.step) {
         Some(step) => judge_step(case, step, evidence, &facts),
-        None if evidence.step == BOOT => judge_boot(evidence, &facts),
+        None if evidence.step == BOOT => judge_boot(case, evidence, &facts),
         None => {
             let message =
                 format!("{}: there is evidence of a step that the case does not have", evidence.step);
@@ -37,7 +37,10 @@ pub fn step(case: &Case, evidence: &Evidence, facts: &Facts) -> StepVerdict {
 pub fn case(case: &Case, evidence: &[Evidence], facts: &Facts, control: Option<&Control>) -> CaseVerdict {
     let facts = known(case, facts);
     let seconds = evidence.iter().map(|e| e.to).fold(0.0, f64::max);
-    if let Planned::Skip(because) = case.plan(&facts, Absent::Nothing) {
+    // A case lost before its build was known has not shown that a need is unmet: what is unknown then is no reason to skip.
+    let lost = evidence.iter().any(|e| e.step == BOOT && e.seen.is_err());
+    let absent = if lost { Absent::Unknown } else { Absent::Nothing };
+    if let Planned::Skip(because) = case.plan(&facts, absent) {
         return CaseVerdict {
             format: crate::bundle::FORMAT,
             case: case.id.clone(),
@@ -115,7 +118,7 @@ fn steps(case: &Case, evidence: &[Evidence], facts: &Facts) -> Vec<StepVerdict> 
     let all = || case.setup.iter().chain(&case.steps);
     let mut verdicts = Vec::new();
     match seen(BOOT) {
-        Some(boot) => verdicts.push(judge_boot(boot, facts)),
+        Some(boot) => verdicts.push(judge_boot(case, boot, facts)),
         // A case of `build` steps alone needs no machine.
         None if all().all(|s| s.body.at() == At::Build) => {}
         None => verdicts.push(not_reached(BOOT, BOOT, phase_kind(), 0.0)),
@@ -140,10 +143,24 @@ fn phase_kind() -> &'static str {
     <phase::Phase as crate::step::StepKind>::NAME
 }
 
-fn judge_boot(evidence: &Evidence, facts: &Facts) -> StepVerdict {
+/// How far the boot must come before the first of these steps: as far as the furthest of them needs. What works in dom0 needs
+/// all of it, and so does a console: what it lacks must have had its chance to appear.
+pub fn target<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Phase {
+    let furthest =
+        steps.into_iter().filter(|step| step.body.at() != At::Build).map(|step| match &step.body {
+            Body::Phase(phase) => phase.reach,
+            _ => Phase::Dom0Ready,
+        });
+    furthest.max().unwrap_or(Phase::PowerOn)
+}
+
+fn judge_boot(case: &Case, evidence: &Evidence, facts: &Facts) -> StepVerdict {
     let seconds = evidence.to - evidence.from;
     let checks = match &evidence.seen {
-        Ok(Observation::Phase(seen)) => vec![mixed_tools(phase::judge(Phase::Dom0Ready, seen), facts)],
+        Ok(Observation::Phase(seen)) => {
+            let reach = target(case.setup.iter().chain(&case.steps));
+            vec![mixed_tools(phase::judge(reach, seen), facts)]
+        }
         Ok(_) => {
             vec![Check::error(BOOT, Cause::LabInternal, "boot: its evidence is of another kind of step")]
         }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use xenlab_engine::EngineError;
 use xenlab_engine::exec::machine_memory;
 use xenlab_engine::prepare::Preparer;
 use xenlab_machine::{Accel, MachineSpec, Payload, QemuInfo, Wiring};
@@ -10,7 +11,10 @@ use xenlab_model::case::{Case, Planned};
 
 /// Explains a case. `preparer` works on an offline store: what is there is shown with its real paths, what would have to be
 /// made first is shown by name.
-pub async fn case(preparer: &Preparer, case: &Case) -> String {
+///
+/// # Errors
+/// What the case names is not there or not what it should be.
+pub async fn case(preparer: &Preparer, case: &Case) -> Result<String, EngineError> {
     let mut text = format!("{}\n", case.shown());
     let mut line = |label: &str, value: &str| {
         let _ = writeln!(text, "  {label:<14} {value}");
@@ -20,7 +24,7 @@ pub async fn case(preparer: &Preparer, case: &Case) -> String {
         Planned::Run => line("plan", "runs"),
         Planned::Skip(because) => {
             line("plan", &format!("skipped: {because}"));
-            return text;
+            return Ok(text);
         }
         Planned::Unknown(facts) => line("plan", &format!("decided once known: {}", facts.join(", "))),
     }
@@ -49,7 +53,7 @@ pub async fn case(preparer: &Preparer, case: &Case) -> String {
         Ok(qemu) => qemu,
         Err(error) => {
             line("QEMU", &error.to_string());
-            return text;
+            return Ok(text);
         }
     };
     line("QEMU", &qemu.shown());
@@ -60,6 +64,7 @@ pub async fn case(preparer: &Preparer, case: &Case) -> String {
             let initrd = initrd.unwrap_or_else(|| placeholder("initrd"));
             (xenlab_engine::boot::spec(case, &prepared.parts, prepared.accel.accel, initrd), true)
         }
+        Err(error @ EngineError::BadInput { .. }) => return Err(error),
         Err(error) => {
             line("to be made", &error.to_string());
             (Ok(by_name(case, qemu)), false)
@@ -69,7 +74,7 @@ pub async fn case(preparer: &Preparer, case: &Case) -> String {
         Ok(spec) => spec,
         Err(error) => {
             line("QEMU", &error.to_string());
-            return text;
+            return Ok(text);
         }
     };
     if !made {
@@ -87,7 +92,7 @@ pub async fn case(preparer: &Preparer, case: &Case) -> String {
             let _ = writeln!(text, "  no machine can be made of this: {error}");
         }
     }
-    text
+    Ok(text)
 }
 
 /// A file that is not there yet; sizes are those of a usual build, since addresses on AArch64 follow from them.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 #[derive(clap::Args)]
 pub struct Soak {
     /// Cold boots of each architecture
-    #[arg(short, default_value_t = 50)]
+    #[arg(short, default_value_t = 50, value_parser = at_least_one)]
     n: usize,
     /// Architectures
     #[arg(long, default_values_t = ["x86_64".to_owned(), "aarch64".to_owned()])]
@@ -69,10 +69,10 @@ impl Soak {
 #[derive(clap::Args)]
 pub struct Kill {
     /// How many times
-    #[arg(short, default_value_t = 50)]
+    #[arg(short, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     n: u32,
     /// Kill at a moment up to so many milliseconds after the start
-    #[arg(long, default_value_t = 9000)]
+    #[arg(long, default_value_t = 9000, value_parser = clap::value_parser!(u64).range(1..))]
     within: u64,
     /// The scenario
     #[arg(long, default_value = "scenarios/dom0-boot.yaml")]
@@ -124,6 +124,11 @@ impl Kill {
         println!("{} kills: nothing left behind, the next run passed", self.n);
         Ok(())
     }
+}
+
+/// A campaign of none would pass.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected 1 or more".to_owned())
 }
 
 fn random() -> Result<u64> {

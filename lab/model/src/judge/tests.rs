@@ -178,6 +178,17 @@ fn an_input_that_changed_outweighs_every_fail() {
 }
 
 #[test]
+fn the_boot_is_judged_by_how_far_its_case_needs_it() {
+    let only_xen = a_case(json!({"steps": [{"path": "steps[0]", "body": {"phase": {"reach": "xen"}}}]}));
+    let to_xen = boot(WaitEnd::Reached, &[Phase::PowerOn, Phase::Xen]);
+    assert_eq!(step(&only_xen, &to_xen, &Facts::default()).verdict, Pass);
+    let never = boot(WaitEnd::Stalled { seconds: 30.0 }, &[Phase::PowerOn]);
+    assert_eq!(step(&only_xen, &never, &Facts::default()).verdict, Fail);
+    // A case with a step in dom0 is not content with Xen alone.
+    assert_ne!(step(&a_case(json!({})), &to_xen, &Facts::default()).verdict, Pass);
+}
+
+#[test]
 fn needs_and_conditions() {
     let mut facts = Facts::default();
     let need = json!({"needs": [{"require": {"machine.pvh-guests": true}, "because": "this QEMU has no nested paging"}]});
@@ -187,6 +198,12 @@ fn needs_and_conditions() {
     assert!(v.message.starts_with("this QEMU has no nested paging"), "{}", v.message);
     facts.set("machine.pvh-guests", FactValue::Flag(true));
     assert_eq!(case(&a_case(need), &[], &facts, None).verdict, NotReached);
+    // Lost before it was known: no reason to skip, and no pass.
+    let loss = Loss::Lab { code: Cause::HostDisk.code().into(), message: "no space left".into() };
+    let need =
+        json!({"needs": [{"require": {"build.declared-by": "the packages"}, "because": "it is too old"}]});
+    let v = case(&a_case(need), &[evidence(BOOT, Err(loss))], &Facts::default(), None);
+    assert_eq!((v.verdict, v.cause), (Error, Some(Cause::HostDisk)), "{}", v.message);
     let v = case(&a_case(json!({"plan": {"skip": "not here"}})), &[], &facts, None);
     assert_eq!((v.verdict, v.message.as_str()), (Skip, "not here"));
     // `when` false: not part of the case.
