@@ -75,6 +75,8 @@ pub struct Running {
     pub kvm: bool,
     /// Length of the console's record when the steps began.
     pub case_start: u64,
+    /// The console's record in the bundle.
+    pub record: PathBuf,
     pump: tokio::task::JoinHandle<()>,
     clock: Clock,
     // Last, so that it goes when everything that lies in it is closed.
@@ -255,6 +257,7 @@ pub async fn boot(
         ways,
         kvm,
         case_start: hub.state().total,
+        record: bundle.console_path(),
         pump,
         clock: clock.clone(),
         _dir: dir,

@@ -19,6 +19,9 @@ use xenlab_model::verdict::{CaseVerdict, Control};
 /// Bytes of one console that a bundle keeps; what comes after is counted, and nothing is then said to be absent.
 pub const CONSOLE_CAP: u64 = 4 << 20;
 
+/// The record of the machine's console, in a bundle.
+const CONSOLE: &str = "console/machine.raw";
+
 /// Bytes of the timeline that a bundle keeps, so that a flooding guest cannot fill the disk.
 const TIMELINE_CAP: u64 = 8 << 20;
 
@@ -90,6 +93,11 @@ impl Bundle {
         };
         bundle.json("plan.json", case)?;
         Ok(bundle)
+    }
+
+    /// The record of the machine's console; not there while it has said nothing.
+    pub fn console_path(&self) -> PathBuf {
+        self.dir.join(CONSOLE)
     }
 
     /// The folder.
@@ -170,8 +178,7 @@ impl Bundle {
             let kept = (CONSOLE_CAP.saturating_sub(offset)).min(bytes.len() as u64);
             parts.console_total += bytes.len() as u64;
             if kept > 0 {
-                if let Err(error) = parts.keep(&self.dir.join("console/machine.raw"), &bytes[..kept as usize])
-                {
+                if let Err(error) = parts.keep(&self.dir.join(CONSOLE), &bytes[..kept as usize]) {
                     parts.failed.get_or_insert(error);
                 }
             }
@@ -246,7 +253,7 @@ pub fn read(dir: &Path) -> Result<Recorded, EngineError> {
 
 /// Gives console evidence its text from the record.
 pub fn fill_console(dir: &Path, evidence: &mut [Evidence]) -> Result<(), EngineError> {
-    let path = dir.join("console/machine.raw");
+    let path = dir.join(CONSOLE);
     let mut raw: Option<Vec<u8>> = None;
     for e in evidence {
         let Ok(Observation::Console(seen)) = &mut e.seen else { continue };

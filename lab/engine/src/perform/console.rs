@@ -4,6 +4,7 @@ use crate::hub::State;
 use crate::wait::{Allowed, Watch};
 use regex::Regex;
 use std::future::Future;
+use std::path::Path;
 use std::time::Duration;
 use xenlab_console::Speaker;
 use xenlab_model::evidence::{MachineEnd, WaitEnd};
@@ -16,6 +17,7 @@ pub async fn console(
     watch: &Watch<'_>,
     limit: Duration,
     case_start: u64,
+    record: &Path,
     ended: impl Future<Output = MachineEnd>,
 ) -> Observation {
     let from = match step.since {
@@ -26,6 +28,12 @@ pub async fn console(
         WaitEnd::Reached
     } else {
         let mut wanted = Wanted::new(step, from);
+        // What is in the record has been said, however much was said since: the hub keeps only the latest lines.
+        if let Ok(bytes) = std::fs::read(record) {
+            for line in xenlab_console::lines(&bytes) {
+                wanted.hear(line.speaker, line.end, &line.text);
+            }
+        }
         watch.until(Allowed { limit, phases: false }, ended, |state| wanted.look(state)).await
     };
     let state = watch.hub.state();
@@ -58,15 +66,19 @@ impl Wanted {
     fn look(&mut self, state: &State) -> bool {
         for line in state.lines_from(self.next) {
             self.next = line.number + 1;
-            let theirs = match self.of {
-                Of::All => true,
-                Of::Xen => line.speaker == Speaker::Xen,
-                Of::Dom0 => line.speaker == Speaker::Dom0,
-            };
-            if theirs && line.end > self.from {
-                self.patterns.retain(|p| !p.is_match(&line.text));
-            }
+            self.hear(line.speaker, line.end, &line.text);
         }
         self.patterns.is_empty()
+    }
+
+    fn hear(&mut self, speaker: Speaker, end: u64, text: &str) {
+        let theirs = match self.of {
+            Of::All => true,
+            Of::Xen => speaker == Speaker::Xen,
+            Of::Dom0 => speaker == Speaker::Dom0,
+        };
+        if theirs && end > self.from {
+            self.patterns.retain(|p| !p.is_match(text));
+        }
     }
 }

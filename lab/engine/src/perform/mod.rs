@@ -80,7 +80,8 @@ async fn observe(
     match &step.body {
         Body::Phase(phase) => Ok(Observation::Phase(reach(phase, &watch, limit, machine.ended()).await)),
         Body::Console(step) => {
-            Ok(console::console(step, &watch, limit, running.case_start, machine.ended()).await)
+            Ok(console::console(step, &watch, limit, running.case_start, &running.record, machine.ended())
+                .await)
         }
         body => {
             let env = environment(&prepared.dom0.layout);
