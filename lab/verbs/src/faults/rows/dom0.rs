@@ -180,6 +180,8 @@ steps:
         artefact: "dom0's services",
         scenario: booted!(
             "
+  - name: it has had its time to fail
+    run: while grep -q '^ActiveState=active$' /run/xenlab/services/xenconsoled; do sleep 0.1; done
   - service: {active: [xen]}
   - name: none has failed
     service: {active: [xenstored], failed: []}
