@@ -158,7 +158,14 @@ pub fn packages_from(
     }
     // An index can name versions whose files are not there: those are left out, source by source, until all is had.
     for _ in 0..8 {
-        let lock = resolve::resolve(store, request, archive, &bad)?;
+        let lock = resolve::resolve(store, request, archive, &bad).map_err(|e| match (e, &known) {
+            // There is a lock for this suite, so it is the archive that is wrong and not the name.
+            (StoreError::UnknownSuite { suite, .. }, Some(lock)) => StoreError::Moved {
+                lock: lock.name(),
+                what: format!("its files, and any index of the suite `{suite}`"),
+            },
+            (e, _) => e,
+        })?;
         let lost = fetch::fetch(store, &lock, archive)?;
         if lost.is_empty() {
             let mut moved = known.as_ref().map(|old| old.moved_to(&lock)).unwrap_or_default();
