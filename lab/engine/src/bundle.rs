@@ -177,10 +177,10 @@ impl Bundle {
             let offset = parts.console_total;
             let kept = (CONSOLE_CAP.saturating_sub(offset)).min(bytes.len() as u64);
             parts.console_total += bytes.len() as u64;
-            if kept > 0 {
-                if let Err(error) = parts.keep(&self.dir.join(CONSOLE), &bytes[..kept as usize]) {
-                    parts.failed.get_or_insert(error);
-                }
+            if kept > 0
+                && let Err(error) = parts.keep(&self.dir.join(CONSOLE), &bytes[..kept as usize])
+            {
+                parts.failed.get_or_insert(error);
             }
             (offset, kept)
         };

@@ -68,8 +68,8 @@ pub(super) fn broken(
         Break::Unpacked => Ok(unpacked(bytes)),
         Break::Copied => Ok(bytes.to_vec()),
         Break::Undefined => inside(bytes, |b| undefined(arch, b)),
-        Break::OtherVersion => inside(bytes, other_version),
-        Break::OtherBuildId => inside(bytes, other_build_id),
+        Break::OtherVersion => inside(bytes, |b| other_version(b)),
+        Break::OtherBuildId => inside(bytes, |b| other_build_id(b)),
     }
 }
 
@@ -163,7 +163,7 @@ fn next(version: &str) -> Option<String> {
 
 /// Another digit in the text that `xen_version` answers with and in the EFI loader's greeting: both, so that what the image
 /// carries and what it will say agree with each other.
-fn other_version(bytes: &mut Vec<u8>) -> Result<(), String> {
+fn other_version(bytes: &mut [u8]) -> Result<(), String> {
     let read = |bytes: &[u8]| {
         let (image, _) = image::read(bytes);
         image.versions.into_iter().find(|v| v.from == VersionSource::Code).map(|v| v.version)
@@ -172,7 +172,7 @@ fn other_version(bytes: &mut Vec<u8>) -> Result<(), String> {
     let new = next(&whole).ok_or("the version has no digit")?;
     // Major and minor are numbers in the code; the rest is text.
     let extra = whole.match_indices('.').nth(1).map(|(at, _)| at).ok_or("the version has two parts only")?;
-    let text = |version: &str| [b"\0", version[extra..].as_bytes(), b"\0"].concat();
+    let text = |version: &str| [b"\0", &version.as_bytes()[extra..], b"\0"].concat();
     let (old_text, new_text) = (text(&whole), text(&new));
     let mut done = false;
     for at in all(bytes, &old_text) {
@@ -198,7 +198,7 @@ fn other_version(bytes: &mut Vec<u8>) -> Result<(), String> {
 }
 
 /// Another bit in the note that names the build.
-fn other_build_id(bytes: &mut Vec<u8>) -> Result<(), String> {
+fn other_build_id(bytes: &mut [u8]) -> Result<(), String> {
     let id = image::read(bytes).0.build_id.ok_or("the image has no build-id")?;
     let id: Vec<u8> =
         (0..id.len() / 2).filter_map(|n| u8::from_str_radix(id.get(2 * n..2 * n + 2)?, 16).ok()).collect();
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(lea(&x86, 41), None);
         let mut arm = vec![0; 0x3000];
         // adrp x0, +2 pages at 0x10; add x0, x0, #0x123 at 0x18.
-        arm[0x10..0x14].copy_from_slice(&(0x9000_0000u32 | 2 >> 2 << 5 | (2 & 3) << 29).to_le_bytes());
+        arm[0x10..0x14].copy_from_slice(&(0x9000_0000u32 | (2 & 3) << 29).to_le_bytes());
         arm[0x18..0x1c].copy_from_slice(&(0x9100_0000u32 | 0x123 << 10).to_le_bytes());
         assert_eq!(adrp_add(&arm, 0x2123), Some(0x10));
         assert_eq!(adrp_add(&arm, 0x2124), None);
