@@ -266,16 +266,7 @@ pub async fn boot(
         running.stop().await;
         return Err(EngineError::Interrupted);
     }
-    let seen = {
-        let state = hub.state();
-        PhaseEvidence {
-            reached: state.phases.clone(),
-            end,
-            console_bytes: state.total,
-            tails: state.tails(),
-            signs: state.signs(),
-        }
-    };
+    let seen = hub.state().phase_evidence(end);
     let to = running.wall().as_secs_f64();
     Ok(Booted { evidence: evidence(to, seen), machine: Some(running) })
 }

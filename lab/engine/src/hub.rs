@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{mpsc, watch};
 use xenlab_console::{Demux, Phase, PhaseTracker, Sign, SignTracker, Speaker, Tail, explain};
+use xenlab_model::evidence::WaitEnd;
+use xenlab_model::step::phase::PhaseEvidence;
 
 /// Lines of each speaker kept for messages.
 const TAIL_LINES: usize = 12;
@@ -98,6 +100,17 @@ impl State {
     /// The last lines of each speaker.
     pub fn tails(&self) -> Vec<(String, Vec<String>)> {
         self.tail.all()
+    }
+
+    /// What a wait for a phase saw, when it ended so.
+    pub fn phase_evidence(&self, end: WaitEnd) -> PhaseEvidence {
+        PhaseEvidence {
+            reached: self.phases.clone(),
+            end,
+            console_bytes: self.total,
+            tails: self.tails(),
+            signs: self.signs(),
+        }
     }
 
     /// Bytes of the record that a bundle keeps.

@@ -119,14 +119,7 @@ async fn reach(
         WaitEnd::Ended(_) | WaitEnd::Failed { .. } if watch.hub.state().phase() >= reach => WaitEnd::Reached,
         end => end,
     };
-    let state = watch.hub.state();
-    PhaseEvidence {
-        reached: state.phases.clone(),
-        end,
-        console_bytes: state.total,
-        tails: state.tails(),
-        signs: state.signs(),
-    }
+    watch.hub.state().phase_evidence(end)
 }
 
 /// What every script finds: this build's own tools first, then what any shell has.
