@@ -124,20 +124,25 @@ fn a_full_disk_below_the_report() {
     assert!(said.contains("code=3") && said.contains("host.disk-full"), "{said}");
 }
 
-/// The image of the userland that the fake scenario uses, no longer shared with any other store.
-fn own_userland(store: &Path) -> PathBuf {
-    let found = entries(store, "userland").into_iter().find(|(_, record)| {
+/// The images of the userland that the fake scenario uses, no longer shared with any other store: one for each recipe and lock
+/// that this store has seen, of which the scenario uses one.
+fn own_userlands(store: &Path) -> Vec<PathBuf> {
+    let found = entries(store, "userland").into_iter().filter(|(_, record)| {
         let label = record["label"].as_str().unwrap_or_default();
         label.contains("minimal") && label.contains("bookworm") && label.contains("x86_64")
     });
-    let (_, record) = found.expect("the userland minimal of bookworm for x86_64");
-    let dir = store.join("content").join(record["digest"].as_str().expect("a digest"));
-    let image = crate::bench::below(&dir).into_iter().max_by_key(|p| fs::metadata(p).map_or(0, |m| m.len()));
-    let image = image.expect("an image");
-    let copy = image.with_extension("copy");
-    fs::copy(&image, &copy).expect("copied");
-    fs::rename(&copy, &image).expect("renamed");
-    image
+    let own = found.map(|(_, record)| {
+        let dir = store.join("content").join(record["digest"].as_str().expect("a digest"));
+        let files = crate::bench::below(&dir).into_iter();
+        let image = files.max_by_key(|p| fs::metadata(p).map_or(0, |m| m.len())).expect("an image");
+        let copy = image.with_extension("copy");
+        fs::copy(&image, &copy).expect("copied");
+        fs::rename(&copy, &image).expect("renamed");
+        image
+    });
+    let own: Vec<_> = own.collect();
+    assert!(!own.is_empty(), "the userland minimal of bookworm for x86_64");
+    own
 }
 
 /// Flips a byte in the middle of a read-only file; its time stays when asked for.
@@ -161,9 +166,9 @@ fn flip(path: &Path, keep_time: bool) {
 #[test]
 fn a_damaged_entry_is_noticed_by_its_stamp_and_made_again() {
     let bench = Bench::with_store();
-    let image = own_userland(&bench.store.clone().expect("a store of its own"));
+    let images = own_userlands(&bench.store.clone().expect("a store of its own"));
     let qemu = bench.qemu("qemu", boots().into());
-    flip(&image, false);
+    images.iter().for_each(|image| flip(image, false));
     let did = bench.run(&fake(READY), &["--qemu", &qemu, "--offline"]);
     assert_eq!(did.code, Some(0), "{}", did.stderr);
     assert!(did.stderr.contains("was damaged") && did.stderr.contains("made again"), "{}", did.stderr);
@@ -174,12 +179,12 @@ fn a_damaged_entry_is_noticed_by_its_stamp_and_made_again() {
 #[test]
 fn an_entry_damaged_behind_its_stamp_is_never_blamed_on_dom0_and_made_again() {
     let bench = Bench::with_store();
-    let image = own_userland(&bench.store.clone().expect("a store of its own"));
+    let images = own_userlands(&bench.store.clone().expect("a store of its own"));
     let good = bench.qemu("good", boots().into());
     // The copy's own stamp becomes the known one.
     let did = bench.run(&fake(READY), &["--qemu", &good, "--offline"]);
     assert_eq!(did.code, Some(0), "{}", did.stderr);
-    flip(&image, true);
+    images.iter().for_each(|image| flip(image, true));
     let mut fails = boots();
     fails.truncate(3);
     fails.push(json!({"say": "failed no-root the root disk cannot be mounted"}));
