@@ -2,7 +2,7 @@
 
 use crate::error::SpecError;
 use crate::quirks;
-use crate::spec::{Accel, DiskAccess, MachineSpec, Payload};
+use crate::spec::{Accel, Backing, DiskAccess, MachineSpec, Payload};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -64,6 +64,9 @@ pub fn argv(spec: &MachineSpec, wiring: &Wiring) -> Result<Vec<OsString>, SpecEr
     if let Some(row) = quirks::machine(spec.arch, spec.accel, qemu.version) {
         machine = format!("{machine},{}", row.value);
     }
+    if spec.backing != Backing::Private {
+        machine.push_str(",memory-backend=ram");
+    }
     argv.pair("-machine", &machine);
     argv.pair(
         "-accel",
@@ -74,7 +77,10 @@ pub fn argv(spec: &MachineSpec, wiring: &Wiring) -> Result<Vec<OsString>, SpecEr
     );
     argv.pair("-cpu", &spec.cpu_model().0);
     argv.pair("-smp", &spec.cpus.to_string());
-    argv.pair("-m", &format!("{}M", spec.memory.as_mib()));
+    memory(spec, &mut argv);
+    // The clock on the board goes on where it stood when a machine is restored, as every other clock in it does, and stands
+    // while the machine is paused or the host sleeps. Every machine has it, so that one from a template is the same machine.
+    argv.pair("-rtc", "base=utc,clock=vm");
     argv.socket("qmp", &wiring.qmp).pair("-mon", "chardev=qmp,mode=control");
     argv.socket("console", &wiring.console).pair("-serial", "chardev:console");
     boot(spec, &mut argv)?;
@@ -104,6 +110,22 @@ pub fn argv(spec: &MachineSpec, wiring: &Wiring) -> Result<Vec<OsString>, SpecEr
         argv.pair("-device", device);
     }
     Ok(argv.0)
+}
+
+fn memory(spec: &MachineSpec, argv: &mut Argv) {
+    let size = format!("{}M", spec.memory.as_mib());
+    argv.pair("-m", &size);
+    let (file, how) = match &spec.backing {
+        Backing::Private => return,
+        Backing::Build(file) => (file, "share=on"),
+        Backing::CopyOf(file) => (file, quirks::copy_of_memory(spec.arch, spec.accel, spec.qemu.version).value),
+    };
+    argv.with_path(
+        "-object",
+        &format!("memory-backend-file,id=ram,size={size},{how},mem-path="),
+        file,
+        "",
+    );
 }
 
 fn boot(spec: &MachineSpec, argv: &mut Argv) -> Result<(), SpecError> {
@@ -298,6 +320,29 @@ mod tests {
                         shown(&argv(&spec(arch, version, accel), &wiring()).unwrap())
                     );
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_template_and_its_clone_differ_in_where_their_memory_is() {
+        for arch in Arch::ALL {
+            for version in [[7, 2, 22], [8, 2, 0], [10, 0, 2], [11, 1, 3]] {
+                let mut spec = spec(arch, version, Accel::Tcg);
+                let lines = |spec: &MachineSpec| shown(&argv(spec, &wiring()).unwrap());
+                spec.backing = Backing::Build("/t,1/ram".into());
+                let template = lines(&spec);
+                spec.backing = Backing::CopyOf("/t,1/ram".into());
+                let clone = lines(&spec);
+                let (is, was): (Vec<_>, Vec<_>) =
+                    clone.lines().zip(template.lines()).filter(|(a, b)| a != b).unzip();
+                assert_eq!((is.len(), clone.lines().count()), (1, template.lines().count()), "{clone}");
+                insta::assert_snapshot!(
+                    format!("memory-{arch}-{}.{}", version[0], version[1]),
+                    format!("template: {}\nclone: {}", was[0], is[0])
+                );
+                let machine = template.lines().find(|l| l.starts_with("-machine")).unwrap();
+                assert!(machine.ends_with(",memory-backend=ram"), "{machine}");
             }
         }
     }

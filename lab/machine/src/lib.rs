@@ -17,4 +17,4 @@ pub use argv::{Wiring, argv};
 pub use error::{SpecError, StartError};
 pub use machine::{ConsoleReader, ConsoleWriter, Machine, StartOptions};
 pub use qemu::QemuInfo;
-pub use spec::{Accel, Disk, DiskAccess, MachineSpec, Payload};
+pub use spec::{Accel, Backing, Disk, DiskAccess, MachineSpec, Payload};

@@ -107,6 +107,46 @@ pub const MACHINE: &[Row] = &[
     },
 ];
 
+/// How a clone's `memory-backend-file` maps the template's file. As [`CPU`].
+pub const COPY_OF_MEMORY: &[Row] = &both(
+    Row {
+        arch: Arch::X86_64,
+        accel: Accel::Tcg,
+        from: None,
+        below: Some((8, 2)),
+        value: "share=off",
+        because: "a private mapping; before 8.2 QEMU opens the file for writing all the same, so it must be writable, and \
+                  `readonly=on` would make the guest's memory read-only",
+        source: "QEMU 7.2, backends/hostmem-file.c and softmmu/physmem.c; 7.2.22 measured",
+    },
+    Row {
+        arch: Arch::X86_64,
+        accel: Accel::Tcg,
+        from: Some((8, 2)),
+        below: None,
+        value: "share=off,readonly=on,rom=off",
+        because: "the file is opened for reading only, so that nothing can change a template; `rom=off` keeps the memory writable",
+        source: "QEMU, qapi/qom.json (MemoryBackendFileProperties: rom, since 8.2); 10.0.2 and 10.0.13 measured",
+    },
+);
+
+/// Two rows, for each architecture and accelerator.
+const fn both(older: Row, newer: Row) -> [Row; 8] {
+    const fn of(row: Row, arch: Arch, accel: Accel) -> Row {
+        Row { arch, accel, ..row }
+    }
+    [
+        of(older, Arch::X86_64, Accel::Tcg),
+        of(newer, Arch::X86_64, Accel::Tcg),
+        of(older, Arch::X86_64, Accel::Kvm),
+        of(newer, Arch::X86_64, Accel::Kvm),
+        of(older, Arch::Aarch64, Accel::Tcg),
+        of(newer, Arch::Aarch64, Accel::Tcg),
+        of(older, Arch::Aarch64, Accel::Kvm),
+        of(newer, Arch::Aarch64, Accel::Kvm),
+    ]
+}
+
 /// Known faults of an emulator that show inside a case and are not Xen's; `value` is the fault's name. Not exclusive:
 /// every row that holds counts.
 pub const FAULTS: &[Row] = &[
@@ -198,6 +238,11 @@ pub fn machine(arch: Arch, accel: Accel, version: QemuVersion) -> Option<&'stati
     find(MACHINE, arch, accel, version)
 }
 
+/// How a clone of this machine maps the template's memory.
+pub fn copy_of_memory(arch: Arch, accel: Accel, version: QemuVersion) -> &'static Row {
+    find(COPY_OF_MEMORY, arch, accel, version).unwrap_or(&COPY_OF_MEMORY[0])
+}
+
 fn find(table: &'static [Row], arch: Arch, accel: Accel, version: QemuVersion) -> Option<&'static Row> {
     table.iter().find(|row| row.holds(arch, accel, version))
 }
@@ -218,6 +263,10 @@ mod tests {
                         "{arch} {accel} {version}"
                     );
                     assert_eq!(cpu(arch, accel, version).arch, arch);
+                    assert_eq!(
+                        COPY_OF_MEMORY.iter().filter(|r| r.holds(arch, accel, version)).count(),
+                        1
+                    );
                     let options = MACHINE.iter().filter(|r| r.holds(arch, accel, version)).count();
                     assert_eq!(options, usize::from(arch == Arch::Aarch64));
                 }
@@ -244,7 +293,7 @@ mod tests {
                 "{need:?}"
             );
         }
-        for row in CPU.iter().chain(MACHINE).chain(FAULTS) {
+        for row in CPU.iter().chain(MACHINE).chain(COPY_OF_MEMORY).chain(FAULTS) {
             assert!(row.because.len() > 10 && row.source.len() > 10, "{row:?}");
             assert!(!row.because.contains("  ") && !row.source.contains("  "), "{row:?}");
         }

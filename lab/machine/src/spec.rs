@@ -78,6 +78,18 @@ impl Disk {
     }
 }
 
+/// Where the machine's memory is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Backing {
+    /// QEMU's own, gone with it.
+    Private,
+    /// This file, which every write of the guest goes to: a template being made. QEMU makes the file as long as the memory;
+    /// see `xenlab_store::templates` for how room for it is kept.
+    Build(PathBuf),
+    /// A copy of this file that is made page by page, as the guest writes: a clone. Any number of machines share the file.
+    CopyOf(PathBuf),
+}
+
 /// A machine: everything its command line is made of, but for the sockets.
 #[derive(Debug, Clone)]
 pub struct MachineSpec {
@@ -93,6 +105,8 @@ pub struct MachineSpec {
     pub cpus: u32,
     /// Memory of the machine.
     pub memory: Size,
+    /// Where that memory is.
+    pub backing: Backing,
     /// The hypervisor, as `-kernel` takes it: an ELF for x86, an `Image` for AArch64, not compressed.
     pub xen: Payload,
     /// dom0's kernel.
@@ -134,6 +148,7 @@ impl MachineSpec {
             cpu: None,
             cpus: 2,
             memory: MachineSpec::memory_for(dom0_memory),
+            backing: Backing::Private,
             xen,
             kernel,
             initrd,
@@ -162,6 +177,17 @@ impl MachineSpec {
                 (row.value.to_owned(), row.because)
             }
         }
+    }
+
+    /// Why no template can be taken of this machine, when that is known before it is tried.
+    pub fn cannot_freeze(&self) -> Option<String> {
+        if self.qemu.version < crate::qemu::OLDEST {
+            return Some(format!("QEMU {} is older than {}", self.qemu.version, crate::qemu::OLDEST));
+        }
+        // What the guest wrote to it is in a temporary file of QEMU's, which a clone has not.
+        self.disks.iter().find(|d| d.access == DiskAccess::Snapshot).map(|d| {
+            format!("the guest writes to a disk ({}), and what it wrote would not be in the clone", d.path.display())
+        })
     }
 
     /// Every file the machine uses, with its role in `inputs.json`.
