@@ -249,6 +249,14 @@ async fn machine(
     }
     if reached {
         stage(lab, case, "checks", checking);
+        // What was seen was seen of a machine that lived; it must also have lived until nobody looked any more.
+        if !done.evidence.iter().any(|e| e.seen.is_err())
+            && let Some(loss) = perform::lost_by_now(&machine)
+        {
+            let evidence = nothing(judge::END, loss);
+            judged(lab, case, &evidence, &done.facts);
+            done.evidence.push(evidence);
+        }
     }
     let teardown = Instant::now();
     machine.stop().await;
@@ -334,7 +342,7 @@ async fn blame_carefully(
         }
     }
     if lab.control && control::wanted(&verdict, &done.evidence) {
-        done.control = Some(control::boot(lab, case, prepared, bundle).await?);
+        done.control = Some(control::boot(lab, case, prepared, bundle).await);
     }
     Ok(())
 }

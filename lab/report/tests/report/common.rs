@@ -89,7 +89,7 @@ pub fn bad() -> CaseVerdict {
         steps,
     );
     verdict.control =
-        Some(Control { subject: "debian:bookworm".into(), because: "the locked one".into(), passed: true });
+        Some(Control { subject: "debian:bookworm".into(), because: "the locked one".into(), passed: true, unavailable: None });
     verdict
 }
 
