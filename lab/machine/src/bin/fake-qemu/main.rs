@@ -314,7 +314,9 @@ impl Player {
                 Act::FloodOf { text, bytes } => self.flood(&text, bytes),
                 Act::Say(words) => {
                     let (word, rest) = words.split_once(' ').unwrap_or((&words, ""));
-                    self.write(format!("{}\r\n", format!("xenlab: {word} {} {rest}", nonce()).trim_end()).as_bytes());
+                    self.write(
+                        format!("{}\r\n", format!("xenlab: {word} {} {rest}", nonce()).trim_end()).as_bytes(),
+                    );
                 }
                 Act::Shell => self.shell(),
                 Act::Expect(text) => {
