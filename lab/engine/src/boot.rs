@@ -6,11 +6,11 @@ use crate::exec;
 use crate::hub::{Clock, Hub};
 use crate::limits;
 use crate::prepare::{Parts, Prepared};
-use crate::wait::{Allowed, Watch};
+use crate::wait::{Allowed, Phases, Watch};
 use crate::ways::Ways;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use xenlab_console::Phase;
 use xenlab_guest::serial::{self, Login, LoginStep, SerialShell};
@@ -162,13 +162,14 @@ pub async fn boot(
     }
 
     // Power-on is now for all clocks; until the machine runs guest time is wall time.
-    let power_on = Arc::new(Mutex::new((Instant::now(), None::<Arc<Machine>>)));
+    // The clock must not keep the machine: its monitor's task holds the clock.
+    let power_on = Arc::new(Mutex::new((Instant::now(), Weak::<Machine>::new())));
     let clock: Clock = {
         let power_on = power_on.clone();
         Arc::new(move || {
             let held = power_on.lock().unwrap_or_else(PoisonError::into_inner);
             let wall = held.0.elapsed();
-            (wall, held.1.as_ref().map_or(wall, |m| m.guest_time().min(wall)))
+            (wall, held.1.upgrade().map_or(wall, |m| m.guest_time().min(wall)))
         })
     };
     let hub = Hub::new(&case.nonce, clock.clone());
@@ -204,7 +205,7 @@ pub async fn boot(
     let pump = tokio::spawn(hub.clone().pump(reader, bundle.clone()));
     {
         let mut held = power_on.lock().unwrap_or_else(PoisonError::into_inner);
-        *held = (Instant::now(), Some(machine.clone()));
+        *held = (Instant::now(), Arc::downgrade(&machine));
     }
     machine.resume().await.map_err(|e| EngineError::part(e.cause(), &e))?;
 
@@ -216,11 +217,15 @@ pub async fn boot(
     let kvm = prepared.accel.accel == Accel::Kvm;
     let end = {
         let watch = Watch { hub: &hub, guest: &*guest, kvm };
-        let limit = case.config.limits.boot.map_or(Duration::from_secs(3600), |l| l.0);
+        // The phases' own limits end it long before an hour.
+        let (limit, phases) = match case.config.limits.boot {
+            Some(own) => (own.0, Phases::Stalls),
+            None => (Duration::from_secs(3600), Phases::All),
+        };
         let mut told = 1;
         let mut early = ssh;
         watch
-            .until(Allowed { limit, phases: case.config.limits.boot.is_none() }, machine.ended(), |state| {
+            .until(Allowed { limit, phases }, machine.ended(), |state| {
                 for (phase, at) in &state.phases[told..] {
                     on_phase(*phase, *at);
                     bundle.tick(

@@ -56,16 +56,15 @@ impl Parts {
 
 /// The case's folder name: its id and subject with what file systems dislike replaced.
 pub fn folder_name(shown: &str) -> String {
-    let mut name: String = shown
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "-_.=,@+".contains(c) { c } else { '_' })
-        .collect();
-    if name.len() > 180 {
-        // Long paths in a subject: the start says what it is, the digest keeps two of them apart.
+    let kept = |c: char| c.is_ascii_alphanumeric() || "-_.=,@+".contains(c);
+    let mut name: String = shown.chars().map(|c| if kept(c) { c } else { '_' }).collect();
+    // What every name has (`id[axis=value] @ scheme:text`) loses nothing; a path does: `/a/b` and `/a_b` are two.
+    let lossy = shown.chars().any(|c| !kept(c) && !"[]: ".contains(c));
+    if lossy || name.len() > 180 {
         let digest = crate::digest_hex(shown.as_bytes());
         name.truncate(150);
         name.push('-');
-        name.push_str(&digest[..16]);
+        name.push_str(&digest[..12]);
     }
     name
 }

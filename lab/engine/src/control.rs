@@ -103,25 +103,33 @@ pub fn wanted(verdict: &CaseVerdict, evidence: &[Evidence]) -> bool {
         && verdict.blame == Some(Blame::Xen)
 }
 
-/// Boots the control to where dom0's kernel lives; once a run for each machine.
-pub async fn boot(
-    lab: &Lab,
-    case: &Case,
-    prepared: &Arc<Prepared>,
-    bundle: &Arc<Bundle>,
-) -> Result<Control, EngineError> {
+/// Boots the control to where dom0's kernel lives; once a run for each machine. One that cannot be had says so.
+pub async fn boot(lab: &Lab, case: &Case, prepared: &Arc<Prepared>, bundle: &Arc<Bundle>) -> Control {
     let key = machine_key(case, prepared);
     let control = lab
         .controls
         .get(format!("{key} {:?}", case.config.xen.args), || async {
             once(lab, case, prepared, bundle, &key).await
         })
-        .await
-        .map_err(|e| EngineError::Part {
-            cause: e.cause(),
-            message: format!("the control could not be booted: {e}"),
-        })?;
-    Ok((*control).clone())
+        .await;
+    match control {
+        Ok(control) => (*control).clone(),
+        Err(error) => Control {
+            subject: locked().to_string(),
+            because: "a Xen known to be good".to_owned(),
+            passed: false,
+            unavailable: Some(error.to_string()),
+        },
+    }
+}
+
+/// The Xen that is the control where nothing has passed yet.
+fn locked() -> Subject {
+    Subject {
+        hypervisor: XenSpec::Debian { suite: LOCKED.to_owned(), version: None },
+        tools: None,
+        expect_version: None,
+    }
 }
 
 async fn once(
@@ -146,11 +154,7 @@ async fn once(
             "the last Xen that passed in this very machine".to_owned(),
         ),
         None => {
-            let subject = Subject {
-                hypervisor: XenSpec::Debian { suite: LOCKED.to_owned(), version: None },
-                tools: None,
-                expect_version: None,
-            };
+            let subject = locked();
             let build = lab.preparer.build(&subject, case.config.arch).await?;
             let Some(image) = build.hypervisor.image.clone() else {
                 return Err(crate::exec::missing(
@@ -183,5 +187,5 @@ async fn once(
     if let Some(running) = booted.machine {
         running.stop().await;
     }
-    Ok(Control { subject, because, passed })
+    Ok(Control { subject, because, passed, unavailable: None })
 }

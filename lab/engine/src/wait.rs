@@ -29,8 +29,19 @@ pub struct Watch<'a> {
 pub struct Allowed {
     /// Guest time from now on.
     pub limit: Duration,
-    /// Also end by the limits of the phase the boot is in.
-    pub phases: bool,
+    /// Also end by stall, and by the limits of the phase the boot is in.
+    pub phases: Phases,
+}
+
+/// What of the table of phases holds for a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phases {
+    /// Nothing: the wait is for something else than the boot.
+    None,
+    /// Everything.
+    All,
+    /// The user has said how long the boot may take: stalls end it, but none shorter than a third of that.
+    Stalls,
 }
 
 impl Watch<'_> {
@@ -58,13 +69,14 @@ impl Watch<'_> {
                 if now.saturating_sub(begun) > allowed.limit {
                     return WaitEnd::TimedOut { limit: allowed.limit.as_secs_f64() };
                 }
-                if allowed.phases {
+                if allowed.phases != Phases::None {
                     let of = limits::phase(phase_since.0, self.kvm);
+                    let own = allowed.phases == Phases::Stalls;
                     let silent = now.saturating_sub(state.last_activity.max(begun));
-                    if silent > of.stall {
+                    if silent > if own { of.stall.max(allowed.limit / 3) } else { of.stall } {
                         return WaitEnd::Stalled { seconds: silent.as_secs_f64() };
                     }
-                    if now.saturating_sub(phase_since.1) > of.limit {
+                    if !own && now.saturating_sub(phase_since.1) > of.limit {
                         return WaitEnd::TimedOut { limit: of.limit.as_secs_f64() };
                     }
                 }

@@ -49,6 +49,11 @@ impl Ways {
         }
     }
 
+    /// Guest time since power-on.
+    pub fn guest(&self) -> Duration {
+        (self.clock)()
+    }
+
     /// Runs a script by this way, within so much guest time.
     pub async fn run_via(&mut self, via: Transport, script: &Script, limit: Duration) -> CommandResult {
         let deadline = Deadline::new(self.clock.clone(), limit);

@@ -12,7 +12,7 @@ use xenlab_engine::bundle::{self, Bundle, CONSOLE_CAP};
 use xenlab_engine::hub::{Clock, Hub};
 use xenlab_engine::prepare::Preparer;
 use xenlab_engine::shared::Shared;
-use xenlab_engine::wait::{Allowed, Watch};
+use xenlab_engine::wait::{Allowed, Phases, Watch};
 use xenlab_engine::{Lab, run};
 use xenlab_model::case::Case;
 use xenlab_model::cause::Cause;
@@ -82,7 +82,7 @@ impl Console {
     }
 }
 
-const LONG: Allowed = Allowed { limit: Duration::from_secs(3600), phases: true };
+const LONG: Allowed = Allowed { limit: Duration::from_secs(3600), phases: Phases::All };
 
 async fn never() -> MachineEnd {
     std::future::pending().await
@@ -164,7 +164,7 @@ async fn a_wait_ends_by_success_stall_or_limit() {
     };
     assert!(matches!(stalled, WaitEnd::Stalled { seconds } if seconds > 30.0), "{stalled:?}");
     // A clock that stands, as it does when the host gives the machine no time, is no stall and reaches no limit.
-    let short = Allowed { limit: Duration::from_millis(10), phases: true };
+    let short = Allowed { limit: Duration::from_millis(10), phases: Phases::All };
     let waiting = c.until(Phase::Dom0Kernel, short, never());
     assert!(tokio::time::timeout(Duration::from_millis(700), waiting).await.is_err());
     let begun = Instant::now();

@@ -18,12 +18,17 @@ pub const BOOT: &str = "boot";
 /// before a Fail is blamed on anybody, were not what they had been. It outweighs every Fail.
 pub const INPUTS: &str = "inputs";
 
+/// The key path under which is told that the machine or its guest was lost after the last step had seen what it waited for: a
+/// [`Loss`]. A Xen that dies a moment after it was looked at has not passed.
+pub const END: &str = "end";
+
 /// Judges one step by its evidence; `facts` are what is known besides the case's own.
 pub fn step(case: &Case, evidence: &Evidence, facts: &Facts) -> StepVerdict {
     let facts = known(case, facts);
     match find(case, &evidence.step) {
         Some(step) => judge_step(case, step, evidence, &facts),
         None if evidence.step == BOOT => judge_boot(case, evidence, &facts),
+        None if evidence.step == END => judge_end(case, evidence),
         None => {
             let message =
                 format!("{}: there is evidence of a step that the case does not have", evidence.step);
@@ -96,11 +101,6 @@ fn changed_inputs(evidence: &Evidence) -> StepVerdict {
     verdict(&evidence.step, INPUTS, INPUTS, vec![check], evidence.to - evidence.from)
 }
 
-/// Whether a case's verdict asks for a control boot: Xen never spoke, so this build or this host may be at fault.
-pub fn wants_control(verdict: &CaseVerdict) -> bool {
-    verdict.control.is_none() && verdict.cause == Some(Cause::XenSilent)
-}
-
 /// What planning knew and what came to be known since.
 fn known(case: &Case, facts: &Facts) -> Facts {
     let mut all = case.facts.clone();
@@ -136,7 +136,16 @@ fn steps(case: &Case, evidence: &[Evidence], facts: &Facts) -> Vec<StepVerdict> 
             None => not_reached(&step.path, step.title(), step.body.kind(), 0.0),
         });
     }
+    verdicts.extend(seen(END).map(|end| judge_end(case, end)));
     verdicts
+}
+
+fn judge_end(case: &Case, evidence: &Evidence) -> StepVerdict {
+    let checks = match &evidence.seen {
+        Ok(_) => vec![Check::error(END, Cause::LabInternal, "end: its evidence is of a step")],
+        Err(loss) => vec![lost(END, loss, target(case.setup.iter().chain(&case.steps)))],
+    };
+    verdict(END, "after the last step", END, checks, evidence.to - evidence.from)
 }
 
 fn phase_kind() -> &'static str {
@@ -265,6 +274,13 @@ struct Decided {
 fn decide(case: &Case, steps: &[StepVerdict], control: Option<&Control>) -> Decided {
     let decided = decide_by(steps.iter());
     let Some(control) = control else { return decided };
+    if let Some(why) = &control.unavailable {
+        let message = format!(
+            "{}; whether this build or this host is at fault is not known: {} could not be booted to compare ({why})",
+            decided.message, control.subject
+        );
+        return Decided { message, blame: None, ..decided };
+    }
     if control.passed {
         // The same machine boots another Xen: what is said of this one stands.
         let message = format!("{}; {} boots in this very machine", decided.message, control.subject);

@@ -122,7 +122,7 @@ pub struct StepVerdict {
     pub seconds: f64,
 }
 
-/// A control boot's outcome, beside a verdict that depends on it.
+/// A control boot's outcome, or why there was none, beside a verdict that depends on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Control {
     /// The Xen that was booted.
@@ -131,6 +131,20 @@ pub struct Control {
     pub because: String,
     /// Whether it booted in this very machine.
     pub passed: bool,
+    /// Why it was not booted at all (it could not be fetched, say): then nothing is known of whose fault it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unavailable: Option<String>,
+}
+
+impl Control {
+    /// How it ended, in words that follow its name.
+    pub fn outcome(&self) -> String {
+        match (&self.unavailable, self.passed) {
+            (Some(why), _) => format!("could not be had: {why}"),
+            (None, true) => "booted in the same machine".to_owned(),
+            (None, false) => "did not boot in the same machine either".to_owned(),
+        }
+    }
 }
 
 /// A case's verdict.

@@ -108,12 +108,11 @@ fn test_case(case: &CaseState) -> TestCase {
 fn details(case: &CaseState, verdict: &CaseVerdict) -> String {
     let mut out = escape_lines(&verdict.message);
     out.push('\n');
-    if let (Some(cause), Some(blame)) = (verdict.cause, verdict.blame) {
-        let _ = writeln!(out, "{cause} ({}): {}", crate::text::blame(blame), cause.meaning());
+    if let Some(cause) = verdict.cause {
+        let _ = writeln!(out, "{cause} ({}): {}", crate::text::fault(verdict.blame), cause.meaning());
     }
     if let Some(control) = &verdict.control {
-        let end = if control.passed { "booted" } else { "did not boot either" };
-        let _ = writeln!(out, "control: {} ({}) {end}", control.subject, control.because);
+        let _ = writeln!(out, "control: {} ({}) {}", control.subject, control.because, control.outcome());
     }
     if !case.bundle.is_empty() {
         let _ = writeln!(out, "bundle: {}", case.bundle);

@@ -104,22 +104,18 @@ fn reason(case: &CaseState) -> Option<&str> {
 fn failure(case: &CaseState, verdict: &CaseVerdict) -> String {
     let mut out =
         format!("\n#### {} {}\n\n{}\n", verdict.verdict.word(), code(&case.shown), plain(&verdict.message));
-    if let (Some(cause), Some(blame)) = (verdict.cause, verdict.blame) {
+    if let Some(cause) = verdict.cause {
         let _ = writeln!(
             out,
             "\n- cause: {}, {}; whose fault: {}",
             code(cause.code()),
             cause.meaning(),
-            text::blame(blame)
+            text::fault(verdict.blame)
         );
     }
     if let Some(control) = &verdict.control {
-        let end = if control.passed {
-            "booted in the same machine"
-        } else {
-            "did not boot in the same machine either"
-        };
-        let _ = writeln!(out, "- control: {} ({}) {end}", code(&control.subject), plain(&control.because));
+        let (subject, because) = (code(&control.subject), plain(&control.because));
+        let _ = writeln!(out, "- control: {subject} ({because}) {}", plain(&control.outcome()));
     }
     if !case.bundle.is_empty() {
         let _ = writeln!(out, "- bundle: {}", code(&case.bundle));

@@ -85,16 +85,17 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
-/// Whose fault, in words.
-pub(crate) fn blame(blame: Blame) -> &'static str {
+/// Whose fault, in words; none where nothing could tell.
+pub(crate) fn fault(blame: Option<Blame>) -> &'static str {
     match blame {
-        Blame::Xen => "this Xen",
-        Blame::Build => "this Xen build",
-        Blame::Dom0 => "dom0",
-        Blame::Scenario => "the scenario",
-        Blame::Qemu => "QEMU",
-        Blame::Host => "this host",
-        Blame::Lab => "xenlab itself",
+        Some(Blame::Xen) => "this Xen",
+        Some(Blame::Build) => "this Xen build",
+        Some(Blame::Dom0) => "dom0",
+        Some(Blame::Scenario) => "the scenario",
+        Some(Blame::Qemu) => "QEMU",
+        Some(Blame::Host) => "this host",
+        Some(Blame::Lab) => "xenlab itself",
+        None => "not known",
     }
 }
 

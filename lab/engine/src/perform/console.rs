@@ -1,7 +1,7 @@
 //! The `console` step: waits until every pattern it must have has appeared, then takes the record as it is.
 
 use crate::hub::State;
-use crate::wait::{Allowed, Watch};
+use crate::wait::{Allowed, Phases, Watch};
 use regex::Regex;
 use std::future::Future;
 use std::path::Path;
@@ -34,7 +34,7 @@ pub async fn console(
                 wanted.hear(line.speaker, line.end, &line.text);
             }
         }
-        watch.until(Allowed { limit, phases: false }, ended, |state| wanted.look(state)).await
+        watch.until(Allowed { limit, phases: Phases::None }, ended, |state| wanted.look(state)).await
     };
     let state = watch.hub.state();
     let (kept, total) = (state.kept(), state.total);

@@ -16,14 +16,19 @@ pub struct Dom0<'a> {
     pub layout: &'a Layout,
     /// Environment every script gets: the path of this build's tools.
     pub env: &'a [(String, String)],
-    /// The step's limit, guest time; each command of it has that.
-    pub limit: Duration,
+    /// Guest time since power-on at which the step is over, all its commands together.
+    pub until: Duration,
 }
 
 impl Dom0<'_> {
     async fn sh(&mut self, text: &str) -> CommandResult {
         let script = Script::new(text).with_env(self.env.iter().cloned());
-        self.ways.run(&script, self.limit).await
+        self.ways.run(&script, self.left()).await
+    }
+
+    /// What the step may still take.
+    fn left(&self) -> Duration {
+        self.until.saturating_sub(self.ways.guest())
     }
 
     /// `under-xen`
@@ -57,10 +62,12 @@ impl Dom0<'_> {
         .with_env(self.env.iter().cloned().chain(step.env.clone()));
         let mut results = Vec::new();
         if step.via.is_empty() {
-            results.push(self.ways.run(&script, self.limit).await);
+            let left = self.left();
+            results.push(self.ways.run(&script, left).await);
         }
         for &via in &step.via {
-            results.push(self.ways.run_via(via, &script, self.limit).await);
+            let left = self.left();
+            results.push(self.ways.run_via(via, &script, left).await);
         }
         Observation::Run(run::RunEvidence { results })
     }

@@ -8,7 +8,7 @@ pub mod scripts;
 use crate::boot::Running;
 use crate::limits;
 use crate::prepare::Prepared;
-use crate::wait::{Allowed, Watch};
+use crate::wait::{Allowed, Phases, Watch};
 use std::sync::Arc;
 use std::time::Duration;
 use xenlab_console::Phase;
@@ -43,6 +43,16 @@ pub async fn on_machine(
         from,
         to: running.wall().as_secs_f64(),
         seen,
+    }
+}
+
+/// Whether the machine has ended or its console has said that Xen or dom0 died, by now.
+pub fn lost_by_now(running: &Running) -> Option<Loss> {
+    let mut state = running.hub.state();
+    state.settle();
+    match state.fatal() {
+        Some(sign) => Some(Loss::Guest { code: sign.code.to_owned(), line: sign.text.clone() }),
+        None => running.machine.end().map(Loss::Machine),
     }
 }
 
@@ -85,8 +95,9 @@ async fn observe(
         }
         body => {
             let env = environment(&prepared.dom0.layout);
+            let until = running.guest() + limit;
             let mut dom0 =
-                dom0::Dom0 { ways: &mut running.ways, layout: &prepared.dom0.layout, env: &env, limit };
+                dom0::Dom0 { ways: &mut running.ways, layout: &prepared.dom0.layout, env: &env, until };
             Ok(match body {
                 Body::UnderXen(_) => dom0.under_xen().await,
                 Body::XlInfo(_) => dom0.xl_info().await,
@@ -113,7 +124,8 @@ async fn reach(
     ended: impl Future<Output = MachineEnd>,
 ) -> PhaseEvidence {
     let reach: Phase = step.reach;
-    let end = watch.until(Allowed { limit, phases: false }, ended, |state| state.phase() >= reach).await;
+    let end =
+        watch.until(Allowed { limit, phases: Phases::None }, ended, |state| state.phase() >= reach).await;
     let end = match end {
         // Already there: what the machine did later is not this step's to say.
         WaitEnd::Ended(_) | WaitEnd::Failed { .. } if watch.hub.state().phase() >= reach => WaitEnd::Reached,

@@ -135,17 +135,16 @@ fn judged(style: Style, case: &str, verdict: &CaseVerdict) -> Vec<String> {
         vec![format!("{} {}", word(style, Some(verdict.verdict)), style.paint("1", &escape(case)))];
     lines.extend(wrap(&escape_lines(&verdict.message), "  ", style.width));
     if let Some(cause) = verdict.cause {
-        let fault = text::blame(verdict.blame.unwrap_or(cause.blame()));
-        let line = format!("{cause} ({}); fault of {fault}", cause.meaning());
+        let line = format!("{cause} ({}); whose fault: {}", cause.meaning(), text::fault(verdict.blame));
         lines.extend(labelled("cause:", &line, style));
     }
     if let Some(control) = &verdict.control {
-        let end = if control.passed {
-            "booted in this very machine"
-        } else {
-            "did not boot in this machine either"
-        };
-        let line = format!("{} ({}) {end}", escape(&control.subject), escape(&control.because));
+        let line = format!(
+            "{} ({}) {}",
+            escape(&control.subject),
+            escape(&control.because),
+            escape(&control.outcome())
+        );
         lines.extend(labelled("control:", &line, style));
     }
     for step in &verdict.steps {

@@ -2,6 +2,7 @@
 
 use super::archive::Archive;
 use super::lockfile::{Lock, Package};
+use super::resolve::NETWORK;
 use super::{Deb, resolve};
 use crate::{Entry, Key, Store, StoreError, hash_file};
 use std::collections::BTreeMap;
@@ -211,19 +212,7 @@ fn why(text: &str, uri: &str) -> Why {
         StoreError::WrongHash { detail }
     } else if text.to_ascii_lowercase().contains("no space left on device") {
         StoreError::DiskFull { path: std::env::temp_dir() }
-    } else if [
-        "could not resolve",
-        "could not connect",
-        "cannot initiate",
-        "unable to connect",
-        "temporary failure",
-        "network is unreachable",
-        "connection refused",
-        "connection timed out",
-    ]
-    .iter()
-    .any(|s| low.contains(s))
-    {
+    } else if NETWORK.iter().any(|s| low.contains(s)) {
         StoreError::Network { detail }
     } else {
         StoreError::CutOff { detail }

@@ -12,6 +12,19 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use xenlab_host::child::Command;
 
+/// What apt and its downloader say, in small letters, when the network is at fault and not the archive.
+pub(super) const NETWORK: &[&str] = &[
+    "could not resolve",
+    "could not connect",
+    "cannot initiate",
+    "unable to connect",
+    "temporary failure",
+    "network is unreachable",
+    "connection refused",
+    "connection timed out",
+    "connection failed",
+];
+
 /// A configuration for apt that reads nothing of the host's but how to reach the network. `arch` is Debian's name.
 ///
 /// The host's own configuration is left out because it may have hooks, may hide an expired index (Check-Valid-Until) and
@@ -295,18 +308,7 @@ fn judge_update(
             .to_owned();
         return Err(StoreError::ArchiveExpired { pocket, detail });
     }
-    let network = [
-        "could not resolve",
-        "could not connect",
-        "cannot initiate",
-        "unable to connect",
-        "temporary failure",
-        "network is unreachable",
-        "connection refused",
-        "connection timed out",
-        "connection failed",
-    ];
-    if let Some(line) = lines().find(|l| network.iter().any(|n| l.to_ascii_lowercase().contains(n))) {
+    if let Some(line) = lines().find(|l| NETWORK.iter().any(|n| l.to_ascii_lowercase().contains(n))) {
         return Err(StoreError::Network { detail: line[2..].trim().to_owned() });
     }
     if low.contains("no space left on device") {

@@ -50,7 +50,8 @@ enum Act {
     Flood(usize),
     /// The same with a text of one's own, over and over.
     FloodOf { text: String, bytes: usize },
-    /// Writes a line of dom0's init: `xenlab: WORD NONCE`, the nonce taken from the case's layer in the initramfs, as dom0 does.
+    /// Writes a line of dom0's init: `xenlab: WORD NONCE REST` of `WORD REST`, the nonce taken from the case's layer in the
+    /// initramfs, as dom0 does.
     Say(String),
     /// From now on this host's shell is at the console, as dom0's would be, in namespaces of its own.
     Shell,
@@ -311,7 +312,12 @@ impl Player {
                     self.flood("(XEN) the same line over and over, as a guest gone mad writes it\r\n", bytes);
                 }
                 Act::FloodOf { text, bytes } => self.flood(&text, bytes),
-                Act::Say(word) => self.write(format!("xenlab: {word} {}\r\n", nonce()).as_bytes()),
+                Act::Say(words) => {
+                    let (word, rest) = words.split_once(' ').unwrap_or((&words, ""));
+                    self.write(
+                        format!("{}\r\n", format!("xenlab: {word} {} {rest}", nonce()).trim_end()).as_bytes(),
+                    );
+                }
                 Act::Shell => self.shell(),
                 Act::Expect(text) => {
                     let mut typed = Vec::new();
