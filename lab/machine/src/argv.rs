@@ -15,12 +15,19 @@ pub struct Wiring {
     pub qmp: PathBuf,
     /// Where the console connects to.
     pub console: PathBuf,
+    /// Where the ports of the lab's own shell in dom0 connect to, in the order of [`PORTS`].
+    pub ports: [PathBuf; 3],
 }
+
+/// Names of the virtio-serial ports of the lab's own shell, as dom0 finds them in `/sys/class/virtio-ports/*/name`: its
+/// requests and answers, and what commands write to standard output and standard error. Apart, so that no byte of a
+/// command's is ever taken for the shell's, and none has to be escaped.
+pub const PORTS: [&str; 3] = ["xenlab.shell", "xenlab.stdout", "xenlab.stderr"];
 
 impl Wiring {
     /// The sockets in a run folder.
     pub fn within(dir: &Path) -> Wiring {
-        Wiring { qmp: dir.join("qmp"), console: dir.join("console") }
+        Wiring { qmp: dir.join("qmp"), console: dir.join("console"), ports: PORTS.map(|name| dir.join(name)) }
     }
 }
 
@@ -104,6 +111,12 @@ pub fn argv(spec: &MachineSpec, wiring: &Wiring) -> Result<Vec<OsString>, SpecEr
         // restrict=on: the guest reaches nothing but what it is asked through the forwarded port, which the host chooses.
         argv.pair("-netdev", "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:0-:22");
         argv.pair("-device", "virtio-net-pci,netdev=net0,romfile=");
+    }
+    // Port 0 is for a console. No more than there are: dom0 sets up two queues for each that there could be.
+    argv.pair("-device", &format!("virtio-serial-pci,id=ports,max_ports={}", PORTS.len() + 1));
+    for (i, (name, path)) in PORTS.iter().zip(&wiring.ports).enumerate() {
+        argv.socket(&format!("port{i}"), path);
+        argv.pair("-device", &format!("virtserialport,bus=ports.0,nr={},chardev=port{i},name={name}", i + 1));
     }
     argv.pair("-object", "rng-builtin,id=rng0").pair("-device", "virtio-rng-pci,rng=rng0");
     for device in &spec.devices {

@@ -13,8 +13,8 @@ pub mod qmp;
 pub mod quirks;
 mod spec;
 
-pub use argv::{Wiring, argv};
+pub use argv::{PORTS, Wiring, argv};
 pub use error::{SpecError, StartError};
-pub use machine::{ConsoleReader, ConsoleWriter, Machine, StartOptions};
+pub use machine::{ConsoleReader, ConsoleWriter, Machine, Ports, StartOptions};
 pub use qemu::QemuInfo;
 pub use spec::{Accel, Backing, Disk, DiskAccess, MachineSpec, Payload};

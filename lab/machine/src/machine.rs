@@ -1,6 +1,6 @@
 //! A machine that runs: starting it, talking to it, and knowing how it ended.
 
-use crate::argv::{Wiring, argv};
+use crate::argv::{PORTS, Wiring, argv};
 use crate::error::StartError;
 use crate::qmp::{self, Event, Qmp, QmpError, Tap};
 use crate::spec::{MachineSpec, Payload};
@@ -75,6 +75,17 @@ impl AsyncWrite for ConsoleWriter {
     }
 }
 
+/// The ports of the lab's own shell in dom0, connected as long as this lives. As long as nobody reads one of them, what dom0
+/// writes to it waits in dom0; QEMU and the machine go on.
+pub struct Ports {
+    /// Requests and answers.
+    pub shell: UnixStream,
+    /// Standard output of commands.
+    pub stdout: UnixStream,
+    /// Standard error of commands.
+    pub stderr: UnixStream,
+}
+
 /// A QEMU process, connected. Dropping it kills the process group.
 ///
 /// Somebody has to read the console while it runs: QEMU's emulation of the AArch64 board's UART waits with QEMU's main
@@ -84,6 +95,7 @@ pub struct Machine {
     child: Arc<Child>,
     qmp: Qmp,
     console: Option<(ConsoleReader, ConsoleWriter)>,
+    ports: Option<Ports>,
     vcpus: Vec<u32>,
     clock: OnceLock<GuestClock>,
     spawned: Instant,
@@ -108,11 +120,13 @@ impl Machine {
         let args = argv(&*without_spaces(spec, rundir.path())?, &wiring)?;
         let monitor = listen(&wiring.qmp)?;
         let console = listen(&wiring.console)?;
+        let [shell, stdout, stderr] = &wiring.ports;
+        let ports = [listen(shell)?, listen(stdout)?, listen(stderr)?];
         let spawned = Instant::now();
         let command = rundir.mark(Command::new(&spec.qemu.path).args(&args).cwd(rundir.path()));
         let child = Arc::new(command.spawn()?);
         rundir.add_pid(child.pid()).map_err(io("writing the run folder's entry"))?;
-        let (monitor, console) = connect(&child, monitor, console, options.connect).await?;
+        let (monitor, console, ports) = connect(&child, monitor, console, ports, options.connect).await?;
         let (state, ended) = watch::channel(None);
         let state = Arc::new(state);
         let seen = {
@@ -156,6 +170,7 @@ impl Machine {
             child,
             qmp,
             console: Some((ConsoleReader(read), ConsoleWriter(write))),
+            ports: Some(ports),
             vcpus,
             clock: OnceLock::new(),
             spawned,
@@ -177,6 +192,11 @@ impl Machine {
     /// The console, once.
     pub fn take_console(&mut self) -> Option<(ConsoleReader, ConsoleWriter)> {
         self.console.take()
+    }
+
+    /// The ports of the lab's own shell in dom0, once. They stay connected when nobody takes them.
+    pub fn take_ports(&mut self) -> Option<Ports> {
+        self.ports.take()
     }
 
     /// The monitor.
@@ -304,19 +324,27 @@ fn listen(path: &Path) -> Result<UnixListener, StartError> {
     UnixListener::bind(path).map_err(io(format!("listening on {}", path.display())))
 }
 
-/// Waits until QEMU has connected to both sockets, or has ended, or takes too long.
+/// Waits until QEMU has connected to every socket, or has ended, or takes too long.
 async fn connect(
     child: &Child,
     monitor: UnixListener,
     console: UnixListener,
+    ports: [UnixListener; PORTS.len()],
     limit: Duration,
-) -> Result<(UnixStream, UnixStream), StartError> {
-    let both = async {
-        let (monitor, console) = tokio::try_join!(monitor.accept(), console.accept())?;
-        Ok((monitor.0, console.0))
+) -> Result<(UnixStream, UnixStream, Ports), StartError> {
+    let [shell, stdout, stderr] = ports;
+    let all = async {
+        let (monitor, console, shell, stdout, stderr) = tokio::try_join!(
+            monitor.accept(),
+            console.accept(),
+            shell.accept(),
+            stdout.accept(),
+            stderr.accept()
+        )?;
+        Ok((monitor.0, console.0, Ports { shell: shell.0, stdout: stdout.0, stderr: stderr.0 }))
     };
     tokio::select! {
-        both = both => both.map_err(io("waiting for QEMU to connect")),
+        all = all => all.map_err(io("waiting for QEMU to connect")),
         ended = child.wait() => Err(StartError::ended(ended?, child.stderr_tail())),
         () = interrupt::wait() => Err(StartError::Interrupted),
         () = tokio::time::sleep(limit) => {

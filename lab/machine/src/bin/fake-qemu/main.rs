@@ -55,6 +55,9 @@ enum Act {
     Say(String),
     /// From now on this host's shell is at the console, as dom0's would be, in namespaces of its own.
     Shell,
+    /// From now on this host's shell serves the ports, as dom0's would: the script is run as `sh FILE` in namespaces of its own
+    /// with the ports as descriptors 3, 4 and 5.
+    Ports(String),
     /// Waits until this was typed on the console.
     Expect(String),
     /// From now on writes back what is typed.
@@ -121,6 +124,7 @@ fn main() {
         UnixStream::connect(path.replace(",,", ",")).unwrap_or_else(|e| die(&format!("{path}: {e}")))
     };
     let (qmp, console) = (connect("qmp"), connect("console"));
+    let ports = ["port0", "port1", "port2"].map(connect);
     match script.start.as_str() {
         "mute" => hold(),
         "foreign" => {
@@ -133,7 +137,7 @@ fn main() {
     let monitor = Monitor::new(Box::new(writer));
     monitor.greet(&script);
     let (resume, resumed) = mpsc::channel();
-    let player = Player { monitor: monitor.clone(), console, qmp: qmp.try_clone().ok() };
+    let player = Player { monitor: monitor.clone(), console, ports, qmp: qmp.try_clone().ok() };
     let acts = script.then.clone();
     std::thread::spawn(move || {
         if resumed.recv().is_ok() {
@@ -256,6 +260,7 @@ fn serve(from: impl Read, monitor: &Monitor, script: &Script, args: &[String], r
 struct Player {
     monitor: Monitor,
     console: UnixStream,
+    ports: [UnixStream; 3],
     qmp: Option<UnixStream>,
 }
 
@@ -276,27 +281,15 @@ impl Player {
     }
 
     fn shell(&self) {
-        let end = || {
-            let end = self.console.try_clone().unwrap_or_else(|e| die(&e.to_string()));
-            std::process::Stdio::from(std::os::fd::OwnedFd::from(end))
-        };
-        // As in a machine: its processes end with it, whatever they did, and what it writes below /run is its own.
-        let words = [
-            "--user",
-            "--map-root-user",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-            "sh",
-            "-c",
-        ];
-        let mut machine = std::process::Command::new("unshare");
-        machine.args(words).arg("mount -t tmpfs none /run; exec sh");
-        if let Err(e) = machine.stdin(end()).stdout(end()).stderr(end()).spawn() {
-            die(&format!("unshare: {e}"));
-        }
+        inside("mount -t tmpfs none /run; exec sh", [&self.console, &self.console, &self.console]);
+    }
+
+    fn serve_ports(&self, file: &str) {
+        let [shell, stdout, stderr] = &self.ports;
+        let script = format!(
+            "exec 3<&0 4>&1 5>&2 </dev/null >/dev/null 2>&1; mount -t tmpfs none /run; exec sh '{file}'"
+        );
+        inside(&script, [shell, stdout, stderr]);
     }
 
     fn play(&self, acts: Vec<Act>) {
@@ -319,6 +312,7 @@ impl Player {
                     );
                 }
                 Act::Shell => self.shell(),
+                Act::Ports(file) => self.serve_ports(&file),
                 Act::Expect(text) => {
                     let mut typed = Vec::new();
                     let mut byte = [0];
@@ -354,5 +348,21 @@ impl Player {
                 Act::Hold => return,
             }
         }
+    }
+}
+
+/// This host's shell in namespaces of its own, with these as its standard input and outputs. As in a machine: its processes end
+/// with it, whatever they did, and what it writes below /run is its own.
+fn inside(script: &str, ends: [&UnixStream; 3]) {
+    let [stdin, stdout, stderr] = ends.map(|end| {
+        let end = end.try_clone().unwrap_or_else(|e| die(&e.to_string()));
+        std::process::Stdio::from(std::os::fd::OwnedFd::from(end))
+    });
+    let mut machine = std::process::Command::new("unshare");
+    machine
+        .args(["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args(["sh", "-c", script]);
+    if let Err(e) = machine.stdin(stdin).stdout(stdout).stderr(stderr).spawn() {
+        die(&format!("unshare: {e}"));
     }
 }
