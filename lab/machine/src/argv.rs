@@ -131,14 +131,11 @@ fn memory(spec: &MachineSpec, argv: &mut Argv) {
     let (file, how) = match &spec.backing {
         Backing::Private => return,
         Backing::Build(file) => (file, "share=on"),
-        Backing::CopyOf(file) => (file, quirks::copy_of_memory(spec.arch, spec.accel, spec.qemu.version).value),
+        Backing::CopyOf(file) => {
+            (file, quirks::copy_of_memory(spec.arch, spec.accel, spec.qemu.version).value)
+        }
     };
-    argv.with_path(
-        "-object",
-        &format!("memory-backend-file,id=ram,size={size},{how},mem-path="),
-        file,
-        "",
-    );
+    argv.with_path("-object", &format!("memory-backend-file,id=ram,size={size},{how},mem-path="), file, "");
 }
 
 fn boot(spec: &MachineSpec, argv: &mut Argv) -> Result<(), SpecError> {

@@ -51,6 +51,12 @@ pub enum StartError {
         /// The last it wrote to standard error.
         stderr: String,
     },
+    /// QEMU ran and could not make a machine of a template. The template is to be taken for damaged, or for another QEMU's.
+    #[error("the template cannot be used: {why}")]
+    Template {
+        /// What is wrong with it, in QEMU's words where it said it.
+        why: String,
+    },
     /// QEMU runs and did not connect to the lab's sockets.
     #[error("QEMU did not connect to the lab within {} s: {}", limit.as_secs_f64(), said(stderr))]
     NotConnected {
@@ -75,7 +81,7 @@ pub enum StartError {
     Interrupted,
 }
 
-fn said(stderr: &str) -> &str {
+pub(crate) fn said(stderr: &str) -> &str {
     if stderr.trim().is_empty() { "it said nothing" } else { stderr.trim_end() }
 }
 
@@ -97,6 +103,7 @@ impl StartError {
             StartError::Spec(SpecError::Space(_)) => Cause::LabInternal,
             StartError::Refused { .. } => Cause::QemuRefused,
             StartError::Killed { .. } => Cause::QemuKilled,
+            StartError::Template { .. } => Cause::TemplateUnusable,
             StartError::NotConnected { .. } | StartError::Qmp(_) => Cause::QemuProtocol,
             StartError::Io { error, .. } if error.kind() == std::io::ErrorKind::StorageFull => {
                 Cause::HostDisk

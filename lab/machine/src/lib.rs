@@ -15,6 +15,6 @@ mod spec;
 
 pub use argv::{PORTS, Wiring, argv};
 pub use error::{SpecError, StartError};
-pub use machine::{ConsoleReader, ConsoleWriter, Machine, Ports, StartOptions};
+pub use machine::{ConsoleReader, ConsoleWriter, FreezeError, Frozen, Machine, Ports, StartOptions};
 pub use qemu::QemuInfo;
 pub use spec::{Accel, Backing, Disk, DiskAccess, MachineSpec, Payload};

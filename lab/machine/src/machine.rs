@@ -1,22 +1,30 @@
 //! A machine that runs: starting it, talking to it, and knowing how it ended.
 
+mod freeze;
+mod restore;
+mod watch;
+
+pub use freeze::{FreezeError, Frozen};
+
 use crate::argv::{PORTS, Wiring, argv};
 use crate::error::StartError;
 use crate::qmp::{self, Event, Qmp, QmpError, Tap};
+use crate::quirks;
 use crate::spec::{MachineSpec, Payload};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{broadcast, watch};
-use xenlab_host::child::{Child, Ended};
+use tokio::sync::{broadcast, watch as state};
+use xenlab_host::child::Child;
 use xenlab_host::clock::GuestClock;
 use xenlab_host::rundir::RunDir;
 use xenlab_host::{Command, interrupt};
@@ -100,7 +108,13 @@ pub struct Machine {
     clock: OnceLock<GuestClock>,
     spawned: Instant,
     ssh_port: Option<u16>,
-    ended: watch::Receiver<Option<MachineEnd>>,
+    ended: state::Receiver<Option<MachineEnd>>,
+    /// Why no template can be taken of it.
+    cannot_freeze: Option<String>,
+    /// A template was taken of it: it must not go on, for the memory is the template's.
+    frozen: AtomicBool,
+    /// What this machine, restored, needs to wake up.
+    kick: Option<&'static quirks::Row>,
     /// The folder with its sockets, kept as long as the process.
     rundir: Arc<RunDir>,
 }
@@ -116,8 +130,21 @@ impl Machine {
         rundir: Arc<RunDir>,
         options: StartOptions,
     ) -> Result<Machine, StartError> {
+        Machine::launch(spec, rundir, options, None).await
+    }
+
+    /// Starts QEMU, attaches to it, and has it load `incoming`.
+    async fn launch(
+        spec: &MachineSpec,
+        rundir: Arc<RunDir>,
+        options: StartOptions,
+        incoming: Option<&[u8]>,
+    ) -> Result<Machine, StartError> {
         let wiring = Wiring::within(rundir.path());
-        let args = argv(&*without_spaces(spec, rundir.path())?, &wiring)?;
+        let mut args = argv(&*without_spaces(spec, rundir.path())?, &wiring)?;
+        if incoming.is_some() {
+            args.extend(["-incoming", "defer"].map(OsString::from));
+        }
         let monitor = listen(&wiring.qmp)?;
         let console = listen(&wiring.console)?;
         let [shell, stdout, stderr] = &wiring.ports;
@@ -127,41 +154,54 @@ impl Machine {
         let child = Arc::new(command.spawn()?);
         rundir.add_pid(child.pid()).map_err(io("writing the run folder's entry"))?;
         let (monitor, console, ports) = connect(&child, monitor, console, ports, options.connect).await?;
-        let (state, ended) = watch::channel(None);
+        let (state, ended) = state::channel(None);
         let state = Arc::new(state);
         let seen = {
             let state = state.clone();
             move |event: &Event| {
-                if let Some(end) = end_of(event) {
+                if let Some(end) = watch::end_of(event) {
                     state.send_if_modified(|s| s.is_none() && s.replace(end).is_none());
                 }
             }
         };
+        let loading = restore::Loading::new(rundir.path());
         let attached = async {
             let qmp = Qmp::open(monitor, options.tap, seen).await?;
-            let vcpus = vcpus(&qmp).await?;
-            let ssh_port =
-                if spec.network { Some(forwarded(&qmp.human("info usernet").await?)?) } else { None };
-            Ok::<_, QmpError>((qmp, vcpus, ssh_port))
+            let asked = async {
+                let vcpus = vcpus(&qmp).await?;
+                let ssh_port =
+                    if spec.network { Some(forwarded(&qmp.human("info usernet").await?)?) } else { None };
+                Ok((vcpus, ssh_port))
+            };
+            let loaded = async {
+                match incoming {
+                    Some(state) => loading.load(&qmp, state).await,
+                    None => Ok(()),
+                }
+            };
+            let ((vcpus, ssh_port), ()) = tokio::try_join!(asked, loaded)?;
+            Ok::<_, StartError>((qmp, vcpus, ssh_port))
         };
         let limit = options.connect;
         let attached = tokio::select! {
             attached = tokio::time::timeout(limit, attached) => attached.unwrap_or_else(|_| {
-                Err(QmpError::Lost(format!("it did not greet and answer within {} s", limit.as_secs_f64())))
+                let what = if incoming.is_some() { "greet, load the template and answer" } else { "greet and answer" };
+                Err(QmpError::Lost(format!("it did not {what} within {} s", limit.as_secs_f64())).into())
             }),
             () = interrupt::wait() => return Err(StartError::Interrupted),
         };
         let (qmp, vcpus, ssh_port) = match attached {
             Ok(attached) => attached,
             // It may have died: then that is what happened, and not that it stopped talking.
-            Err(error) => {
+            Err(error @ StartError::Qmp(_)) => {
                 return Err(match tokio::time::timeout(SETTLE, child.wait()).await {
-                    Ok(ended) => StartError::ended(ended?, child.stderr_tail()),
-                    Err(_) => error.into(),
+                    Ok(ended) => loading.ended(ended?, child.stderr_tail()),
+                    Err(_) => error,
                 });
             }
+            Err(error) => return Err(error),
         };
-        tokio::spawn(watch_over(child.clone(), qmp.clone(), state));
+        tokio::spawn(watch::watch_over(child.clone(), qmp.clone(), state));
         let mut whole = vec![spec.qemu.path.clone().into_os_string()];
         whole.extend(args);
         let (read, write) = console.into_split();
@@ -176,17 +216,33 @@ impl Machine {
             spawned,
             ssh_port,
             ended,
+            cannot_freeze: freeze::hindrance(spec),
+            frozen: AtomicBool::new(false),
+            kick: incoming.and_then(|_| quirks::kick(spec.arch, spec.accel, spec.qemu.version)),
             rundir,
         })
     }
 
-    /// Powers the machine on: its clocks start here.
+    /// Powers the machine on, or has a restored one go on: its clocks start here. A restored machine that would sleep until
+    /// an interrupt comes is woken ([`quirks::KICK`]).
     ///
     /// # Errors
-    /// When QEMU does not do it.
+    /// When QEMU does not do it, and for a machine that a template was taken of.
     pub async fn resume(&self) -> Result<(), QmpError> {
+        if self.frozen.load(Ordering::Relaxed) {
+            return Err(QmpError::Refused {
+                command: "cont".to_owned(),
+                class: "xenlab".to_owned(),
+                description: "a template was taken of this machine, and its memory is the template's"
+                    .to_owned(),
+            });
+        }
         self.clock.get_or_init(|| GuestClock::start(self.child.pid(), self.vcpus.iter().copied()));
-        self.qmp.run(qapi::qmp::cont {}).await.map(drop)
+        self.qmp.run(qapi::qmp::cont {}).await?;
+        match self.kick {
+            Some(row) => self.kick(row.value).await,
+            None => Ok(()),
+        }
     }
 
     /// The console, once.
@@ -378,97 +434,9 @@ fn forwarded(usernet: &str) -> Result<u16, QmpError> {
     })
 }
 
-/// What an event says about the machine's end (QEMU, qapi/run-state.json, `ShutdownCause`).
-fn end_of(event: &Event) -> Option<MachineEnd> {
-    let text = |key| event.data.get(key).and_then(Value::as_str);
-    match event.name.as_str() {
-        "GUEST_PANICKED" => Some(MachineEnd::GuestPanicked),
-        "SHUTDOWN" => match text("reason") {
-            Some("guest-reset" | "subsystem-reset" | "snapshot-load") => Some(MachineEnd::GuestReset),
-            Some("guest-shutdown") => Some(MachineEnd::GuestPowerOff),
-            Some("guest-panic") => Some(MachineEnd::GuestPanicked),
-            Some("host-error") => Some(MachineEnd::InternalError),
-            // What we asked for, or a signal from outside: how the process ends says it.
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// Waits for the first thing that ends the machine, and says it.
-async fn watch_over(child: Arc<Child>, qmp: Qmp, state: Arc<watch::Sender<Option<MachineEnd>>>) {
-    let mut events = qmp.events();
-    let says = |end: MachineEnd| {
-        state.send_if_modified(|s| s.is_none() && s.replace(end).is_none());
-    };
-    loop {
-        tokio::select! {
-            ended = child.wait() => {
-                // What the monitor said before is read first: it is the reason.
-                let _ = tokio::time::timeout(SETTLE, qmp.lost()).await;
-                says(exited(&child, ended));
-                return;
-            }
-            why = qmp.lost() => {
-                match tokio::time::timeout(SETTLE, child.wait()).await {
-                    Ok(ended) => says(exited(&child, ended)),
-                    Err(_) => says(MachineEnd::Protocol(why)),
-                }
-                return;
-            }
-            event = events.recv() => {
-                let stopped = match event {
-                    Ok(event) => event.name == "STOP",
-                    // Too many events to keep up with: one of them may have been it.
-                    Err(broadcast::error::RecvError::Lagged(_)) => true,
-                    Err(broadcast::error::RecvError::Closed) => false,
-                };
-                if stopped && let Some(end) = stopped_by(&qmp).await {
-                    says(end);
-                }
-            }
-        }
-    }
-}
-
-/// Why the machine stopped, when that is an end of it.
-async fn stopped_by(qmp: &Qmp) -> Option<MachineEnd> {
-    let status = qmp.execute("query-status", Value::Null).await.ok()?;
-    match status.get("status").and_then(Value::as_str)? {
-        "internal-error" => Some(MachineEnd::InternalError),
-        "guest-panicked" => Some(MachineEnd::GuestPanicked),
-        "io-error" => Some(MachineEnd::Protocol(
-            "QEMU stopped the machine: a disk image could not be read or written".to_owned(),
-        )),
-        _ => None,
-    }
-}
-
-fn exited(child: &Child, ended: Result<Ended, xenlab_host::ChildError>) -> MachineEnd {
-    let stderr = child.stderr_tail();
-    match ended {
-        Ok(Ended::Signal(signal)) => MachineEnd::QemuKilled { signal, stderr },
-        // QEMU leaves in an orderly way at SIGTERM and SIGINT, with status 0, and says so.
-        Ok(Ended::Exit(status)) => match terminated(&stderr) {
-            Some(signal) => MachineEnd::QemuKilled { signal, stderr },
-            None => MachineEnd::QemuExited { status, stderr },
-        },
-        Err(error) => MachineEnd::QemuExited { status: 127, stderr: error.to_string() },
-    }
-}
-
-/// `qemu-system-x86_64: terminating on signal 15 from pid 123 (bash)` (QEMU, `qemu_kill_report`).
-fn terminated(stderr: &str) -> Option<i32> {
-    stderr
-        .lines()
-        .rev()
-        .find_map(|l| l.split_once("terminating on signal ")?.1.split_whitespace().next()?.parse().ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn the_forwarded_port_is_read() {
@@ -477,28 +445,5 @@ mod tests {
         assert_eq!(forwarded(text), Ok(41833));
         assert!(forwarded("").is_err());
         assert!(forwarded("TCP[HOST_FORWARD] 13 127.0.0.1 99999 10.0.2.15 22").is_err());
-    }
-
-    #[test]
-    fn events_that_end_a_machine() {
-        let end = |name: &str, data| end_of(&Event { at: Instant::now(), name: name.to_owned(), data });
-        assert_eq!(
-            end("SHUTDOWN", json!({"guest": true, "reason": "guest-reset"})),
-            Some(MachineEnd::GuestReset)
-        );
-        assert_eq!(
-            end("SHUTDOWN", json!({"guest": true, "reason": "guest-shutdown"})),
-            Some(MachineEnd::GuestPowerOff)
-        );
-        assert_eq!(end("SHUTDOWN", json!({"guest": false, "reason": "host-qmp-quit"})), None);
-        assert_eq!(end("GUEST_PANICKED", json!({"action": "pause"})), Some(MachineEnd::GuestPanicked));
-        assert_eq!(end("STOP", Value::Null), None);
-        assert_eq!(end("NEVER_HEARD_OF", json!(3)), None);
-    }
-
-    #[test]
-    fn an_orderly_end_by_a_signal_is_told_from_an_exit() {
-        assert_eq!(terminated("qemu-system-x86_64: terminating on signal 15 from pid 12 (sh)\n"), Some(15));
-        assert_eq!(terminated("qemu-system-x86_64: all well\n"), None);
     }
 }

@@ -130,6 +130,24 @@ pub const COPY_OF_MEMORY: &[Row] = &both(
     },
 );
 
+/// What a restored machine needs after `cont`, or it sleeps; see `Machine::resume` for what the values mean. As [`CPU`], but there
+/// may be none.
+pub const KICK: &[Row] = &[Row {
+    arch: Arch::Aarch64,
+    accel: Accel::Tcg,
+    from: None,
+    below: None,
+    value: "tcp",
+    because: "QEMU restores the physical and virtual timer of each processor and not that of EL2, which Xen's scheduler uses: \
+              nothing runs until an interrupt comes",
+    source: "QEMU, target/arm/machine.c (vmstate_arm_cpu has GTIMER_PHYS and GTIMER_VIRT)",
+}];
+
+/// What this machine needs after `cont` when it was restored.
+pub fn kick(arch: Arch, accel: Accel, version: QemuVersion) -> Option<&'static Row> {
+    find(KICK, arch, accel, version)
+}
+
 /// Two rows, for each architecture and accelerator.
 const fn both(older: Row, newer: Row) -> [Row; 8] {
     const fn of(row: Row, arch: Arch, accel: Accel) -> Row {
@@ -263,10 +281,7 @@ mod tests {
                         "{arch} {accel} {version}"
                     );
                     assert_eq!(cpu(arch, accel, version).arch, arch);
-                    assert_eq!(
-                        COPY_OF_MEMORY.iter().filter(|r| r.holds(arch, accel, version)).count(),
-                        1
-                    );
+                    assert_eq!(COPY_OF_MEMORY.iter().filter(|r| r.holds(arch, accel, version)).count(), 1);
                     let options = MACHINE.iter().filter(|r| r.holds(arch, accel, version)).count();
                     assert_eq!(options, usize::from(arch == Arch::Aarch64));
                 }

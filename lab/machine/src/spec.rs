@@ -186,7 +186,10 @@ impl MachineSpec {
         }
         // What the guest wrote to it is in a temporary file of QEMU's, which a clone has not.
         self.disks.iter().find(|d| d.access == DiskAccess::Snapshot).map(|d| {
-            format!("the guest writes to a disk ({}), and what it wrote would not be in the clone", d.path.display())
+            format!(
+                "the guest writes to a disk ({}), and what it wrote would not be in the clone",
+                d.path.display()
+            )
         })
     }
 

@@ -1,0 +1,146 @@
+//! A machine from a template: QEMU started with nothing in it, and the state fed to it.
+
+use super::watch::terminated;
+use super::{Machine, StartOptions};
+use crate::error::{StartError, said};
+use crate::qmp::{Event, Qmp, QmpError};
+use crate::spec::{Backing, MachineSpec};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::sync::broadcast;
+use xenlab_host::child::Ended;
+use xenlab_host::rundir::RunDir;
+
+/// Both sides of a migration have these: memory that is in a shared file is not in the stream, and QEMU says by events how
+/// it goes.
+pub(super) async fn capabilities(qmp: &Qmp) -> Result<(), QmpError> {
+    let on = |name| json!({"capability": name, "state": true});
+    let arguments = json!({"capabilities": [on("x-ignore-shared"), on("events")]});
+    qmp.execute("migrate-set-capabilities", arguments).await.map(drop)
+}
+
+/// Waits for the end of a migration, as QEMU's events tell it; the inner Err is QEMU's reason for a failed one.
+pub(super) async fn migrated(
+    qmp: &Qmp,
+    events: &mut broadcast::Receiver<Event>,
+) -> Result<Result<(), String>, QmpError> {
+    loop {
+        let status = tokio::select! {
+            event = events.recv() => match event {
+                Ok(event) if event.name == "MIGRATION" => {
+                    event.data.get("status").and_then(Value::as_str).unwrap_or_default().to_owned()
+                }
+                Ok(_) => continue,
+                // Too many events to keep up with: one of them may have been it.
+                Err(broadcast::error::RecvError::Lagged(_)) => status(qmp).await?.0,
+                Err(broadcast::error::RecvError::Closed) => return Err(QmpError::Lost(qmp.lost().await)),
+            },
+            why = qmp.lost() => return Err(QmpError::Lost(why)),
+        };
+        match status.as_str() {
+            "completed" => return Ok(Ok(())),
+            "failed" | "cancelled" => return Ok(Err(self::status(qmp).await?.1)),
+            _ => {}
+        }
+    }
+}
+
+/// Status and reason, as `query-migrate` has them.
+async fn status(qmp: &Qmp) -> Result<(String, String), QmpError> {
+    let reply = qmp.execute("query-migrate", Value::Null).await?;
+    let text = |key| reply.get(key).and_then(Value::as_str);
+    let reason = text("error-desc").unwrap_or("it did not say why");
+    Ok((text("status").unwrap_or_default().to_owned(), reason.to_owned()))
+}
+
+impl Machine {
+    /// Starts QEMU and has it become the machine that was frozen as `state`, over the memory file that `spec` names
+    /// ([`Backing::CopyOf`]). The rest of `spec` is as it was for the template. As after [`Machine::start`] the machine is
+    /// paused, its console and ports connected, and [`Machine::resume`] has it go on.
+    ///
+    /// QEMU has no check of what it is fed: a flipped bit is mostly not noticed. Who calls this has compared the state's digest
+    /// and the memory file's stamp.
+    ///
+    /// # Errors
+    /// [`StartError`]. [`StartError::Template`] says that QEMU ran and the template is not one of this very machine, or
+    /// damaged: then it is to be put aside. Nothing is left running then.
+    pub async fn restore(
+        spec: &MachineSpec,
+        state: &[u8],
+        rundir: Arc<RunDir>,
+        options: StartOptions,
+    ) -> Result<Machine, StartError> {
+        let unusable = |why: String| Err(StartError::Template { why });
+        let Backing::CopyOf(ram) = &spec.backing else {
+            return unusable("the machine's description does not say where its memory is".to_owned());
+        };
+        // QEMU makes a file that is empty as long as it should be, and one that is not there it makes.
+        match std::fs::metadata(ram) {
+            Err(error) => return unusable(format!("{}: {error}", ram.display())),
+            Ok(file) if file.len() != spec.memory.0 => {
+                return unusable(format!(
+                    "{} is {} bytes long, the machine's memory {}",
+                    ram.display(),
+                    file.len(),
+                    spec.memory.0
+                ));
+            }
+            Ok(_) => {}
+        }
+        Machine::launch(spec, rundir, options, Some(state)).await
+    }
+
+    /// Makes an interrupt come to a restored machine. `tcp`: somebody connects to the forwarded port and hangs up.
+    pub(super) async fn kick(&self, how: &str) -> Result<(), QmpError> {
+        let _ = how;
+        Ok(())
+    }
+}
+
+/// The loading of a state, seen from outside.
+pub(super) struct Loading {
+    socket: PathBuf,
+    /// QEMU has begun to read the state: if it exits now, it is for what it read.
+    fed: AtomicBool,
+}
+
+impl Loading {
+    pub(super) fn new(dir: &Path) -> Loading {
+        Loading { socket: dir.join("incoming"), fed: AtomicBool::new(false) }
+    }
+
+    /// Feeds the state to QEMU and waits until it has taken it.
+    pub(super) async fn load(&self, qmp: &Qmp, state: &[u8]) -> Result<(), StartError> {
+        let mut events = qmp.events();
+        capabilities(qmp).await?;
+        // It listens before it answers.
+        let uri = format!("unix:{}", self.socket.display());
+        qmp.execute("migrate-incoming", json!({ "uri": uri })).await?;
+        let io = |error| StartError::Io { what: format!("connecting to {}", self.socket.display()), error };
+        let mut stream = UnixStream::connect(&self.socket).await.map_err(io)?;
+        self.fed.store(true, Ordering::Relaxed);
+        let feed = async {
+            // Who stops reading says why by its event or its end.
+            let _ = stream.write_all(state).await;
+            let _ = stream.shutdown().await;
+        };
+        let ((), end) = tokio::join!(feed, migrated(qmp, &mut events));
+        end?.map_err(|why| StartError::Template { why })
+    }
+
+    /// What it means that QEMU ended before the machine was there.
+    pub(super) fn ended(&self, ended: Ended, stderr: String) -> StartError {
+        match ended {
+            Ended::Exit(status) if self.fed.load(Ordering::Relaxed) && terminated(&stderr).is_none() => {
+                StartError::Template {
+                    why: format!("QEMU gave up loading it (exit status {status}): {}", said(&stderr)),
+                }
+            }
+            ended => StartError::ended(ended, stderr),
+        }
+    }
+}
