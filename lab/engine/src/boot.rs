@@ -6,10 +6,12 @@ use crate::exec;
 use crate::hub::{Clock, Hub};
 use crate::limits;
 use crate::prepare::{Parts, Prepared};
+use crate::template::Ready;
 use crate::wait::{Allowed, Phases, Watch};
 use crate::ways::Ways;
+use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use xenlab_console::Phase;
@@ -19,7 +21,7 @@ use xenlab_guest::{Deadline, Shell};
 use xenlab_host::rundir::RunDir;
 use xenlab_image::{CaseLayer, Dance, HostKey, Layout, UserKey};
 use xenlab_machine::qmp::Direction;
-use xenlab_machine::{Accel, Disk, Machine, MachineSpec, Payload, StartOptions};
+use xenlab_machine::{Accel, Backing, Disk, Machine, MachineSpec, Payload, StartOptions};
 use xenlab_model::bundle::{Inputs, TickWhat};
 use xenlab_model::case::Case;
 use xenlab_model::cause::Cause;
@@ -31,8 +33,8 @@ use xenlab_model::step::{At, Observation, Step};
 /// Names of QEMU's QMP events after which the machine's record goes on as if a byte had come.
 const LIFE: &[&str] = &["RESUME", "STOP", "RTC_CHANGE", "NIC_RX_FILTER_CHANGED"];
 
-/// The keys of one boot: nobody else's, and gone with it.
-#[derive(Clone)]
+/// The keys of one boot, and of the clones of it.
+#[derive(Clone, Serialize, Deserialize)]
 struct Keys {
     user: UserKey,
     host: HostKey,
@@ -61,6 +63,16 @@ pub struct Booted {
     pub evidence: Evidence,
     /// The machine; none when it never started.
     pub machine: Option<Running>,
+    /// What a clone of it would need to know, and what it was made of; none for a clone.
+    pub kept: Option<(Kept, MachineSpec)>,
+}
+
+/// What only this boot's dom0 and the lab know, and a clone's dom0 knows as well.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Kept {
+    /// What dom0's own words on the console carry.
+    pub nonce: String,
+    keys: Keys,
 }
 
 /// A machine that runs, with everything attached to it.
@@ -77,6 +89,8 @@ pub struct Running {
     pub case_start: u64,
     /// The console's record in the bundle.
     pub record: PathBuf,
+    /// What is seen of it is seen of a cold boot, or of a clone.
+    pub origin: Origin,
     pump: tokio::task::JoinHandle<()>,
     clock: Clock,
     // Last, so that it goes when everything that lies in it is closed.
@@ -132,13 +146,24 @@ pub fn spec(case: &Case, parts: &Parts, accel: Accel, initrd: Payload) -> Result
     Ok(spec)
 }
 
-/// Boots to `target`. An Err is the lab's; everything the machine did is in the evidence.
+/// From what a machine starts.
+pub enum From<'a> {
+    /// Nothing: it is powered on.
+    PowerOn,
+    /// The same, its memory in this file: a template of it is going to be taken.
+    Building(&'a Path),
+    /// A template.
+    Template(&'a Ready),
+}
+
+/// Boots to `target`, or starts where a template stands. An Err is the lab's; everything the machine did is in the evidence.
 pub async fn boot(
     case: &Case,
     prepared: &Arc<Prepared>,
     bundle: &Arc<Bundle>,
     target: Phase,
     inputs: &mut Inputs,
+    from: From<'_>,
     on_phase: &(dyn Fn(Phase, f64) + Sync),
 ) -> Result<Booted, EngineError> {
     if let Some(damage) = &prepared.damage {
@@ -151,81 +176,39 @@ pub async fn boot(
             tails: Vec::new(),
             signs: Vec::new(),
         };
-        return Ok(Booted { evidence: evidence(0.0, seen), machine: None });
+        return Ok(Booted { evidence: evidence(0.0, seen), machine: None, kept: None });
     }
     let dir = Arc::new(RunDir::create(&case.shown()).map_err(|e| EngineError::part(Cause::LabInternal, e))?);
-    let keys = Keys::generate()?;
-    let initrd = initrd(case, prepared, &keys, &case.nonce, &dir).await?;
+    if let From::Template(ready) = from {
+        let running = attach(case, prepared, bundle, &ready.spec, &ready.kept, dir, Some(ready), inputs).await?.0;
+        return Ok(Booted { evidence: ready.boot(), machine: Some(running), kept: None });
+    }
+    let kept = Kept { nonce: case.nonce.clone(), keys: Keys::generate()? };
+    let initrd = initrd(case, prepared, &kept.keys, &kept.nonce, &dir).await?;
     let mut spec = spec(case, &prepared.parts, prepared.accel.accel, initrd)?;
+    if let From::Building(ram) = from {
+        spec.backing = Backing::Build(ram.to_owned());
+    }
     if let Some(plant) = &prepared.plant {
         plant.machine(&mut spec)?;
     }
-
-    // Power-on is now for all clocks; until the machine runs guest time is wall time.
-    // The clock must not keep the machine: its monitor's task holds the clock.
-    let power_on = Arc::new(Mutex::new((Instant::now(), Weak::<Machine>::new())));
-    let clock: Clock = {
-        let power_on = power_on.clone();
-        Arc::new(move || {
-            let held = power_on.lock().unwrap_or_else(PoisonError::into_inner);
-            let wall = held.0.elapsed();
-            (wall, held.1.upgrade().map_or(wall, |m| m.guest_time().min(wall)))
-        })
-    };
-    let hub = Hub::new(&case.nonce, clock.clone());
-    let tap = {
-        let (bundle, hub, clock) = (bundle.clone(), hub.clone(), clock.clone());
-        move |direction: Direction, message: &serde_json::Value| {
-            let (wall, guest) = clock();
-            let direction = direction.name().to_owned();
-            bundle.tick(wall, guest, TickWhat::Qmp { direction, message: message.clone() });
-            if message["event"].as_str().is_some_and(|name| LIFE.contains(&name)) {
-                hub.touch();
-            }
-        }
-    };
-    let mut machine =
-        match Machine::start(&spec, dir.clone(), StartOptions { tap: Arc::new(tap), ..Default::default() })
-            .await
-        {
-            Ok(machine) => machine,
-            Err(error) => {
-                if xenlab_host::interrupt::requested() {
-                    return Err(EngineError::Interrupted);
-                }
-                return Err(EngineError::part(error.cause(), &error));
-            }
-        };
-    as_asked(&spec, &machine).await?;
-    inputs.argv = machine.argv().iter().map(|a| a.to_string_lossy().into_owned()).collect();
-    let (reader, writer) = machine
-        .take_console()
-        .ok_or_else(|| EngineError::part(Cause::LabInternal, "the machine's console was already taken"))?;
-    let machine = Arc::new(machine);
-    let pump = tokio::spawn(hub.clone().pump(reader, bundle.clone()));
-    {
-        let mut held = power_on.lock().unwrap_or_else(PoisonError::into_inner);
-        *held = (Instant::now(), Arc::downgrade(&machine));
-    }
-    machine.resume().await.map_err(|e| EngineError::part(e.cause(), &e))?;
-
-    let guest: xenlab_guest::Clock = {
-        let clock = clock.clone();
-        Arc::new(move || clock().1)
-    };
-    let (ways, ssh) = ways(case, prepared, &machine, &hub, &keys, writer, guest.clone())?;
-    let kvm = prepared.accel.accel == Accel::Kvm;
+    let (running, mut early) = attach(case, prepared, bundle, &spec, &kept, dir, None, inputs).await?;
     let end = {
-        let watch = Watch { hub: &hub, guest: &*guest, kvm };
+        let Running { hub, kvm, .. } = &running;
+        let clock = running.clock();
+        let guest = {
+            let clock = clock.clone();
+            move || clock().1
+        };
+        let watch = Watch { hub, guest: &guest, kvm: *kvm };
         // The phases' own limits end it long before an hour.
         let (limit, phases) = match case.config.limits.boot {
             Some(own) => (own.0, Phases::Stalls),
             None => (Duration::from_secs(3600), Phases::All),
         };
         let mut told = 1;
-        let mut early = ssh;
         watch
-            .until(Allowed { limit, phases }, machine.ended(), |state| {
+            .until(Allowed { limit, phases }, running.machine.ended(), |state| {
                 for (phase, at) in &state.phases[told..] {
                     on_phase(*phase, *at);
                     bundle.tick(
@@ -239,7 +222,9 @@ pub async fn boot(
                     && let Some(shell) = early.take()
                 {
                     // The key exchange is done while dom0's services start: emulated cryptography takes tenths of a second.
-                    let deadline = Deadline::new(guest.clone(), limits::phase(Phase::Dom0Init, kvm).limit);
+                    let clock = clock.clone();
+                    let deadline =
+                        Deadline::new(Arc::new(move || clock().1), limits::phase(Phase::Dom0Init, *kvm).limit);
                     tokio::spawn(async move {
                         // What goes wrong here goes wrong again, and is told, when the first command runs.
                         let _ = shell.open(deadline).await;
@@ -250,30 +235,99 @@ pub async fn boot(
             .await
     };
     let end = match end {
-        WaitEnd::Stalled { .. } | WaitEnd::TimedOut { .. } => match lifeless(&machine).await {
+        WaitEnd::Stalled { .. } | WaitEnd::TimedOut { .. } => match lifeless(&running.machine).await {
             Some(why) => WaitEnd::Ended(why),
             None => end,
         },
         end => end,
     };
-    let running = Running {
-        machine,
-        hub: hub.clone(),
-        ways,
-        kvm,
-        case_start: hub.state().total,
-        record: bundle.console_path(),
-        pump,
-        clock: clock.clone(),
-        _dir: dir,
-    };
     if end == WaitEnd::Interrupted {
         running.stop().await;
         return Err(EngineError::Interrupted);
     }
-    let seen = hub.state().phase_evidence(end);
+    let seen = running.hub.state().phase_evidence(end);
     let to = running.wall().as_secs_f64();
-    Ok(Booted { evidence: evidence(to, seen), machine: Some(running) })
+    let running = Running { case_start: running.hub.state().total, ..running };
+    Ok(Booted { evidence: evidence(to, seen), machine: Some(running), kept: Some((kept, spec)) })
+}
+
+/// Starts or restores the machine that `spec` describes, with everything attached to it before anything of the guest runs.
+async fn attach(
+    case: &Case,
+    prepared: &Arc<Prepared>,
+    bundle: &Arc<Bundle>,
+    spec: &MachineSpec,
+    kept: &Kept,
+    dir: Arc<RunDir>,
+    template: Option<&Ready>,
+    inputs: &mut Inputs,
+) -> Result<(Running, Option<SshShell>), EngineError> {
+    // Power-on is now for all clocks; until the machine runs guest time is wall time. The clock must not keep the machine: its
+    // monitor's task holds the clock.
+    let power_on = Arc::new(Mutex::new((Instant::now(), Weak::<Machine>::new())));
+    let clock: Clock = {
+        let power_on = power_on.clone();
+        Arc::new(move || {
+            let held = power_on.lock().unwrap_or_else(PoisonError::into_inner);
+            let wall = held.0.elapsed();
+            (wall, held.1.upgrade().map_or(wall, |m| m.guest_time().min(wall)))
+        })
+    };
+    let hub = Hub::new(&kept.nonce, clock.clone());
+    if let Some(ready) = template {
+        hub.remember(&ready.console, &ready.phases(), bundle);
+    }
+    let tap = {
+        let (bundle, hub, clock) = (bundle.clone(), hub.clone(), clock.clone());
+        move |direction: Direction, message: &serde_json::Value| {
+            let (wall, guest) = clock();
+            let direction = direction.name().to_owned();
+            bundle.tick(wall, guest, TickWhat::Qmp { direction, message: message.clone() });
+            if message["event"].as_str().is_some_and(|name| LIFE.contains(&name)) {
+                hub.touch();
+            }
+        }
+    };
+    let options = StartOptions { tap: Arc::new(tap), ..Default::default() };
+    let started = match template {
+        None => Machine::start(spec, dir.clone(), options).await,
+        Some(ready) => Machine::restore(spec, &ready.state, dir.clone(), options).await,
+    };
+    let mut machine = match started {
+        Ok(machine) => machine,
+        Err(_) if xenlab_host::interrupt::requested() => return Err(EngineError::Interrupted),
+        Err(error) => return Err(EngineError::part(error.cause(), &error)),
+    };
+    as_asked(spec, &machine).await?;
+    inputs.argv = machine.argv().iter().map(|a| a.to_string_lossy().into_owned()).collect();
+    let (reader, writer) = machine
+        .take_console()
+        .ok_or_else(|| EngineError::part(Cause::LabInternal, "the machine's console was already taken"))?;
+    let machine = Arc::new(machine);
+    let pump = tokio::spawn(hub.clone().pump(reader, bundle.clone()));
+    {
+        let mut held = power_on.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = (Instant::now(), Arc::downgrade(&machine));
+    }
+    machine.resume().await.map_err(|e| EngineError::part(e.cause(), &e))?;
+    let guest: xenlab_guest::Clock = {
+        let clock = clock.clone();
+        Arc::new(move || clock().1)
+    };
+    let (ways, ssh) = ways(case, prepared, &machine, &hub, &kept.keys, writer, guest)?;
+    let running = Running {
+        machine,
+        hub: hub.clone(),
+        ways,
+        kvm: prepared.accel.accel == Accel::Kvm,
+        case_start: hub.state().total,
+        record: bundle.console_path(),
+        origin: if template.is_some() { Origin::Clone } else { Origin::PowerOn },
+        pump,
+        clock,
+        _dir: dir,
+    };
+    Ok((running, ssh))
 }
 
 /// The machine is the one that was asked for. What stands in QEMU's place may have changed its arguments, and a Xen that has less

@@ -110,6 +110,7 @@ causes! {
     ArchiveMoved = "host.archive-moved", Host, "the archive no longer has what the lock names";
     ArchiveExpired = "host.archive-expired", Host, "the archive's Release file has expired";
     InputChanged = "lab.input-changed", Lab, "an input of the machine changed while it was used";
+    CloneDiffers = "lab.clone-differs", Lab, "a clone and a boot from power-on disagree";
     TemplateUnusable = "lab.template", Lab, "a machine could not be restored from its template";
     LabPanic = "lab.panic", Lab, "xenlab itself panicked";
     LabInternal = "lab.internal", Lab, "xenlab could not do its work";

@@ -4,15 +4,32 @@ use crate::step::Observation;
 use serde::{Deserialize, Serialize};
 
 /// From which start of the machine something was observed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
     /// The case's own cold boot.
+    #[default]
     PowerOn,
     /// The template's boot.
     Template,
     /// A clone of a template.
     Clone,
+}
+
+impl Origin {
+    /// What goes without saying.
+    pub fn is_power_on(&self) -> bool {
+        *self == Origin::PowerOn
+    }
+
+    /// On what something was seen, in words; none where it is the case's own boot.
+    pub fn words(self) -> Option<&'static str> {
+        match self {
+            Origin::PowerOn => None,
+            Origin::Template => Some("on its template"),
+            Origin::Clone => Some("on a clone"),
+        }
+    }
 }
 
 /// A way into dom0.
@@ -151,6 +168,13 @@ pub enum WaitEnd {
 pub enum Loss {
     /// An earlier loss: the step was not tried.
     NotReached,
+    /// The template that the case was to start from did not boot; that is told of it, and of this case nothing is known.
+    NoTemplate {
+        /// What the template is called in the report.
+        template: String,
+        /// Why it did not boot.
+        message: String,
+    },
     /// The machine was lost while the step ran.
     Machine(MachineEnd),
     /// Xen or dom0 died while the step ran; the console said so.

@@ -3,7 +3,7 @@
 use crate::case::{Case, Planned};
 use crate::cause::{Blame, Cause};
 use crate::condition::{Absent, Truth};
-use crate::evidence::{Evidence, Loss};
+use crate::evidence::{Evidence, Loss, Origin};
 use crate::fact::Facts;
 use crate::matcher::quote;
 use crate::step::{At, Body, JudgeContext, Observation, Step, phase};
@@ -25,7 +25,7 @@ pub const END: &str = "end";
 /// Judges one step by its evidence; `facts` are what is known besides the case's own.
 pub fn step(case: &Case, evidence: &Evidence, facts: &Facts) -> StepVerdict {
     let facts = known(case, facts);
-    match find(case, &evidence.step) {
+    let verdict = match find(case, &evidence.step) {
         Some(step) => judge_step(case, step, evidence, &facts),
         None if evidence.step == BOOT => judge_boot(case, evidence, &facts),
         None if evidence.step == END => judge_end(case, evidence),
@@ -35,7 +35,8 @@ pub fn step(case: &Case, evidence: &Evidence, facts: &Facts) -> StepVerdict {
             let check = Check::error(&evidence.step, Cause::LabInternal, message);
             verdict(&evidence.step, &evidence.step, "", vec![check], evidence.to - evidence.from)
         }
-    }
+    };
+    StepVerdict { origin: evidence.origin, ..verdict }
 }
 
 /// Judges a whole case. Always gives a verdict: what there is no evidence of was not reached.
@@ -73,6 +74,14 @@ pub fn case(case: &Case, evidence: &[Evidence], facts: &Facts, control: Option<&
         },
         None => decide(case, &steps, control),
     };
+    // Nothing was reached for a reason that lies elsewhere.
+    let without = evidence.iter().find_map(|e| match &e.seen {
+        Err(Loss::NoTemplate { template, message }) if decided.verdict == Verdict::NotReached => {
+            Some(format!("`{template}`, which this case starts from, did not boot: {message}"))
+        }
+        _ => None,
+    });
+    let decided = Decided { message: without.unwrap_or(decided.message), ..decided };
     CaseVerdict {
         format: crate::bundle::FORMAT,
         case: case.id.clone(),
@@ -84,6 +93,34 @@ pub fn case(case: &Case, evidence: &[Evidence], facts: &Facts, control: Option<&
         steps,
         control: control.cloned(),
         seconds,
+    }
+}
+
+/// The verdict of a case that failed on a clone and was run once more from power-on. Where both say the same it stands; where they do
+/// not, one of the two machines was not what it should have been, which says nothing of Xen. `place` is where the other bundle is.
+pub fn settle(clone: CaseVerdict, power_on: &CaseVerdict, place: &str) -> CaseVerdict {
+    if (clone.verdict, clone.cause) == (power_on.verdict, power_on.cause) {
+        let message = format!("{}; the same from power-on ({place})", clone.message);
+        return CaseVerdict { message, ..clone };
+    }
+    if power_on.verdict == Verdict::Error {
+        // What could not be done again is not known to differ, and what is not known to be Xen's is not put on it.
+        let message =
+            format!("{}; from power-on: {} ({place}); on a clone: {}", Cause::CloneDiffers.meaning(), power_on.message, clone.message);
+        return CaseVerdict { verdict: Verdict::Error, cause: power_on.cause, blame: power_on.blame, message, ..clone };
+    }
+    let word = |v: &CaseVerdict| format!("{}: {}", v.verdict.word(), v.message);
+    CaseVerdict {
+        verdict: Verdict::Error,
+        cause: Some(Cause::CloneDiffers),
+        blame: Some(Cause::CloneDiffers.blame()),
+        message: format!(
+            "{}: on a clone {}; from power-on {} ({place})",
+            Cause::CloneDiffers.meaning(),
+            word(&clone),
+            word(power_on)
+        ),
+        ..clone
     }
 }
 
@@ -118,7 +155,9 @@ fn steps(case: &Case, evidence: &[Evidence], facts: &Facts) -> Vec<StepVerdict> 
     let all = || case.setup.iter().chain(&case.steps);
     let mut verdicts = Vec::new();
     match seen(BOOT) {
-        Some(boot) => verdicts.push(judge_boot(case, boot, facts)),
+        Some(boot) => {
+            verdicts.push(StepVerdict { origin: boot.origin, ..judge_boot(case, boot, facts) });
+        }
         // A case of `build` steps alone needs no machine.
         None if all().all(|s| s.body.at() == At::Build) => {}
         None => verdicts.push(not_reached(BOOT, BOOT, phase_kind(), 0.0)),
@@ -132,7 +171,9 @@ fn steps(case: &Case, evidence: &[Evidence], facts: &Facts) -> Vec<StepVerdict> 
             continue;
         }
         verdicts.push(match seen(&step.path) {
-            Some(evidence) => judge_step(case, step, evidence, facts),
+            Some(evidence) => {
+                StepVerdict { origin: evidence.origin, ..judge_step(case, step, evidence, facts) }
+            }
             None => not_reached(&step.path, step.title(), step.body.kind(), 0.0),
         });
     }
@@ -173,7 +214,7 @@ fn judge_boot(case: &Case, evidence: &Evidence, facts: &Facts) -> StepVerdict {
         Ok(_) => {
             vec![Check::error(BOOT, Cause::LabInternal, "boot: its evidence is of another kind of step")]
         }
-        Err(Loss::NotReached) => return not_reached(BOOT, BOOT, phase_kind(), seconds),
+        Err(Loss::NotReached | Loss::NoTemplate { .. }) => return not_reached(BOOT, BOOT, phase_kind(), seconds),
         Err(loss) => vec![lost(BOOT, loss, Phase::PowerOn)],
     };
     verdict(BOOT, BOOT, phase_kind(), checks, seconds)
@@ -211,7 +252,7 @@ fn judge_step(case: &Case, step: &Step, evidence: &Evidence, facts: &Facts) -> S
                 format!("{kind}: its evidence is of another kind of step"),
             )]
         }),
-        Err(Loss::NotReached) => return not_reached(&step.path, title, kind, seconds),
+        Err(Loss::NotReached | Loss::NoTemplate { .. }) => return not_reached(&step.path, title, kind, seconds),
         // Steps come after the boot: dom0 ran.
         Err(loss) => vec![lost(kind, loss, Phase::Dom0Ready).at(cx.place(kind, ""))],
     };
@@ -221,7 +262,7 @@ fn judge_step(case: &Case, step: &Step, evidence: &Evidence, facts: &Facts) -> S
 /// The machine, the run or the lab was lost while a step ran.
 fn lost(name: &str, loss: &Loss, phase: Phase) -> Check {
     let (cause, message) = match loss {
-        Loss::NotReached => return Check::not_judged(name, "not reached"),
+        Loss::NotReached | Loss::NoTemplate { .. } => return Check::not_judged(name, "not reached"),
         Loss::Machine(end) => (phase::machine_cause(end, phase), phase::machine_words(end)),
         Loss::Guest { code, line } => {
             let cause = Cause::from_code(code).unwrap_or(Cause::LabInternal);
@@ -248,6 +289,7 @@ fn not_reached(step: &str, title: &str, kind: &str, seconds: f64) -> StepVerdict
         verdict: Verdict::NotReached,
         checks: Vec::new(),
         seconds,
+        origin: Origin::PowerOn,
     }
 }
 
@@ -260,6 +302,7 @@ fn verdict(step: &str, title: &str, kind: &str, checks: Vec<Check>, seconds: f64
         verdict: Verdict::worst(checks.iter().map(|c| c.verdict)),
         checks,
         seconds: seconds.max(0.0),
+        origin: Origin::PowerOn,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Verdicts: of a check, a step, a case.
 
 use crate::cause::{Blame, Cause};
+use crate::evidence::Origin;
 use crate::exit::Exit;
 use crate::place::Place;
 use serde::{Deserialize, Serialize};
@@ -120,6 +121,9 @@ pub struct StepVerdict {
     pub checks: Vec<Check>,
     /// Seconds of wall time.
     pub seconds: f64,
+    /// What was looked at: the case's own boot, its template's, or a clone.
+    #[serde(default, skip_serializing_if = "Origin::is_power_on")]
+    pub origin: Origin,
 }
 
 /// A control boot's outcome, or why there was none, beside a verdict that depends on it.

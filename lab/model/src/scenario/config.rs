@@ -65,7 +65,7 @@ impl Default for MachineConfig {
             cpu: None,
             qemu: None,
             devices: Vec::new(),
-            start: Start::PowerOn,
+            start: Start::Template,
         }
     }
 }
@@ -87,8 +87,10 @@ pub enum AccelChoice {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Start {
-    /// A cold boot.
+    /// A clone of a machine that was frozen when its dom0 was ready; a cold boot where there can be none.
     #[default]
+    Template,
+    /// A cold boot: for what tests the boot itself.
     PowerOn,
 }
 
