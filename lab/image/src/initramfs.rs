@@ -227,6 +227,10 @@ fn write(
     cpio.file("bin/busybox", 0o755, busybox);
     cpio.link("bin/sh", "busybox");
     cpio.file("init", 0o755, recipe::file("initramfs/init")?);
+    // The shell on the lab's ports; the case's layer lays its own files beside it, and all goes to the userland's /xenlab.
+    cpio.file("xenlab/port", 0o644, recipe::file("initramfs/port")?);
+    cpio.file("xenlab/port.agent", 0o644, recipe::file("initramfs/port.agent")?);
+    cpio.file("xenlab/port.first", 0o755, &crate::first::program(arch));
     let there = |names: &[String]| {
         let names: Vec<String> =
             names.iter().map(|n| modules::name(n)).filter(|n| chosen.depends.contains_key(n)).collect();

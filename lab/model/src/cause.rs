@@ -112,6 +112,7 @@ causes! {
     InputChanged = "lab.input-changed", Lab, "an input of the machine changed while it was used";
     LabPanic = "lab.panic", Lab, "xenlab itself panicked";
     LabInternal = "lab.internal", Lab, "xenlab could not do its work";
+    PortDead = "lab.port", Lab, "the lab\'s own shell in dom0 does not answer on its port";
     Interrupted = "lab.interrupted", Lab, "the run was interrupted";
 }
 

@@ -65,7 +65,12 @@ fn lost(step: &str, loss: Loss) -> Evidence {
 }
 
 fn control(passed: bool) -> Control {
-    Control { subject: "debian:bookworm@4.17.5".into(), because: "the last that passed here".into(), passed, unavailable: None }
+    Control {
+        subject: "debian:bookworm@4.17.5".into(),
+        because: "the last that passed here".into(),
+        passed,
+        unavailable: None,
+    }
 }
 
 fn judged(evidence: &[Evidence]) -> CaseVerdict {
