@@ -77,6 +77,8 @@ pub struct PortShell {
     stray: Option<String>,
     /// Something may be on its way that is not this conversation's.
     dirty: bool,
+    /// Something was asked aside and may not have been done yet.
+    asked: bool,
 }
 
 /// A command under way.
@@ -95,6 +97,7 @@ impl PortShell {
             key: None,
             stray: None,
             dirty: false,
+            asked: false,
         }
     }
 
@@ -134,19 +137,45 @@ impl PortShell {
                     }
                     ["W", n, status] if n == nonce && greeted => return Ok(Some(status.to_owned())),
                     // Server's word that it has begun, answers to earlier greetings.
-                    ["S"] | ["H", ..] | ["W", ..] => continue,
+                    ["S"] | ["H" | "W" | "A", ..] => continue,
                     _ => self.dirty = true,
                 }
-                if greeted && also.is_none() {
+                if greeted && self.asked {
+                    // It may still be about to be begun anew: what answers after that has been done will stay.
+                    if self.asked_is_done(deadline).await? {
+                        break;
+                    }
+                } else if greeted && also.is_none() {
                     return Ok(None);
                 }
             }
+            if greeted && !self.asked {
+                continue;
+            }
             // Busy with a command that is not ours, if there is anybody; or left in the middle of what only it knows.
             self.dirty = true;
-            self.wire.aside(if tries > 1 { "k -\ns\n" } else { "k -\n" });
+            self.aside(if tries > 1 { "k -\ns\n" } else { "k -\n" });
             patience = (patience * 2).min(PATIENCE_MOST);
         }
         Err(PortError::NoAnswer { limit: deadline.limit(), tries })
+    }
+
+    fn aside(&mut self, text: &str) {
+        self.wire.aside(text);
+        self.asked = true;
+    }
+
+    /// Waits until everything that was asked aside has been done: what comes late would be done to the next command.
+    async fn asked_is_done(&mut self, deadline: &Deadline) -> Result<bool, PortError> {
+        let nonce = crate::nonce();
+        self.wire.aside(&format!("a {nonce}\n"));
+        while let Some(answer) = self.answer(deadline).await? {
+            if answer.strip_prefix("A ") == Some(&nonce) {
+                self.asked = false;
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Ends what nobody waits for any more, and drops what it wrote.
@@ -156,6 +185,9 @@ impl PortShell {
             let mut job = Job { id, status: None };
             self.end(&mut job, &grace).await?;
             self.stray = None;
+        }
+        if self.asked && !self.asked_is_done(&grace).await? {
+            return Err(PortError::Silent("it never ended a command".into()));
         }
         if self.dirty || self.wire.unread() {
             let mut job = self.begin(":");
@@ -232,7 +264,7 @@ impl PortShell {
             if grace.expired() {
                 return Err(PortError::Silent("a command's outputs never ended".into()));
             }
-            self.wire.aside("c\n");
+            self.aside("c\n");
             turn = grace.within(HOLD);
         }
         Ok(())
@@ -241,7 +273,7 @@ impl PortShell {
     /// Ends a command and waits for its end.
     async fn end(&mut self, job: &mut Job, grace: &Deadline) -> Result<(), PortError> {
         loop {
-            self.wire.aside(&format!("k {}\n", job.id));
+            self.aside(&format!("k {}\n", job.id));
             if self.wait(job, &grace.within(HOLD)).await? {
                 return Ok(());
             }
@@ -253,7 +285,7 @@ impl PortShell {
 
     async fn command(&mut self, script: &Script, deadline: &Deadline) -> Result<CommandResult, PortError> {
         let mut deadline = deadline.clone();
-        if self.key.is_none() || self.stray.is_some() {
+        if self.key.is_none() || self.stray.is_some() || self.asked {
             self.connect(&deadline.afresh(deadline.limit().max(CONNECT))).await?;
             deadline = deadline.afresh(deadline.limit());
         }
@@ -299,7 +331,7 @@ impl Shell for PortShell {
                     // Whatever state it is in: begin again with a greeting.
                     (self.key, self.dirty) = (None, true);
                     if matches!(error, PortError::Silent(_)) {
-                        self.wire.aside("k -\nc\n");
+                        self.aside("k -\nc\n");
                     }
                     self.stray = None;
                     lost(error.to_string())
