@@ -120,3 +120,21 @@ fn waiting_costs_next_to_nothing() {
     assert!(peak.is_some_and(|kib| kib << 10 < MEMORY), "{peak:?} KiB");
     lab.ends_orderly(rustix::process::Signal::INT);
 }
+
+/// Everything that was waited for was seen, and then Xen died: no pass.
+#[test]
+fn a_xen_that_panics_after_the_last_step_has_not_passed() {
+    let bench = Bench::new();
+    let mut then = boots();
+    then.push(json!({"write": "(XEN) Panic on CPU 0:\r\n(XEN) FATAL TRAP: vector = 14\r\n[    9.000000] the last word\r\n"}));
+    then.push(json!("hold"));
+    let qemu = bench.qemu("qemu", then.into());
+    let steps = "  - phase: dom0-ready\n  - console: {of: dom0, has: [the last word]}\n";
+    let did = bench.run(&fake(steps), &["--qemu", &qemu]);
+    assert_eq!(did.code, Some(1), "{}", did.stderr);
+    let verdict = bench.verdict("fake");
+    assert_eq!((&verdict["verdict"], &verdict["cause"]), (&json!("fail"), &json!("xen.panic")), "{verdict}");
+    assert!(did.stderr.contains("after the last step"), "{}", did.stderr);
+    xenlab_tests::replay_agrees(&bench.report()).expect("judged alike from the bundle");
+    bench.clean();
+}

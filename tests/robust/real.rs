@@ -60,6 +60,40 @@ steps:
     xenlab_tests::replay_agrees(&bench.report()).expect("judged alike from the bundle");
 }
 
+/// Eight busy loops beside the main job: the same verdict, later.
+#[test]
+fn busy_loops_change_no_verdict() {
+    struct Loops(Vec<std::process::Child>);
+    impl Drop for Loops {
+        fn drop(&mut self) {
+            for child in &mut self.0 {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+    }
+    let bench = Bench::new();
+    user_store();
+    let busy = || {
+        Command::new("sh")
+            .args(["-c", "while :; do :; done"])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("sh starts")
+    };
+    let loops = Loops((0..8).map(|_| busy()).collect());
+    let report = bench.report().display().to_string();
+    let did =
+        finish(bench.command(["run", "scenarios/xl-info.yaml", "--arch", "aarch64", "--report", &report]));
+    drop(loops);
+    assert_eq!(did.code, Some(0), "{}", did.stderr);
+    bench.memory_is_small();
+    let (_, spent) = bench.used();
+    let seconds = bench.events().last().and_then(|e| e["seconds"].as_f64()).expect("the run's end");
+    eprintln!("{spent:.2} s of processor in {seconds:.1} s");
+    bench.clean();
+}
+
 /// Nobody, without capabilities, HOME or any network but the loopback.
 #[test]
 fn the_main_job_as_nobody_offline() {

@@ -9,7 +9,8 @@ use xenlab_host::{packages, probe, resources};
 use xenlab_model::Arch;
 use xenlab_model::exit::Exit;
 
-/// Exits 0 when the main job can be done for at least one architecture, else 3.
+/// Exits 0 when the main job can be done for at least one architecture, else 3. Compilers are asked for by one step only, which
+/// says so itself.
 pub fn doctor(args: &Doctor, global: &Global) -> Result<Exit, Failure> {
     if global.install {
         host_packages::install(args.tests)?;
@@ -29,7 +30,9 @@ pub fn doctor(args: &Doctor, global: &Global) -> Result<Exit, Failure> {
     if args.deep {
         deep = crate::run::probe_accelerators(global)?;
     }
-    let able = qemus.iter().any(|(_, q)| q.is_ok()) && store.is_ok();
+    let able = qemus.iter().any(|(_, q)| q.is_ok())
+        && store.is_ok()
+        && programs.iter().all(|(need, found)| found.is_some() || !need.always);
 
     if args.json {
         let value = json!({

@@ -11,28 +11,34 @@ pub struct Need {
     pub program: &'static str,
     /// What cannot be done without it.
     pub what_for: &'static str,
+    /// Nothing at all can be done without it.
+    pub always: bool,
 }
 
 /// Everything the lab calls.
 pub const NEEDS: &[Need] = &[
-    Need { program: "qemu-system-x86_64", what_for: "boots x86_64" },
-    Need { program: "qemu-system-aarch64", what_for: "boots AArch64" },
-    Need { program: "apt-get", what_for: "finds Debian's packages" },
-    Need { program: "dpkg-deb", what_for: "unpacks Debian's packages" },
-    Need { program: "sqfstar", what_for: "makes dom0's images" },
-    Need { program: "pkg-config", what_for: "the pkg-config step" },
-    Need { program: "cc", what_for: "compiling in the pkg-config step" },
-    Need { program: "aarch64-linux-gnu-gcc", what_for: "compiling for AArch64 in the pkg-config step" },
+    Need { program: "qemu-system-x86_64", what_for: "boots x86_64", always: false },
+    Need { program: "qemu-system-aarch64", what_for: "boots AArch64", always: false },
+    Need { program: "apt-get", what_for: "finds Debian's packages", always: true },
+    Need { program: "dpkg-deb", what_for: "unpacks Debian's packages", always: true },
+    Need { program: "sqfstar", what_for: "makes dom0's images", always: true },
+    Need { program: "pkg-config", what_for: "the pkg-config step", always: false },
+    Need { program: "cc", what_for: "compiling in the pkg-config step", always: false },
+    Need {
+        program: "aarch64-linux-gnu-gcc",
+        what_for: "compiling for AArch64 in the pkg-config step",
+        always: false,
+    },
 ];
 
 /// What the tests need besides.
 pub const TEST_NEEDS: &[Need] = &[
-    Need { program: "dropbear", what_for: "an SSH server for the tests of the SSH way in" },
-    Need { program: "sshd", what_for: "another one" },
-    Need { program: "ssh-keygen", what_for: "keys for those" },
-    Need { program: "busybox", what_for: "a small shell for the tests of the serial way in" },
-    Need { program: "setpriv", what_for: "a run as nobody" },
-    Need { program: "pgrep", what_for: "looking for processes that were left behind" },
+    Need { program: "dropbear", what_for: "an SSH server for the tests of the SSH way in", always: false },
+    Need { program: "sshd", what_for: "another one", always: false },
+    Need { program: "ssh-keygen", what_for: "keys for those", always: false },
+    Need { program: "busybox", what_for: "a small shell for the tests of the serial way in", always: false },
+    Need { program: "setpriv", what_for: "a run as nobody", always: false },
+    Need { program: "pgrep", what_for: "looking for processes that were left behind", always: false },
 ];
 
 /// Where a program is, looked for as a shell of root would, too: Debian keeps some outside a user's PATH.

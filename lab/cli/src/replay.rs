@@ -16,11 +16,21 @@ pub fn replay(args: &Replay) -> Result<Exit, Failure> {
     let mut text = String::new();
     let mut all = Vec::new();
     let mut differ = false;
+    let mut unread = None;
     for dir in &args.bundles {
-        let replayed = xenlab_engine::replay::replay(dir).map_err(|e| match e {
-            xenlab_engine::EngineError::NotABundle { .. } => Failure::bad_input(e.to_string()),
-            e => Failure::lab(e.to_string()),
-        })?;
+        let replayed = match xenlab_engine::replay::replay(dir) {
+            Ok(replayed) => replayed,
+            // The others are judged all the same.
+            Err(error) => {
+                let failure = match error {
+                    xenlab_engine::EngineError::NotABundle { .. } => Failure::bad_input(error.to_string()),
+                    error => Failure::lab(error.to_string()),
+                };
+                eprintln!("xenlab: {}", failure.message);
+                unread = Some(unread.map_or(failure.exit, |exit: Exit| exit.worse(failure.exit)));
+                continue;
+            }
+        };
         differ |= !replayed.differences.is_empty();
         if args.json {
             all.push(json!({
@@ -51,8 +61,9 @@ pub fn replay(args: &Replay) -> Result<Exit, Failure> {
         text = format!("{}\n", serde_json::to_string_pretty(&all).map_err(anyhow::Error::from)?);
     }
     print(&text)?;
-    let exit = run_exit(&verdicts, false);
-    Ok(if differ { exit.worse(Exit::Lab) } else { exit })
+    let exits = unread.into_iter().chain(differ.then_some(Exit::Lab));
+    let judged = (!verdicts.is_empty()).then(|| run_exit(&verdicts, false));
+    Ok(exits.chain(judged).reduce(Exit::worse).unwrap_or(Exit::Lab))
 }
 
 /// `xenlab report merge`

@@ -56,6 +56,14 @@ pub fn cases(select: &Scenarios, facts: &Facts) -> Result<Vec<Case>, Failure> {
     }
     let all = cases.len();
     if !select.tag.is_empty() {
+        let known: BTreeSet<String> = cases.iter().flat_map(|c| c.tags.iter().cloned()).collect();
+        if let Some(unknown) = select.tag.iter().find(|t| !known.contains(*t)) {
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            let known = if known.is_empty() { "none has any tag".to_owned() } else { known.join(", ") };
+            return Err(Failure::bad_input(format!(
+                "nothing is selected: no case has the tag `{unknown}`; the tags are: {known}"
+            )));
+        }
         cases.retain(|c| select.tag.iter().any(|t| c.tags.contains(t)));
     }
     if !select.cases.is_empty() {

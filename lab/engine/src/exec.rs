@@ -156,6 +156,7 @@ async fn go(
     done: &mut Done,
     begun: Instant,
 ) -> Result<(), EngineError> {
+    let preparing = Stage::begin();
     let prepared = lab.preparer.prepare(case).await?;
     done.facts.extend(&prepared.facts);
     // Before anything is decided by them: a replay has the facts from there.
@@ -165,7 +166,7 @@ async fn go(
     if matches!(case.plan, Planned::Skip(_)) {
         return Ok(());
     }
-    stage(lab, case, "prepare", begun);
+    preparing.end_after(lab, case, "prepare", begun.elapsed());
 
     // Steps on the build's own files need no machine, and what they find is worth knowing if nothing boots.
     let on_build = perform::build::start(case, &prepared);
@@ -199,6 +200,7 @@ async fn machine(
     let on_phase = |phase: xenlab_console::Phase, seconds: f64| {
         lab.sink.emit(What::Phase { case: shown.clone(), phase: phase.name().to_owned(), seconds });
     };
+    let booting = Stage::begin();
     let Booted { evidence, machine } =
         boot::boot(case, prepared, bundle, target, &mut inputs, &on_phase).await?;
     bundle.inputs(&inputs)?;
@@ -206,17 +208,13 @@ async fn machine(
     judged(lab, case, &evidence, &done.facts);
     done.evidence.push(evidence);
     let Some(mut machine) = machine else { return Ok(()) };
-    lab.sink.emit(What::Stage {
-        case: case.shown(),
-        stage: "boot".into(),
-        seconds: machine.wall().as_secs_f64(),
-    });
+    booting.end_after(lab, case, "boot", machine.wall());
     if let Some(plant) = &prepared.plant {
         plant.booted(prepared)?;
     }
-    let mut checking = Instant::now();
+    let mut checking = Stage::begin();
     if reached {
-        let connecting = Instant::now();
+        let connecting = Stage::begin();
         let ended = machine.machine.clone();
         if on_machine.iter().any(|step| step.body.at() == At::Dom0) {
             tokio::select! {
@@ -224,9 +222,9 @@ async fn machine(
                 _ = ended.ended() => {}
                 () = machine.ways.connect() => {}
             }
-            stage(lab, case, "connect", connecting);
+            connecting.end(lab, case, "connect");
         }
-        checking = Instant::now();
+        checking = Stage::begin();
         let limit = case.config.limits.case.map_or(crate::limits::CASE, |l| l.0);
         for step in on_machine {
             lab.sink.emit(What::StepStarted {
@@ -248,7 +246,7 @@ async fn machine(
         }
     }
     if reached {
-        stage(lab, case, "checks", checking);
+        checking.end(lab, case, "checks");
         // What was seen was seen of a machine that lived; it must also have lived until nobody looked any more.
         if !done.evidence.iter().any(|e| e.seen.is_err())
             && let Some(loss) = perform::lost_by_now(&machine)
@@ -258,18 +256,37 @@ async fn machine(
             done.evidence.push(evidence);
         }
     }
-    let teardown = Instant::now();
+    let teardown = Stage::begin();
     machine.stop().await;
-    stage(lab, case, "teardown", teardown);
+    teardown.end(lab, case, "teardown");
     Ok(())
 }
 
-fn stage(lab: &Lab, case: &Case, stage: &str, since: Instant) {
-    lab.sink.emit(What::Stage {
-        case: case.shown(),
-        stage: stage.to_owned(),
-        seconds: since.elapsed().as_secs_f64(),
-    });
+/// A part of a case's work, from its begin.
+struct Stage {
+    begun: Instant,
+    cpu: f64,
+}
+
+impl Stage {
+    fn begin() -> Stage {
+        Stage { begun: Instant::now(), cpu: crate::cpu_seconds() }
+    }
+
+    /// It is over and took this long by the wall clock.
+    fn end(&self, lab: &Lab, case: &Case, name: &str) {
+        self.end_after(lab, case, name, self.begun.elapsed());
+    }
+
+    /// The same for one whose time is counted from elsewhere.
+    fn end_after(&self, lab: &Lab, case: &Case, name: &str, took: Duration) {
+        lab.sink.emit(What::Stage {
+            case: case.shown(),
+            stage: name.to_owned(),
+            seconds: took.as_secs_f64(),
+            cpu_seconds: crate::cpu_seconds() - self.cpu,
+        });
+    }
 }
 
 /// Judges a step's evidence at once, for those who watch; the verdict that counts is made of all evidence at the end.

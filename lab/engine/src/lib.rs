@@ -73,6 +73,11 @@ pub fn lab_use() -> LabUse {
         .lines()
         .find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
         .unwrap_or(0);
+    LabUse { peak_rss_bytes: kib << 10, cpu_seconds: cpu_seconds() }
+}
+
+/// Processor time of this process so far.
+pub fn cpu_seconds() -> f64 {
     let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    LabUse { peak_rss_bytes: kib << 10, cpu_seconds: cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9 }
+    cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9
 }

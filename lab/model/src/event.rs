@@ -83,6 +83,9 @@ pub enum What {
         stage: String,
         /// Seconds it took; for `boot` seconds since power-on.
         seconds: f64,
+        /// Seconds of processor time that the lab itself took meanwhile, for all its cases.
+        #[serde(default)]
+        cpu_seconds: f64,
     },
     /// A step began.
     StepStarted {

@@ -6,12 +6,12 @@
 
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use xenlab_engine::EngineError;
 use xenlab_engine::boot;
 use xenlab_engine::prepare::{Prepared, Preparer};
+use xenlab_host::Command;
 use xenlab_model::case::Case;
 use xenlab_model::cause::Cause;
 use xenlab_model::event::{Event, What};
@@ -76,8 +76,8 @@ struct LabRun {
     seconds: f64,
     stages: Vec<(String, f64)>,
     peak: u64,
-    cpu: f64,
-    own: f64,
+    /// Of a core, while it waited for the boot.
+    waiting: Option<f64>,
 }
 
 async fn one(bench: &BootBench<'_>, case: &Case) -> Result<(Value, usize), EngineError> {
@@ -91,7 +91,7 @@ async fn one(bench: &BootBench<'_>, case: &Case) -> Result<(Value, usize), Engin
             return Err(EngineError::Interrupted);
         }
         let b = bare_boot(case, &prepared).await;
-        let l = lab_run(bench, case);
+        let l = lab_run(bench, case).await;
         (bench.progress)(format!(
             "{} {}/{}: bare {}, lab {}",
             case.config.arch,
@@ -110,6 +110,7 @@ async fn one(bench: &BootBench<'_>, case: &Case) -> Result<(Value, usize), Engin
         }
         match l {
             Ok(run) => lab.push(run),
+            Err(EngineError::Interrupted) => return Err(EngineError::Interrupted),
             Err(_) => lab_failed += 1,
         }
     }
@@ -121,7 +122,7 @@ async fn one(bench: &BootBench<'_>, case: &Case) -> Result<(Value, usize), Engin
     };
     let lab_seconds: Vec<f64> = lab.iter().map(|r| r.seconds).collect();
     let peak = lab.iter().map(|r| r.peak).max();
-    let fractions: Vec<f64> = lab.iter().filter(|r| r.own > 0.0).map(|r| r.cpu / r.own).collect();
+    let fractions: Vec<f64> = lab.iter().filter_map(|r| r.waiting).collect();
     let value = json!({
         "qemu": prepared.qemu.version.to_string(), "accel": prepared.accel.accel.name(),
         "xen": case.subject.to_string(), "userland": case.config.dom0.userland.to_string(),
@@ -176,33 +177,41 @@ async fn bare_boot(case: &Case, prepared: &Arc<Prepared>) -> Result<f64, EngineE
     boot::bare(case, &Arc::new(with_nonce)).await
 }
 
-fn lab_run(bench: &BootBench<'_>, case: &Case) -> Result<LabRun, EngineError> {
+async fn lab_run(bench: &BootBench<'_>, case: &Case) -> Result<LabRun, EngineError> {
     let wrong = |message: String| EngineError::part(Cause::LabInternal, message);
     let report = tempfile::tempdir().map_err(|e| wrong(e.to_string()))?;
     let begun = Instant::now();
-    let status = Command::new(&bench.program)
+    let child = Command::new(&bench.program)
         .arg("run")
         .args(&bench.arguments)
         .args(["--case", &case.shown(), "--report"])
         .arg(report.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .map_err(|e| wrong(format!("{}: {e}", bench.program.display())))?;
+        .spawn()
+        .map_err(|e| wrong(e.to_string()))?;
+    let ended = tokio::select! {
+        ended = child.wait() => ended.map_err(|e| wrong(e.to_string()))?,
+        () = xenlab_host::interrupt::wait() => {
+            child.ask_to_end();
+            let _ = tokio::time::timeout(Duration::from_secs(3), child.wait()).await;
+            return Err(EngineError::Interrupted);
+        }
+    };
     let seconds = begun.elapsed().as_secs_f64();
-    if !status.success() {
-        return Err(wrong(format!("the lab ended with {status}")));
+    if !ended.ok() {
+        return Err(wrong(format!("the lab ended with {ended}: {}", child.stderr_tail())));
     }
     let mut run = LabRun { seconds, ..LabRun::default() };
     let text =
         std::fs::read_to_string(report.path().join("events.jsonl")).map_err(|e| wrong(e.to_string()))?;
     for line in text.lines() {
         match serde_json::from_str::<Event>(line).map(|e| e.what) {
-            Ok(What::Stage { stage, seconds, .. }) => run.stages.push((stage, seconds)),
-            Ok(What::RunFinished { lab, seconds, .. }) => {
-                (run.peak, run.cpu, run.own) = (lab.peak_rss_bytes, lab.cpu_seconds, seconds);
+            Ok(What::Stage { stage, seconds, cpu_seconds, .. }) => {
+                if stage == "boot" && seconds > 0.0 {
+                    run.waiting = Some(cpu_seconds / seconds);
+                }
+                run.stages.push((stage, seconds));
             }
+            Ok(What::RunFinished { lab, .. }) => run.peak = lab.peak_rss_bytes,
             _ => {}
         }
     }
@@ -279,7 +288,7 @@ pub fn table(value: &Value) -> String {
         let cpu = of["lab_cpu_fraction"]["value"].as_f64().unwrap_or(0.0);
         let _ = writeln!(
             text,
-            "  the lab itself           {:.1} MB at most, {:.1} % of a core",
+            "  the lab itself           {:.1} MB at most, {:.1} % of a core while it waits for the boot",
             rss / 1e6,
             cpu * 100.0
         );

@@ -124,7 +124,8 @@ async fn reach(
     ended: impl Future<Output = MachineEnd>,
 ) -> PhaseEvidence {
     let reach: Phase = step.reach;
-    let end = watch.until(Allowed { limit, phases: Phases::None }, ended, |state| state.phase() >= reach).await;
+    let end =
+        watch.until(Allowed { limit, phases: Phases::None }, ended, |state| state.phase() >= reach).await;
     let end = match end {
         // Already there: what the machine did later is not this step's to say.
         WaitEnd::Ended(_) | WaitEnd::Failed { .. } if watch.hub.state().phase() >= reach => WaitEnd::Reached,

@@ -122,16 +122,20 @@ impl Shared {
 
     /// Kills the group, unless the child was reaped: then what its number means is not known any more.
     pub(super) fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
         let state = self.state();
         if !state.reaped {
-            self.kill_group();
+            self.signal_group(signal);
         }
     }
 
-    fn kill_group(&self) {
+    fn signal_group(&self, signal: Signal) {
         if let Some(group) = Pid::from_raw(self.pid.cast_signed()) {
             // The only error is that nobody is left, which is what was wanted.
-            let _ = kill_process_group(group, Signal::KILL);
+            let _ = kill_process_group(group, signal);
         }
     }
 }
@@ -283,6 +287,11 @@ impl Child {
         self.shared.kill();
     }
 
+    /// Sends the whole group SIGTERM: whoever listens to it ends in order.
+    pub fn ask_to_end(&self) {
+        self.shared.signal(Signal::TERM);
+    }
+
     /// Standard output so far.
     pub fn stdout(&self) -> Captured {
         self.shared.state().stdout.clone()
@@ -339,7 +348,7 @@ fn reap(mut process: std::process::Child, shared: &Shared) {
     }
     let status = {
         let mut state = shared.state();
-        shared.kill_group();
+        shared.signal_group(Signal::KILL);
         // Before the number is free, or the guard could be told of its next owner first.
         spawner::ended(shared.pid);
         let status = process.wait();

@@ -88,8 +88,12 @@ pub fn bad() -> CaseVerdict {
         "xen_version is 4.17.5, and 4.17.6 was declared",
         steps,
     );
-    verdict.control =
-        Some(Control { subject: "debian:bookworm".into(), because: "the locked one".into(), passed: true, unavailable: None });
+    verdict.control = Some(Control {
+        subject: "debian:bookworm".into(),
+        because: "the locked one".into(),
+        passed: true,
+        unavailable: None,
+    });
     verdict
 }
 
