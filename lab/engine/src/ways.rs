@@ -5,21 +5,26 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use xenlab_guest::port::PortShell;
 use xenlab_guest::ssh::SshShell;
 use xenlab_guest::{Clock, Deadline, Script, Shell};
-use xenlab_model::evidence::{CommandResult, Transport};
+use xenlab_model::evidence::{Captured, CommandEnd, CommandResult, Transport};
 
-/// Both ways in, and what has been learned about them.
+/// The ways in, and what has been learned about them.
 pub struct Ways {
     hub: Arc<Hub>,
     clock: Clock,
     ssh: SshShell,
     serial: Box<dyn Shell>,
     serial_bytes: mpsc::Sender<Bytes>,
+    /// None where the machine has no such ports.
+    port: Option<PortShell>,
     /// The way that steps use which name none.
     preferred: Option<Transport>,
     /// Asked for by the scenario: the only one to use.
     only: Option<Transport>,
+    /// Why a faster way is not used, for the report.
+    notes: Vec<String>,
 }
 
 impl Ways {
@@ -28,30 +33,53 @@ impl Ways {
         hub: Arc<Hub>,
         clock: Clock,
         ssh: SshShell,
-        serial: Box<dyn Shell>,
-        serial_bytes: mpsc::Sender<Bytes>,
+        serial: (Box<dyn Shell>, mpsc::Sender<Bytes>),
+        port: Option<PortShell>,
         only: Option<Transport>,
     ) -> Ways {
-        Ways { hub, clock, ssh, serial, serial_bytes, preferred: only, only }
+        let (serial, serial_bytes) = serial;
+        Ways { hub, clock, ssh, serial, serial_bytes, port, preferred: only, only, notes: Vec::new() }
     }
 
-    /// Connects by SSH, where steps that name no way will use it; where it cannot be had they use the serial console.
+    /// Connects by what steps that name no way will use: the lab's own port; where nobody answers there SSH, and where that
+    /// cannot be had either the serial console. Why it is not the port is in [`Self::take_notes`].
     pub async fn connect(&mut self) {
+        if self.preferred.is_none() {
+            match self.open_port().await {
+                Ok(()) => {
+                    self.preferred = Some(Transport::Port);
+                    return;
+                }
+                Err(why) => self.notes.push(format!("{why}; SSH is used in its place")),
+            }
+        }
         if self.preferred.is_some_and(|way| way != Transport::Ssh) {
             return;
         }
-        let deadline = Deadline::new(self.clock.clone(), SSH_TRIAL);
-        match self.ssh.open(deadline).await {
+        match self.ssh.open(self.trial(SSH_TRIAL)).await {
             Ok(()) => self.preferred = Some(Transport::Ssh),
             // Asked for SSH alone: its first command says what is wrong.
             Err(_) if self.only.is_some() => {}
-            Err(_) => self.preferred = Some(Transport::Serial),
+            Err(why) => {
+                self.notes.push(format!("{why}; the serial console is used in its place"));
+                self.preferred = Some(Transport::Serial);
+            }
         }
     }
 
-    /// Guest time since power-on.
-    pub fn guest(&self) -> Duration {
-        (self.clock)()
+    async fn open_port(&mut self) -> Result<(), String> {
+        let trial = self.trial(PORT_TRIAL);
+        let port = self.port.as_mut().ok_or(NO_PORT)?;
+        port.connect(&trial).await.map_err(|e| e.to_string())
+    }
+
+    fn trial(&self, limit: Duration) -> Deadline {
+        Deadline::new(self.clock.clone(), limit)
+    }
+
+    /// What there is to say about the ways in, once.
+    pub fn take_notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
     }
 
     /// Runs a script by this way, within so much guest time.
@@ -59,6 +87,10 @@ impl Ways {
         let deadline = Deadline::new(self.clock.clone(), limit);
         match via {
             Transport::Ssh => self.ssh.run(script, deadline).await,
+            Transport::Port => match &mut self.port {
+                Some(port) => port.run(script, deadline).await,
+                None => lost(Transport::Port, script, NO_PORT.to_owned()),
+            },
             Transport::Serial => {
                 self.hub.set_tap(Some(self.serial_bytes.clone()));
                 // The tap must also go when this future is dropped half-way.
@@ -68,15 +100,34 @@ impl Ways {
         }
     }
 
-    /// Runs a script by the way that steps use which name none: SSH, the faster of the two, and the serial console
-    /// where SSH cannot be had and nothing asked for it.
+    /// Runs a script by the way that steps use which name none: see [`Self::connect`]. A port that is lost before it has said
+    /// how a command ended is left for SSH, once and for all; the command is not run again, since it may have done half its
+    /// work, unless nobody had heard of it yet.
     pub async fn run(&mut self, script: &Script, limit: Duration) -> CommandResult {
         if self.preferred.is_none() {
             self.connect().await;
         }
-        self.run_via(self.preferred.unwrap_or(Transport::Ssh), script, limit).await
+        let way = self.preferred.unwrap_or(Transport::Ssh);
+        let result = self.run_via(way, script, limit).await;
+        if way == Transport::Port
+            && self.only.is_none()
+            && let CommandEnd::Lost(why) = &result.end
+        {
+            self.notes.push(format!("{why}; SSH is used in its place from now on"));
+            self.preferred = None;
+            self.port = None;
+            self.connect().await;
+            return self.run_via(self.preferred.unwrap_or(Transport::Ssh), script, limit).await;
+        }
+        result
     }
 }
+
+const NO_PORT: &str = "the machine has no port for the lab's own shell";
+
+/// How long the port may take to answer for the first time. It is served before dom0's userland begins, and answers in
+/// milliseconds: what takes longer than this does not serve.
+const PORT_TRIAL: Duration = Duration::from_secs(8);
 
 /// How long SSH may take to answer for the first time before the serial console is used instead; ten times what a slow
 /// emulated dom0 was seen to need.
@@ -87,5 +138,17 @@ struct Untap<'a>(&'a Hub);
 impl Drop for Untap<'_> {
     fn drop(&mut self) {
         self.0.set_tap(None);
+    }
+}
+
+/// The result of a command that could not be run.
+fn lost(via: Transport, script: &Script, why: String) -> CommandResult {
+    CommandResult {
+        via,
+        script: script.text.clone(),
+        end: CommandEnd::Lost(why),
+        stdout: Captured::default(),
+        stderr: Captured::default(),
+        seconds: 0.0,
     }
 }

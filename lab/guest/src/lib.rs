@@ -1,8 +1,9 @@
-//! A shell in dom0, by two transports, each able to do the whole job alone: [`ssh`] and the [`serial`] console.
+//! A shell in dom0, by three transports, each able to do the whole job alone: [`ssh`], the [`serial`] console, and the lab's own
+//! [`port`], the fastest.
 //!
-//! Both run a [`Script`] by dom0's `/bin/sh -c` with empty standard input and hand back a
-//! [`CommandResult`]: how it ended, standard output and standard error apart, each kept up to [`CAPTURE_LIMIT`]. Both end a command
-//! that outlives its [`Deadline`] and can be used again afterwards; both make their connection anew when it was lost.
+//! Each runs a [`Script`] by dom0's `/bin/sh -c` with empty standard input and hands back a
+//! [`CommandResult`]: how it ended, standard output and standard error apart, each kept up to [`CAPTURE_LIMIT`]. Each ends a command
+//! that outlives its [`Deadline`] and can be used again afterwards; each makes its connection anew when it was lost.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,8 +12,10 @@ use xenlab_model::evidence::{Captured, CommandEnd, CommandResult, Transport};
 
 mod capture;
 mod deadline;
+pub mod port;
 mod script;
 pub mod serial;
+mod signal;
 pub mod ssh;
 
 pub use capture::CAPTURE_LIMIT;

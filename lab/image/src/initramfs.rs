@@ -24,7 +24,7 @@ pub(crate) fn kernel(store: &Store, spec: &KernelSpec, suite: &str, arch: Arch) 
 }
 
 fn base_key(arch: Arch) -> Key {
-    Key::new("kernel").part("format", 3).part("arch", arch).part("recipe", recipe::digest("initramfs"))
+    Key::new("kernel").part("format", 4).part("arch", arch).part("recipe", recipe::digest("initramfs"))
 }
 
 fn from_debian(store: &Store, recipe: &Recipe, suite: &str, arch: Arch) -> Result<Entry, ImageError> {
@@ -90,7 +90,7 @@ fn unpack_debian(
     let busybox = got.busybox.ok_or_else(|| lacks("busybox"))?;
     let image = decode(vmlinuz, arch, &PathBuf::from(format!("vmlinuz-{release} of {suite}")))?;
     let read = |name: &str| Ok(got.modules.get(name).cloned());
-    write(recipe, dir, &image, &release, &busybox, &got.builtin, read)
+    write(recipe, arch, dir, &image, &release, &busybox, &got.builtin, read)
 }
 
 fn from_file(
@@ -136,7 +136,7 @@ fn from_file(
             .and_then(|d| std::fs::read_to_string(d.join("modules.builtin")).ok())
             .unwrap_or_default();
         let read = |name: &str| found.get(name).map(std::fs::read).transpose();
-        write(recipe, dir, &decoded, &release, &read_all(&busybox)?, &builtin, read)
+        write(recipe, arch, dir, &decoded, &release, &read_all(&busybox)?, &builtin, read)
     })
 }
 
@@ -205,6 +205,7 @@ fn decode(bytes: Vec<u8>, arch: Arch, path: &Path) -> Result<kernel::Decoded, Im
 /// Writes the three files of the entry.
 fn write(
     recipe: &Recipe,
+    arch: Arch,
     dir: &Path,
     image: &kernel::Decoded,
     release: &str,
@@ -227,6 +228,10 @@ fn write(
     cpio.file("bin/busybox", 0o755, busybox);
     cpio.link("bin/sh", "busybox");
     cpio.file("init", 0o755, recipe::file("initramfs/init")?);
+    // The shell on the lab's ports; the case's layer lays its own files beside it, and all goes to the userland's /xenlab.
+    cpio.file("xenlab/port", 0o644, recipe::file("initramfs/port")?);
+    cpio.file("xenlab/port.agent", 0o644, recipe::file("initramfs/port.agent")?);
+    cpio.file("xenlab/port.first", 0o755, &crate::first::program(arch));
     let there = |names: &[String]| {
         let names: Vec<String> =
             names.iter().map(|n| modules::name(n)).filter(|n| chosen.depends.contains_key(n)).collect();

@@ -8,6 +8,7 @@
 mod case;
 mod cpio;
 mod error;
+mod first;
 mod initramfs;
 mod kernel;
 mod layout;

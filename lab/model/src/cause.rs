@@ -114,6 +114,7 @@ causes! {
     TemplateUnusable = "lab.template", Lab, "a machine could not be restored from its template";
     LabPanic = "lab.panic", Lab, "xenlab itself panicked";
     LabInternal = "lab.internal", Lab, "xenlab could not do its work";
+    PortDead = "lab.port", Lab, "the lab\'s own shell in dom0 does not answer on its port";
     Interrupted = "lab.interrupted", Lab, "the run was interrupted";
 }
 

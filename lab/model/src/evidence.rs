@@ -42,6 +42,8 @@ pub enum Transport {
     Ssh,
     /// dom0's real console.
     Serial,
+    /// A virtio-serial port of the lab's own.
+    Port,
 }
 
 impl Transport {
@@ -50,6 +52,7 @@ impl Transport {
         match self {
             Transport::Ssh => "ssh",
             Transport::Serial => "serial",
+            Transport::Port => "port",
         }
     }
 }

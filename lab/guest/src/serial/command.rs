@@ -156,7 +156,7 @@ impl<W: AsyncWrite + Send + Unpin> SerialShell<W> {
             let end = match (limit, end.status) {
                 (Some(limit), _) => CommandEnd::TimedOut(limit.as_secs()),
                 (None, Some(status)) if status > 128 && !end.orderly => {
-                    CommandEnd::Signal(signal_name(status - 128))
+                    CommandEnd::Signal(crate::signal::name(status - 128))
                 }
                 (None, status) => CommandEnd::Exit(status.unwrap_or_default()),
             };
@@ -391,16 +391,6 @@ fn cksum(bytes: &[u8]) -> u32 {
     !crc
 }
 
-/// Linux's names of signals on x86 and Arm (signal(7)), without `SIG`; beyond them the number.
-fn signal_name(n: i32) -> String {
-    const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
-        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
-        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-    ];
-    usize::try_from(n - 1).ok().and_then(|i| NAMES.get(i)).map_or_else(|| n.to_string(), |s| (*s).to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -422,10 +412,5 @@ mod tests {
         assert_eq!(read(&format!("E:3:0:1:77:2:9:0:0:0:{check}")), None);
         assert_eq!(read(&format!("E:2:1:1:77:2:9:0:0:0:{check}")), None);
         assert_eq!(read("E:3:bad:0:0:0:0:0:0:0:0").unwrap().status, None);
-    }
-
-    #[test]
-    fn signals_have_names() {
-        assert_eq!([signal_name(9), signal_name(15), signal_name(35)], ["KILL", "TERM", "35"]);
     }
 }

@@ -88,6 +88,13 @@ fn lost(name: &str, what: &str, via: Transport, why: &str) -> Check {
     let (cause, way) = match via {
         Transport::Ssh => (Cause::SshDead, "SSH"),
         Transport::Serial => (Cause::SerialDead, "the serial console"),
+        // What serves there is the lab's own, so nothing about dom0 follows.
+        Transport::Port => {
+            let message = format!(
+                "{what} could not be run: the lab's own shell in dom0 does not answer on its port ({why})"
+            );
+            return Check::error(name, Cause::PortDead, message);
+        }
     };
     Check::fail(name, cause, format!("{what} could not be run: dom0 does not answer over {way} ({why})"))
 }
