@@ -120,6 +120,9 @@ pub struct Run {
     /// Do not boot a Xen known to be good when the one under test never speaks
     #[arg(long)]
     pub no_control: bool,
+    /// Boot every case from power-on, in place of starting clones of machines that have booted once
+    #[arg(long)]
+    pub cold: bool,
     /// Break this on purpose (a row of verbs::faults), to see that it is caught; brings its own scenario
     #[arg(long, value_name = "ROW", hide = true, conflicts_with_all = ["scenarios", "xen"])]
     pub plant: Option<String>,

@@ -153,6 +153,8 @@ fn inner(
         preparer,
         sink,
         control: !args.no_control,
+        cold: args.cold,
+        templates: Default::default(),
         bundles,
         repeat: args
             .plant

@@ -63,8 +63,8 @@ pub struct Booted {
     pub evidence: Evidence,
     /// The machine; none when it never started.
     pub machine: Option<Running>,
-    /// What a clone of it would need to know, and what it was made of; none for a clone.
-    pub kept: Option<(Kept, MachineSpec)>,
+    /// What a clone of it would need.
+    pub kept: Option<Made>,
 }
 
 /// What only this boot's dom0 and the lab know, and a clone's dom0 knows as well.
@@ -146,24 +146,18 @@ pub fn spec(case: &Case, parts: &Parts, accel: Accel, initrd: Payload) -> Result
     Ok(spec)
 }
 
-/// From what a machine starts.
-pub enum From<'a> {
-    /// Nothing: it is powered on.
-    PowerOn,
-    /// The same, its memory in this file: a template of it is going to be taken.
-    Building(&'a Path),
-    /// A template.
-    Template(&'a Ready),
-}
+/// What only a boot's dom0 and the lab know, and what its machine was made of: what a clone of it needs.
+pub type Made = (Kept, MachineSpec);
 
-/// Boots to `target`, or starts where a template stands. An Err is the lab's; everything the machine did is in the evidence.
+/// Boots to `target`. An Err is the lab's; everything the machine did is in the evidence. With `ram` the machine's memory is in that
+/// file, so that a template of it can be taken.
 pub async fn boot(
     case: &Case,
     prepared: &Arc<Prepared>,
     bundle: &Arc<Bundle>,
     target: Phase,
     inputs: &mut Inputs,
-    from: From<'_>,
+    ram: Option<&Path>,
     on_phase: &(dyn Fn(Phase, f64) + Sync),
 ) -> Result<Booted, EngineError> {
     if let Some(damage) = &prepared.damage {
@@ -178,15 +172,11 @@ pub async fn boot(
         };
         return Ok(Booted { evidence: evidence(0.0, seen), machine: None, kept: None });
     }
-    let dir = Arc::new(RunDir::create(&case.shown()).map_err(|e| EngineError::part(Cause::LabInternal, e))?);
-    if let From::Template(ready) = from {
-        let running = attach(case, prepared, bundle, &ready.spec, &ready.kept, dir, Some(ready), inputs).await?.0;
-        return Ok(Booted { evidence: ready.boot(), machine: Some(running), kept: None });
-    }
+    let dir = rundir(case)?;
     let kept = Kept { nonce: case.nonce.clone(), keys: Keys::generate()? };
     let initrd = initrd(case, prepared, &kept.keys, &kept.nonce, &dir).await?;
     let mut spec = spec(case, &prepared.parts, prepared.accel.accel, initrd)?;
-    if let From::Building(ram) = from {
+    if let Some(ram) = ram {
         spec.backing = Backing::Build(ram.to_owned());
     }
     if let Some(plant) = &prepared.plant {
@@ -247,8 +237,31 @@ pub async fn boot(
     }
     let seen = running.hub.state().phase_evidence(end);
     let to = running.wall().as_secs_f64();
-    let running = Running { case_start: running.hub.state().total, ..running };
+    let total = running.hub.state().total;
+    let running = Running { case_start: total, ..running };
     Ok(Booted { evidence: evidence(to, seen), machine: Some(running), kept: Some((kept, spec)) })
+}
+
+/// Starts a machine where a template stands.
+///
+/// # Errors
+/// The lab's own; [`Cause::TemplateUnusable`] where the template is no good.
+pub async fn clone(
+    case: &Case,
+    prepared: &Arc<Prepared>,
+    bundle: &Arc<Bundle>,
+    ready: &Ready,
+    inputs: &mut Inputs,
+) -> Result<Running, EngineError> {
+    let from = Some(ready);
+    let (mut running, _) =
+        attach(case, prepared, bundle, &ready.spec, &ready.kept, rundir(case)?, from, inputs).await?;
+    running.ways.first_words().await;
+    Ok(running)
+}
+
+fn rundir(case: &Case) -> Result<Arc<RunDir>, EngineError> {
+    RunDir::create(&case.shown()).map(Arc::new).map_err(|e| EngineError::part(Cause::LabInternal, e))
 }
 
 /// Starts or restores the machine that `spec` describes, with everything attached to it before anything of the guest runs.
@@ -274,9 +287,6 @@ async fn attach(
         })
     };
     let hub = Hub::new(&kept.nonce, clock.clone());
-    if let Some(ready) = template {
-        hub.remember(&ready.console, &ready.phases(), bundle);
-    }
     let tap = {
         let (bundle, hub, clock) = (bundle.clone(), hub.clone(), clock.clone());
         move |direction: Direction, message: &serde_json::Value| {
@@ -299,6 +309,9 @@ async fn attach(
         Err(error) => return Err(EngineError::part(error.cause(), &error)),
     };
     as_asked(spec, &machine).await?;
+    if let Some(ready) = template {
+        hub.remember(&ready.console, &ready.phases(), bundle);
+    }
     inputs.argv = machine.argv().iter().map(|a| a.to_string_lossy().into_owned()).collect();
     let (reader, writer) = machine
         .take_console()
@@ -463,6 +476,30 @@ pub async fn bare(case: &Case, prepared: &Arc<Prepared>) -> Result<f64, EngineEr
     }
 }
 
+/// What a case's dom0 is given besides its images.
+fn layer(case: &Case, prepared: &Prepared, keys: &Keys, nonce: &str) -> CaseLayer {
+    CaseLayer {
+        nonce: nonce.to_owned(),
+        authorized_keys: vec![keys.user.public.clone()],
+        host_key: keys.host.clone(),
+        store: case.config.dom0.xenstored,
+        settings: prepared.settings.clone(),
+        files: vec![(serial::AGENT_PATH.to_owned(), 0o644, serial::AGENT.as_bytes().to_vec())],
+    }
+}
+
+/// What the case's layer says, but for what is drawn anew for each boot.
+pub fn layer_digest(case: &Case, prepared: &Prepared) -> String {
+    let none = HostKey {
+        openssh: String::new(),
+        dropbear: Vec::new(),
+        public: String::new(),
+        public_blob: Vec::new(),
+    };
+    let keys = Keys { user: none.clone(), host: none };
+    crate::digest_hex(&xenlab_image::case_layer(&layer(case, prepared, &keys, "")))
+}
+
 /// dom0's initramfs with the case's own layer, in the run folder.
 async fn initrd(
     case: &Case,
@@ -471,14 +508,7 @@ async fn initrd(
     nonce: &str,
     dir: &RunDir,
 ) -> Result<Payload, EngineError> {
-    let mut layer = CaseLayer {
-        nonce: nonce.to_owned(),
-        authorized_keys: vec![keys.user.public.clone()],
-        host_key: keys.host.clone(),
-        store: case.config.dom0.xenstored,
-        settings: prepared.settings.clone(),
-        files: vec![(serial::AGENT_PATH.to_owned(), 0o644, serial::AGENT.as_bytes().to_vec())],
-    };
+    let mut layer = layer(case, prepared, keys, nonce);
     if let Some(plant) = &prepared.plant {
         plant.layer(&mut layer)?;
     }

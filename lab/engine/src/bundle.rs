@@ -20,7 +20,7 @@ use xenlab_model::verdict::{CaseVerdict, Control};
 pub const CONSOLE_CAP: u64 = 4 << 20;
 
 /// The record of the machine's console, in a bundle.
-const CONSOLE: &str = "console/machine.raw";
+pub const CONSOLE: &str = "console/machine.raw";
 
 /// Bytes of the timeline that a bundle keeps, so that a flooding guest cannot fill the disk.
 const TIMELINE_CAP: u64 = 8 << 20;
@@ -105,12 +105,7 @@ impl Bundle {
     }
 
     fn json(&self, name: &str, value: &impl Serialize) -> Result<(), EngineError> {
-        let at = |source| EngineError::Bundle { path: self.dir.join(name), source };
-        let mut text = serde_json::to_vec_pretty(value).map_err(|e| at(e.into()))?;
-        text.push(b'\n');
-        let part = self.dir.join(format!(".{name}"));
-        fs::write(&part, text).map_err(at)?;
-        fs::rename(&part, self.dir.join(name)).map_err(at)
+        write_json(&self.dir, name, value)
     }
 
     /// Writes the plan again, once the build is known and the case is complete.
@@ -248,6 +243,37 @@ pub fn read(dir: &Path) -> Result<Recorded, EngineError> {
         control: optional(dir, "control.json")?,
         verdict: optional(dir, "verdict.json")?,
     })
+}
+
+/// What a bundle's console said, all of it.
+///
+/// # Errors
+/// It cannot be read, or is longer than what is kept of one.
+pub fn console(dir: &Path) -> Result<Vec<u8>, EngineError> {
+    let path = dir.join(CONSOLE);
+    let record = fs::read(&path).map_err(|source| EngineError::Bundle { path: path.clone(), source })?;
+    if record.len() as u64 >= CONSOLE_CAP {
+        let source = std::io::Error::other("its console said more than is kept");
+        return Err(EngineError::Bundle { path, source });
+    }
+    Ok(record)
+}
+
+/// Writes a verdict that was settled after the bundle was closed.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_verdict(dir: &Path, verdict: &CaseVerdict) -> Result<(), EngineError> {
+    write_json(dir, "verdict.json", verdict)
+}
+
+fn write_json(dir: &Path, name: &str, value: &impl Serialize) -> Result<(), EngineError> {
+    let at = |source| EngineError::Bundle { path: dir.join(name), source };
+    let mut text = serde_json::to_vec_pretty(value).map_err(|e| at(e.into()))?;
+    text.push(b'\n');
+    let part = dir.join(format!(".{name}"));
+    fs::write(&part, text).map_err(at)?;
+    fs::rename(&part, dir.join(name)).map_err(at)
 }
 
 /// Gives console evidence its text from the record.

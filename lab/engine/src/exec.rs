@@ -5,24 +5,23 @@
 //! something failed, the inputs are hashed again and, if Xen never got far, a control is booted → everything is judged.
 
 use crate::EngineError;
-use crate::boot::{self, Booted};
-use crate::bundle::{Bundle, folder_name};
-use crate::control;
+use crate::bundle::{Bundle, folder_name, write_verdict};
 use crate::perform;
-use crate::prepare::{Prepared, Preparer};
-use std::path::PathBuf;
+use crate::prepare::Preparer;
+use crate::template::{Built, Ready, Taken, Templates};
+use crate::work::{Meter, Work};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use xenlab_model::bundle::Inputs;
 use xenlab_model::case::{Case, Planned};
-use xenlab_model::cause::{Blame, Cause};
+use xenlab_model::cause::Cause;
 use xenlab_model::condition::{Absent, Condition, Truth};
 use xenlab_model::event::{Sink, What};
 use xenlab_model::evidence::{Evidence, Loss, Origin};
 use xenlab_model::fact::Facts;
 use xenlab_model::judge::{self, BOOT};
 use xenlab_model::scenario::config::Config;
-use xenlab_model::step::{At, Step};
+use xenlab_model::step::Step;
 use xenlab_model::units::Size;
 use xenlab_model::verdict::{CaseVerdict, Control, Verdict};
 
@@ -38,6 +37,10 @@ pub struct Lab {
     pub bundles: PathBuf,
     /// The command line's own words that a reproducing command repeats.
     pub repeat: Vec<String>,
+    /// Boot every case, and take no templates.
+    pub cold: bool,
+    /// What cases start from.
+    pub templates: Templates,
     /// Controls of this run, one for each machine they were booted in.
     pub controls: crate::shared::Shared<String, Control, EngineError>,
 }
@@ -63,28 +66,81 @@ pub fn machine_memory(config: &Config) -> Size {
     config.machine.memory.unwrap_or(Size(config.dom0.memory.0 + (512 << 20)))
 }
 
+/// Where in a bundle that of the same case from power-on is, when it failed on a clone.
+pub const POWER_ON: &str = "power-on";
+
+/// How a case is run.
+#[derive(Clone, Copy)]
+pub enum Way<'a> {
+    /// On a clone where there can be one.
+    Usual,
+    /// From power-on, because it failed on a clone.
+    Again,
+    /// As a template, to be frozen into this folder.
+    Template(&'a Path, &'a str),
+}
+
 /// Runs a case and tells its verdict. Never fails: what goes wrong in the lab is an Error.
-pub async fn case(lab: &Lab, mut case: Case) -> CaseVerdict {
+pub async fn case(lab: &Lab, case: Case) -> CaseVerdict {
     let begun = Instant::now();
-    let shown = case.shown();
     if let Planned::Skip(_) = &case.plan {
         let verdict = judge::case(&case, &[], &case.facts, None);
         finished(lab, &case, String::new(), &verdict);
         return verdict;
     }
-    let dir = lab.bundles.join(folder_name(&shown));
-    let bundle = match Bundle::create(dir, &case, &crate::now_rfc3339()) {
-        Ok(bundle) => Arc::new(bundle),
-        Err(error) => {
-            let verdict = broken(&case, &error);
-            finished(lab, &case, String::new(), &verdict);
-            return verdict;
+    let dir = lab.bundles.join(folder_name(&case.shown()));
+    let (mut verdict, done) = attempt(lab, case.clone(), &dir, Way::Usual).await;
+    if done.cloned_from.is_some() && not_yet_believed(&verdict) && !xenlab_host::interrupt::requested() {
+        let message = "failed on a clone; once more from power-on, to see whether it is Xen's fault".to_owned();
+        lab.sink.emit(What::Note { case: Some(case.shown()), message });
+        let (power_on, _) = attempt(lab, case.clone(), &dir.join(POWER_ON), Way::Again).await;
+        verdict = judge::settle(verdict, &power_on, POWER_ON);
+        verdict.seconds = begun.elapsed().as_secs_f64();
+        if let Err(error) = write_verdict(&dir, &verdict) {
+            verdict = broken(&case, &error);
+            verdict.seconds = begun.elapsed().as_secs_f64();
         }
-    };
-    lab.sink.emit(What::CaseStarted { case: shown.clone(), bundle: bundle.dir().display().to_string() });
+    }
+    finished(lab, &case, dir.display().to_string(), &verdict);
+    verdict
+}
 
+/// What is said of a clone is put on Xen only when a cold boot says it too. What was read off the build's files needs no machine, and
+/// stands as it is.
+fn not_yet_believed(verdict: &CaseVerdict) -> bool {
+    verdict.cause == Some(Cause::InputChanged)
+        || verdict.verdict == Verdict::Fail
+            && verdict.steps.iter().any(|s| s.verdict == Verdict::Fail && s.origin != Origin::PowerOn)
+}
+
+/// Boots a template's case and freezes its machine into `dir`; progress is told of the case `shown`, which waits for it.
+pub async fn template(lab: &Lab, case: Case, dir: &Path, shown: &str) -> Built {
+    let bundle = lab.bundles.join(folder_name(&case.shown()));
+    let (verdict, done) = attempt(lab, case, &bundle, Way::Template(dir, shown)).await;
+    let (taken, why_not) = match done.taken {
+        Some(Ok(taken)) if verdict.verdict == Verdict::Pass => (Some(taken), None),
+        Some(Err(why)) => (None, Some(why)),
+        _ => (None, None),
+    };
+    Built { verdict, bundle, taken, why_not }
+}
+
+/// Runs a case once and judges it.
+async fn attempt(lab: &Lab, mut case: Case, dir: &Path, way: Way<'_>) -> (CaseVerdict, Done) {
+    let begun = Instant::now();
+    let shown = match way {
+        Way::Template(_, of) => of.to_owned(),
+        _ => case.shown(),
+    };
     let mut done = Done { facts: case.facts.clone(), ..Done::default() };
-    if let Err(error) = go(lab, &mut case, &bundle, &mut done, begun).await {
+    let bundle = match Bundle::create(dir.to_owned(), &case, &crate::now_rfc3339()) {
+        Ok(bundle) => Arc::new(bundle),
+        Err(error) => return (broken(&case, &error), done),
+    };
+    if matches!(way, Way::Usual) {
+        lab.sink.emit(What::CaseStarted { case: shown.clone(), bundle: bundle.dir().display().to_string() });
+    }
+    if let Err(error) = go(lab, &mut case, &shown, &bundle, &mut done, begun, way).await {
         // Whatever had been seen by then stays; what could not be done is said at the first step that saw nothing.
         done.evidence.retain(|e| e.step != BOOT || e.seen.is_ok());
         let loss = Loss::Lab { code: error.cause().code().to_owned(), message: error.to_string() };
@@ -108,20 +164,26 @@ pub async fn case(lab: &Lab, mut case: Case) -> CaseVerdict {
         verdict = broken(&case, &error);
         verdict.seconds = begun.elapsed().as_secs_f64();
     }
-    finished(lab, &case, bundle.dir().display().to_string(), &verdict);
-    verdict
+    (verdict, done)
 }
 
 /// What a case has left so far.
 #[derive(Default)]
-struct Done {
-    evidence: Vec<Evidence>,
-    facts: Facts,
-    control: Option<Control>,
+pub struct Done {
+    /// What was seen.
+    pub evidence: Vec<Evidence>,
+    /// What is known.
+    pub facts: Facts,
+    /// The control, if one was asked for.
+    pub control: Option<Control>,
+    /// It ran on a clone of this.
+    pub cloned_from: Option<Arc<Ready>>,
+    /// A template's: what came of freezing it.
+    pub taken: Option<Result<Taken, String>>,
 }
 
 /// Evidence of a step that saw nothing.
-fn nothing(step: &str, loss: Loss) -> Evidence {
+pub fn nothing(step: &str, loss: Loss) -> Evidence {
     Evidence { step: step.to_owned(), origin: Origin::PowerOn, from: 0.0, to: 0.0, seen: Err(loss) }
 }
 
@@ -152,11 +214,13 @@ pub fn broken(case: &Case, error: &EngineError) -> CaseVerdict {
 async fn go(
     lab: &Lab,
     case: &mut Case,
+    shown: &str,
     bundle: &Arc<Bundle>,
     done: &mut Done,
     begun: Instant,
+    way: Way<'_>,
 ) -> Result<(), EngineError> {
-    let preparing = Stage::begin();
+    let preparing = Meter::begin();
     let prepared = lab.preparer.prepare(case).await?;
     done.facts.extend(&prepared.facts);
     // Before anything is decided by them: a replay has the facts from there.
@@ -166,135 +230,20 @@ async fn go(
     if matches!(case.plan, Planned::Skip(_)) {
         return Ok(());
     }
-    preparing.end_after(lab, case, "prepare", begun.elapsed());
+    let work = Work { lab, case, shown, prepared: &prepared, bundle };
+    work.stage("prepare", &preparing, begun.elapsed());
 
     // Steps on the build's own files need no machine, and what they find is worth knowing if nothing boots.
-    let on_build = perform::build::start(case, &prepared);
+    let on_build = perform::build::start(work.case, &prepared);
 
-    let ended = machine(lab, case, &prepared, bundle, done, inputs).await;
+    let ended = work.machine(done, inputs, way).await;
     for evidence in on_build.await {
-        judged(lab, case, &evidence, &done.facts);
+        work.judged(&evidence, &done.facts);
         done.evidence.push(evidence);
     }
-    sort_by_plan(case, &mut done.evidence);
+    sort_by_plan(work.case, &mut done.evidence);
     ended?;
-    blame_carefully(lab, case, &prepared, bundle, done).await
-}
-
-/// Boots and does the steps that need a machine.
-async fn machine(
-    lab: &Lab,
-    case: &Case,
-    prepared: &Arc<Prepared>,
-    bundle: &Arc<Bundle>,
-    done: &mut Done,
-    mut inputs: Inputs,
-) -> Result<(), EngineError> {
-    let on_machine: Vec<&Step> =
-        case.setup.iter().chain(&case.steps).filter(|s| s.body.at() != At::Build).collect();
-    if on_machine.is_empty() {
-        return Ok(());
-    }
-    let target = boot::target(&on_machine);
-    let shown = case.shown();
-    let on_phase = |phase: xenlab_console::Phase, seconds: f64| {
-        lab.sink.emit(What::Phase { case: shown.clone(), phase: phase.name().to_owned(), seconds });
-    };
-    let booting = Stage::begin();
-    let Booted { evidence, machine } =
-        boot::boot(case, prepared, bundle, target, &mut inputs, &on_phase).await?;
-    bundle.inputs(&inputs)?;
-    let reached = matches!(&evidence.seen, Ok(seen) if boot::came_far_enough(seen));
-    judged(lab, case, &evidence, &done.facts);
-    done.evidence.push(evidence);
-    let Some(mut machine) = machine else { return Ok(()) };
-    booting.end_after(lab, case, "boot", machine.wall());
-    if let Some(plant) = &prepared.plant {
-        plant.booted(prepared)?;
-    }
-    let mut checking = Stage::begin();
-    if reached {
-        let connecting = Stage::begin();
-        let ended = machine.machine.clone();
-        if on_machine.iter().any(|step| step.body.at() == At::Dom0) {
-            tokio::select! {
-                () = xenlab_host::interrupt::wait() => {}
-                _ = ended.ended() => {}
-                () = machine.ways.connect() => {}
-            }
-            connecting.end(lab, case, "connect");
-        }
-        checking = Stage::begin();
-        let limit = case.config.limits.case.map_or(crate::limits::CASE, |l| l.0);
-        for step in on_machine {
-            lab.sink.emit(What::StepStarted {
-                case: case.shown(),
-                step: step.path.clone(),
-                title: step.title().to_owned(),
-            });
-            let mut evidence = perform::on_machine(case, step, prepared, &mut machine, limit).await;
-            let lost = evidence.seen.is_err();
-            if let Ok(xenlab_model::step::Observation::Console(_)) = evidence.seen {
-                crate::bundle::fill_console(bundle.dir(), std::slice::from_mut(&mut evidence))?;
-            }
-            let verdict = judged(lab, case, &evidence, &done.facts);
-            done.evidence.push(evidence);
-            // A lost machine ends the case; so does an action that failed. What was only observed does not.
-            if lost || (step.body.acts() && verdict != Verdict::Pass) {
-                break;
-            }
-        }
-    }
-    if reached {
-        checking.end(lab, case, "checks");
-        // What was seen was seen of a machine that lived; it must also have lived until nobody looked any more.
-        if !done.evidence.iter().any(|e| e.seen.is_err())
-            && let Some(loss) = perform::lost_by_now(&machine)
-        {
-            let evidence = nothing(judge::END, loss);
-            judged(lab, case, &evidence, &done.facts);
-            done.evidence.push(evidence);
-        }
-    }
-    let teardown = Stage::begin();
-    machine.stop().await;
-    teardown.end(lab, case, "teardown");
-    Ok(())
-}
-
-/// A part of a case's work, from its begin.
-struct Stage {
-    begun: Instant,
-    cpu: f64,
-}
-
-impl Stage {
-    fn begin() -> Stage {
-        Stage { begun: Instant::now(), cpu: crate::cpu_seconds() }
-    }
-
-    /// It is over and took this long by the wall clock.
-    fn end(&self, lab: &Lab, case: &Case, name: &str) {
-        self.end_after(lab, case, name, self.begun.elapsed());
-    }
-
-    /// The same for one whose time is counted from elsewhere.
-    fn end_after(&self, lab: &Lab, case: &Case, name: &str, took: Duration) {
-        lab.sink.emit(What::Stage {
-            case: case.shown(),
-            stage: name.to_owned(),
-            seconds: took.as_secs_f64(),
-            cpu_seconds: crate::cpu_seconds() - self.cpu,
-        });
-    }
-}
-
-/// Judges a step's evidence at once, for those who watch; the verdict that counts is made of all evidence at the end.
-fn judged(lab: &Lab, case: &Case, evidence: &Evidence, facts: &Facts) -> Verdict {
-    let verdict = judge::step(case, evidence, facts);
-    let outcome = verdict.verdict;
-    lab.sink.emit(What::StepFinished { case: case.shown(), verdict });
-    outcome
+    work.blame_carefully(done).await
 }
 
 /// Decides what planning could not: needs and steps whose conditions named facts of the build. Whatever is not known
@@ -325,43 +274,6 @@ fn sort_by_plan(case: &Case, evidence: &mut [Evidence]) {
     evidence.sort_by_key(|e| {
         if e.step == BOOT { 0 } else { order.iter().position(|p| *p == e.step).map_or(usize::MAX, |n| n + 1) }
     });
-}
-
-/// Before a Fail is blamed on Xen or dom0: were the inputs what they were said to be, and does a Xen known to be good get
-/// further in this very machine?
-async fn blame_carefully(
-    lab: &Lab,
-    case: &Case,
-    prepared: &Arc<Prepared>,
-    bundle: &Arc<Bundle>,
-    done: &mut Done,
-) -> Result<(), EngineError> {
-    let verdict = judge::case(case, &done.evidence, &done.facts, None);
-    if verdict.verdict == Verdict::Pass {
-        // Only what booted is known to boot: a case of steps on files alone says nothing of its machine.
-        if control::booted(&done.evidence) {
-            control::remember(lab, case, prepared);
-        }
-        return Ok(());
-    }
-    if verdict.verdict != Verdict::Fail || xenlab_host::interrupt::requested() {
-        return Ok(());
-    }
-    let blames_subject = verdict.blame.is_some_and(|b| matches!(b, Blame::Xen | Blame::Build | Blame::Dom0));
-    if blames_subject {
-        let (prepared, store) = (prepared.clone(), lab.preparer.store.clone());
-        let changed = crate::blocking(move || Ok(prepared.changed_inputs(&store))).await?;
-        if !changed.is_empty() {
-            // Whatever failed, it failed with files that are not what they were said to be: no word about Xen or dom0.
-            let loss = Loss::Lab { code: Cause::InputChanged.code().to_owned(), message: changed.join("; ") };
-            done.evidence.push(nothing(judge::INPUTS, loss));
-            return Ok(());
-        }
-    }
-    if lab.control && control::wanted(&verdict, &done.evidence) {
-        done.control = Some(control::boot(lab, case, prepared, bundle).await);
-    }
-    Ok(())
 }
 
 /// A limit for a wait that belongs to no step.

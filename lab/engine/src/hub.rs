@@ -260,6 +260,13 @@ impl Hub {
         }
     }
 
+    /// What a clone's template said before it was frozen, as if it had just been said; `phases` say when each was reached then.
+    pub fn remember(&self, record: &[u8], phases: &[(Phase, f64)], bundle: &Bundle) {
+        bundle.console(Duration::ZERO, Duration::ZERO, record);
+        self.take(record, Duration::ZERO, Duration::ZERO);
+        self.state().phases = phases.to_vec();
+    }
+
     /// Reads the console until it is closed.
     pub async fn pump(self: Arc<Self>, mut reader: impl AsyncRead + Unpin, bundle: Arc<Bundle>) {
         let mut buffer = vec![0; 64 << 10];

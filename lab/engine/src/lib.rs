@@ -15,7 +15,9 @@ pub mod replay;
 pub mod run;
 pub mod shared;
 pub mod wait;
+pub mod template;
 pub mod ways;
+pub mod work;
 
 pub use error::EngineError;
 pub use exec::Lab;

@@ -2,6 +2,7 @@
 
 use crate::EngineError;
 use crate::bundle::{self, Recorded};
+use crate::exec;
 use std::path::Path;
 use xenlab_model::cause::Cause;
 use xenlab_model::judge;
@@ -26,6 +27,11 @@ pub fn replay(dir: &Path) -> Result<Replayed, EngineError> {
         None => recorded.case.facts.clone(),
     };
     let mut now = judge::case(&recorded.case, &recorded.evidence, &facts, recorded.control.as_ref());
+    // It had failed on a clone.
+    let again = dir.join(exec::POWER_ON);
+    if again.join("started").is_file() {
+        now = judge::settle(now, &replay(&again)?.now, exec::POWER_ON);
+    }
     let mut differences = Vec::new();
     if let Some(then) = &recorded.verdict {
         // How long it all took is measured once, live; judging again does not change it.

@@ -76,6 +76,8 @@ pub async fn run(lab: Arc<Lab>, cases: Vec<Case>, jobs: Option<usize>, started: 
         }
     }
     let interrupted = xenlab_host::interrupt::requested();
+    // What no case could start from has a verdict of its own.
+    verdicts.extend(lab.templates.take_failed().into_iter().map(|v| (usize::MAX, v)));
     verdicts.sort_by_key(|(n, _)| *n);
     let verdicts: Vec<CaseVerdict> = verdicts.into_iter().map(|(_, v)| v).collect();
     let exit = run_exit(&verdicts, interrupted);

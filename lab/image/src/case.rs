@@ -26,7 +26,7 @@ pub struct CaseLayer {
 }
 
 /// An SSH host key (ed25519), in the two forms that servers read.
-#[derive(Clone)]
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
 pub struct HostKey {
     /// OpenSSH's private format.
     pub openssh: String,

@@ -39,7 +39,11 @@ pub async fn on_machine(
     };
     Evidence {
         step: step.path.clone(),
-        origin: Origin::PowerOn,
+        origin: match (&step.body, running.origin) {
+            // What a clone's console had said by then, its template said.
+            (Body::Phase(_), Origin::Clone) => Origin::Template,
+            (_, origin) => origin,
+        },
         from,
         to: running.wall().as_secs_f64(),
         seen,

@@ -1,0 +1,304 @@
+//! A case at work: its machine, from what it starts from to its end, and who is to blame when something failed.
+
+use crate::EngineError;
+use crate::boot::{self, Booted, Running};
+use crate::bundle::Bundle;
+use crate::control;
+use crate::exec::{Done, Lab, Way, nothing};
+use crate::perform;
+use crate::prepare::Prepared;
+use crate::template::{self, Given, Ready};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use xenlab_model::bundle::Inputs;
+use xenlab_model::case::Case;
+use xenlab_model::cause::{Blame, Cause};
+use xenlab_model::event::What;
+use xenlab_model::evidence::{Evidence, Loss};
+use xenlab_model::fact::Facts;
+use xenlab_model::judge::{self, BOOT};
+use xenlab_model::step::{At, Observation, Step};
+use xenlab_model::verdict::Verdict;
+
+/// A case, what it is made of, and where its record goes.
+pub struct Work<'a> {
+    /// What runs it.
+    pub lab: &'a Lab,
+    /// The case.
+    pub case: &'a Case,
+    /// What its progress is told of: itself, or the case that waits for it.
+    pub shown: &'a str,
+    /// What its machine is made of.
+    pub prepared: &'a Arc<Prepared>,
+    /// Its record.
+    pub bundle: &'a Arc<Bundle>,
+}
+
+/// Measures a part of the work, from its begin.
+pub struct Meter {
+    begun: Instant,
+    cpu: f64,
+}
+
+impl Meter {
+    /// It begins now.
+    pub fn begin() -> Meter {
+        Meter { begun: Instant::now(), cpu: crate::cpu_seconds() }
+    }
+}
+
+impl Work<'_> {
+    /// A part of the work is over and took this long.
+    pub fn stage(&self, name: &str, meter: &Meter, took: Duration) {
+        self.lab.sink.emit(What::Stage {
+            case: self.shown.to_owned(),
+            stage: name.to_owned(),
+            seconds: took.as_secs_f64(),
+            cpu_seconds: crate::cpu_seconds() - meter.cpu,
+        });
+    }
+
+    fn ended(&self, name: &str, meter: &Meter) {
+        self.stage(name, meter, meter.begun.elapsed());
+    }
+
+    fn note(&self, message: String) {
+        self.lab.sink.emit(What::Note { case: Some(self.shown.to_owned()), message });
+    }
+
+    /// Judges a step's evidence at once, for those who watch; the verdict that counts is made of all evidence at the end.
+    pub fn judged(&self, evidence: &Evidence, facts: &Facts) -> Verdict {
+        let verdict = judge::step(self.case, evidence, facts);
+        let outcome = verdict.verdict;
+        self.lab.sink.emit(What::StepFinished { case: self.shown.to_owned(), verdict });
+        outcome
+    }
+
+    /// Starts the machine and does the steps that need one.
+    ///
+    /// # Errors
+    /// The lab's own.
+    pub async fn machine(&self, done: &mut Done, mut inputs: Inputs, way: Way<'_>) -> Result<(), EngineError> {
+        let steps = self.case.setup.iter().chain(&self.case.steps);
+        let on_machine: Vec<&Step> = steps.filter(|s| s.body.at() != At::Build).collect();
+        if on_machine.is_empty() {
+            return Ok(());
+        }
+        let Some(started) = self.start(&on_machine, done, &mut inputs, way).await? else { return Ok(()) };
+        let (mut machine, kept) = started;
+        let mut seen = done.evidence.iter();
+        let reached = seen.any(|e| e.step == BOOT && matches!(&e.seen, Ok(seen) if boot::came_far_enough(seen)));
+        if let Some(plant) = &self.prepared.plant {
+            plant.booted(self.prepared)?;
+        }
+        if reached {
+            self.steps(&on_machine, done, &mut machine).await?;
+            if let (Way::Template(dir, _), Some(kept)) = (way, kept) {
+                done.taken = Some(self.freeze(done, &mut machine, kept, dir).await);
+            }
+        }
+        let teardown = Meter::begin();
+        machine.stop().await;
+        self.ended("teardown", &teardown);
+        Ok(())
+    }
+
+    /// What the case starts from, running; none when there is no machine to do anything in.
+    async fn start(
+        &self,
+        steps: &[&Step],
+        done: &mut Done,
+        inputs: &mut Inputs,
+        way: Way<'_>,
+    ) -> Result<Option<(Running, Option<boot::Made>)>, EngineError> {
+        let given = match way {
+            Way::Usual => self.lab.templates.of(self.lab, self.case, self.prepared, inputs).await?,
+            Way::Again | Way::Template(..) => Given::Cold(None),
+        };
+        if let Given::Clone(ready) = &given {
+            match self.clone(ready, done, inputs).await {
+                Ok(running) => return Ok(Some((running, None))),
+                Err(error) if error.cause() == Cause::TemplateUnusable => {
+                    ready.put_aside();
+                    self.note(format!("boots from power-on: {error}; the template is not used again"));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let ram = match (&given, way) {
+            (Given::Nothing(template, message), _) => {
+                let loss = Loss::NoTemplate { template: template.clone(), message: message.clone() };
+                done.evidence.push(nothing(BOOT, loss));
+                return Ok(None);
+            }
+            (_, Way::Template(dir, _)) => Some(template::ram(dir)),
+            (Given::Cold(Some(why)), _) => {
+                self.note(format!("boots from power-on: {why}"));
+                None
+            }
+            _ => None,
+        };
+        let on_phase = |phase: xenlab_console::Phase, seconds: f64| {
+            let phase = phase.name().to_owned();
+            self.lab.sink.emit(What::Phase { case: self.shown.to_owned(), phase, seconds });
+        };
+        let booting = Meter::begin();
+        let target = boot::target(steps);
+        let Booted { evidence, machine, kept } =
+            boot::boot(self.case, self.prepared, self.bundle, target, inputs, ram.as_deref(), &on_phase).await?;
+        self.bundle.inputs(inputs)?;
+        if matches!(way, Way::Template(..)) {
+            // It is no step of the case that waits for it.
+            judge::step(self.case, &evidence, &done.facts);
+        } else {
+            self.judged(&evidence, &done.facts);
+        }
+        done.evidence.push(evidence);
+        let Some(machine) = machine else { return Ok(None) };
+        self.stage("boot", &booting, machine.wall());
+        Ok(Some((machine, kept)))
+    }
+
+    /// Starts a clone; what its template showed is then the case's, too.
+    async fn clone(
+        &self,
+        ready: &Arc<Ready>,
+        done: &mut Done,
+        inputs: &mut Inputs,
+    ) -> Result<Running, EngineError> {
+        let cloning = Meter::begin();
+        let running = boot::clone(self.case, self.prepared, self.bundle, ready, inputs).await?;
+        self.bundle.inputs(inputs)?;
+        done.cloned_from = Some(ready.clone());
+        for evidence in ready.evidence() {
+            self.judged(&evidence, &done.facts);
+            done.evidence.push(evidence);
+        }
+        self.ended("clone", &cloning);
+        Ok(running)
+    }
+
+    /// Does the steps that are still to be done.
+    async fn steps(
+        &self,
+        steps: &[&Step],
+        done: &mut Done,
+        machine: &mut Running,
+    ) -> Result<(), EngineError> {
+        let connecting = Meter::begin();
+        let ended = machine.machine.clone();
+        if steps.iter().any(|step| step.body.at() == At::Dom0) {
+            tokio::select! {
+                () = xenlab_host::interrupt::wait() => {}
+                _ = ended.ended() => {}
+                () = machine.ways.connect() => {}
+            }
+            self.ended("connect", &connecting);
+        }
+        let checking = Meter::begin();
+        let limit = self.case.config.limits.case.map_or(crate::limits::CASE, |l| l.0);
+        for step in steps {
+            if done.evidence.iter().any(|e| e.step == step.path) {
+                continue;
+            }
+            self.lab.sink.emit(What::StepStarted {
+                case: self.shown.to_owned(),
+                step: step.path.clone(),
+                title: step.title().to_owned(),
+            });
+            let mut evidence = perform::on_machine(self.case, step, self.prepared, machine, limit).await;
+            let lost = evidence.seen.is_err();
+            if let Ok(Observation::Console(_)) = evidence.seen {
+                crate::bundle::fill_console(self.bundle.dir(), std::slice::from_mut(&mut evidence))?;
+            }
+            let verdict = self.judged(&evidence, &done.facts);
+            done.evidence.push(evidence);
+            for note in machine.ways.take_notes() {
+                self.note(note);
+            }
+            // A lost machine ends the case; so does an action that failed. What was only observed does not.
+            if lost || (step.body.acts() && verdict != Verdict::Pass) {
+                break;
+            }
+        }
+        self.ended("checks", &checking);
+        // What was seen was seen of a machine that lived; it must also have lived until nobody looked any more.
+        if !done.evidence.iter().any(|e| e.seen.is_err())
+            && let Some(loss) = perform::lost_by_now(machine)
+        {
+            let evidence = Evidence { origin: machine.origin, ..nothing(judge::END, loss) };
+            self.judged(&evidence, &done.facts);
+            done.evidence.push(evidence);
+        }
+        Ok(())
+    }
+
+    /// Before a Fail is blamed on Xen or dom0: were the inputs what they were said to be, and does a Xen known to be good get
+    /// further in this very machine?
+    ///
+    /// # Errors
+    /// The lab's own.
+    pub async fn blame_carefully(&self, done: &mut Done) -> Result<(), EngineError> {
+        let Work { lab, case, prepared, bundle, .. } = *self;
+        let verdict = judge::case(case, &done.evidence, &done.facts, None);
+        if verdict.verdict == Verdict::Pass {
+            // Only what booted is known to boot: a case of steps on files alone says nothing of its machine.
+            if control::booted(&done.evidence) {
+                control::remember(lab, case, prepared);
+            }
+            return Ok(());
+        }
+        if verdict.verdict != Verdict::Fail || xenlab_host::interrupt::requested() {
+            return Ok(());
+        }
+        let blames_subject =
+            verdict.blame.is_some_and(|b| matches!(b, Blame::Xen | Blame::Build | Blame::Dom0));
+        if blames_subject {
+            let (prepared, store, ready) =
+                (prepared.clone(), lab.preparer.store.clone(), done.cloned_from.clone());
+            let changed = crate::blocking(move || {
+                let mut changed = prepared.changed_inputs(&store);
+                if let Some(ready) = ready
+                    && let Some(why) = ready.changed()
+                {
+                    ready.put_aside();
+                    changed.push(format!("template: {why}"));
+                }
+                Ok(changed)
+            })
+            .await?;
+            if !changed.is_empty() {
+                // Whatever failed, it failed with files that are not what they were said to be: no word about Xen or dom0.
+                let loss =
+                    Loss::Lab { code: Cause::InputChanged.code().to_owned(), message: changed.join("; ") };
+                done.evidence.push(nothing(judge::INPUTS, loss));
+                return Ok(());
+            }
+        }
+        if lab.control && control::wanted(&verdict, &done.evidence) {
+            done.control = Some(control::boot(lab, case, prepared, bundle).await);
+        }
+        Ok(())
+    }
+
+    /// Freezes a template's machine into `dir`, if everything passed.
+    async fn freeze(
+        &self,
+        done: &Done,
+        machine: &mut Running,
+        kept: boot::Made,
+        dir: &std::path::Path,
+    ) -> Result<template::Taken, String> {
+        let verdict = judge::case(self.case, &done.evidence, &done.facts, None);
+        if verdict.verdict != Verdict::Pass {
+            return Err("it did not pass".to_owned());
+        }
+        let freezing = Meter::begin();
+        machine.ways.rest().await?;
+        let frozen = machine.machine.freeze(&template::state(dir), template::FREEZE).await;
+        let frozen = frozen.map_err(|e| e.to_string())?;
+        self.ended("freeze", &freezing);
+        let (kept, spec) = kept;
+        Ok(template::Taken { kept, spec, took: frozen.took })
+    }
+}
