@@ -128,7 +128,9 @@ fn steps(verdict: &CaseVerdict) -> String {
     let mut out = String::new();
     for step in &verdict.steps {
         let title = escape_lines(&step.title);
-        let _ = writeln!(out, "{} {} {title} ({:.2} s)", step.verdict.word(), step.step, step.seconds);
+        let on = step.origin.words().map(|on| format!(", {on}")).unwrap_or_default();
+        let _ =
+            writeln!(out, "{} {} {title} ({:.2} s{on})", step.verdict.word(), step.step, step.seconds);
         for check in &step.checks {
             let cause = check.cause.map(|c| format!(" [{c}]")).unwrap_or_default();
             let (name, message) = (escape_lines(&check.name), escape_lines(&check.message));

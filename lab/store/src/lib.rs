@@ -25,7 +25,6 @@ mod lock;
 mod progress;
 mod root;
 mod run;
-pub mod templates;
 
 pub use digest::{Stamp, hash_bytes, hash_file};
 pub use entry::{Entry, Temporary};

@@ -153,7 +153,8 @@ fn judged(style: Style, case: &str, verdict: &CaseVerdict) -> Vec<String> {
         if bad.is_empty() {
             continue;
         }
-        lines.push(format!("  {} {}", step.step, style.paint("1", &escape(&step.title))));
+        let on = step.origin.words().map(|on| format!(" ({on})")).unwrap_or_default();
+        lines.push(format!("  {} {}{on}", step.step, style.paint("1", &escape(&step.title))));
         for check in bad {
             lines.extend(shown(style, check));
         }

@@ -63,12 +63,13 @@ impl Plain {
             What::StepStarted { .. } | What::Stage { .. } => self.tick(event.at),
             What::StepFinished { case, verdict } => {
                 let line = format!(
-                    "{}: {} {} {} ({:.1} s)",
+                    "{}: {} {} {} ({:.1} s{})",
                     escape(case),
                     verdict.verdict.word(),
                     verdict.step,
                     escape(&verdict.title),
-                    verdict.seconds
+                    verdict.seconds,
+                    verdict.origin.words().map(|on| format!(", {on}")).unwrap_or_default()
                 );
                 self.line(event.at, &line)
             }
