@@ -238,7 +238,14 @@ async fn main() -> Result<()> {
         let kicks = var("KICK").unwrap_or_default();
         match kicks.split(',').nth(i).filter(|how| !how.is_empty()) {
             None => clone.resume().await?,
-            Some(how) => kick(how, &mut clone, &mut typed).await?,
+            Some(how) => {
+                let before = TICKS.load(Ordering::Relaxed);
+                kick(how, &mut clone, &mut typed).await?;
+                if how == "none" && TICKS.load(Ordering::Relaxed) > before {
+                    println!("clones of this template wake by themselves: there is nothing to try out");
+                    return Ok(());
+                }
+            }
         }
         match keys.run(&clone, "xl info; cat /proc/uptime").await {
             Ok(info) => {
