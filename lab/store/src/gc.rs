@@ -181,6 +181,6 @@ fn content_size(list: &[Listed]) -> u64 {
     list.iter().filter(|l| seen.insert(l.digest.clone())).map(|l| l.size).sum()
 }
 
-fn seconds(t: SystemTime) -> u64 {
+pub(crate) fn seconds(t: SystemTime) -> u64 {
     t.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }

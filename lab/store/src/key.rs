@@ -63,6 +63,11 @@ impl Key {
         parts
     }
 
+    /// Its parts in the order in which they were given.
+    pub fn given(&self) -> &[(String, String)] {
+        &self.parts
+    }
+
     /// Keys of the entries it was made from.
     pub fn uses(&self) -> &[KeyId] {
         &self.uses

@@ -12,6 +12,7 @@
 //!      locks/KEY               held while KEY is made
 //!      tmp/NAME, tmp/NAME.lock being made; swept when nobody holds the lock
 //!      files/                  SHA-256 of files outside the store, by stamp
+//!      templates/KEY/          frozen machines, see [`templates`]
 //!      debian/                 locks of Debian packages newer than those shipped
 //! ```
 
@@ -25,6 +26,7 @@ mod lock;
 mod progress;
 mod root;
 mod run;
+pub mod templates;
 
 pub use digest::{Stamp, hash_bytes, hash_file};
 pub use entry::{Entry, Temporary};

@@ -4,7 +4,9 @@
 //! `warm ARCH N [QEMU] [DIR]`: DIR is where the memory file is (the store's when not said). Variables, for trying things out:
 //! `XEN` (`debian:bookworm`), `COLD=1` (no template: how long the boot takes without one), `CHANGE=SCRIPT` (is run in DIR
 //! before the first restore: for damaging a template), `RESTORE_QEMU` (another QEMU for the clones), `SMAPS=1`, and
-//! `KICK=none|console|announce|stdout|shell` (in place of what the machine does by itself; shows whether the guest woke).
+//! `KICK=WORD,…` with
+//! `none`, `console`, `announce`, `link`, `tcp`, `stdout`, `stderr`, `shell` (a kick for each clone, in place of what the machine does
+//! by itself; shows whether the guest woke).
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -12,6 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
@@ -29,6 +32,10 @@ use xenlab_store::{Options, Store};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
+/// What a process in dom0 says again and again.
+const LIFE: &str = "alive-and-well";
+static TICKS: AtomicUsize = AtomicUsize::new(0);
+
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn var(name: &str) -> Option<String> {
@@ -41,6 +48,7 @@ fn drain(machine: &mut Machine, word: Option<String>) -> Result<(oneshot::Receiv
     let (said, heard) = oneshot::channel();
     tokio::spawn(async move {
         let (mut text, mut said) = (Vec::new(), Some(said));
+        let mut seen = 0;
         while let Ok(1..) = reader.read_buf(&mut text).await {
             let there = |w: &String| text.windows(w.len()).any(|t| t == w.as_bytes());
             if word.as_ref().is_some_and(there)
@@ -48,6 +56,9 @@ fn drain(machine: &mut Machine, word: Option<String>) -> Result<(oneshot::Receiv
             {
                 let _ = said.send(());
             }
+            let ticks = text.windows(LIFE.len()).filter(|t| *t == LIFE.as_bytes()).count();
+            TICKS.fetch_add(ticks - seen, Ordering::Relaxed);
+            seen = ticks;
         }
     });
     Ok((heard, writer))
@@ -59,17 +70,17 @@ struct Keys {
 }
 
 impl Keys {
-    async fn xl_info(&self, machine: &Machine) -> Result<String> {
+    async fn run(&self, machine: &Machine, script: &str) -> Result<String> {
         let mut shell = SshShell::new(SshConfig {
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, machine.ssh_port().ok_or("no network")?)),
             user: "root".to_owned(),
             private_key: self.user.openssh.clone(),
             host_key: self.host.public.clone(),
         })?;
-        let result = shell.run(&Script::new("xl info; cat /proc/uptime"), Deadline::wall(LIMIT)).await;
+        let result = shell.run(&Script::new(script), Deadline::wall(LIMIT)).await;
         match result.end {
             CommandEnd::Exit(0) => Ok(result.stdout.text),
-            end => Err(format!("xl info: {end:?} {}", result.stderr.text).into()),
+            end => Err(format!("{script}: {end:?} {}", result.stderr.text).into()),
         }
     }
 }
@@ -97,19 +108,20 @@ fn pss_mib(pid: u32) -> Result<f64> {
     Ok(line.split_whitespace().nth(1).ok_or("no Pss")?.parse::<f64>()? / 1024.0)
 }
 
-/// Ticks of processor time that a process took.
-fn ticks(pid: u32) -> Result<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-    Ok(fields[11].parse::<u64>()? + fields[12].parse::<u64>()?)
-}
-
-/// Another kick than the machine's own, and what came of it: whether a guest woke shows in the processor time it takes.
+/// Another kick than the machine's own, and what came of it: a process in dom0 that was put there before the freeze says five
+/// times a second that it lives.
 async fn kick(how: &str, clone: &mut Machine, typed: &mut ConsoleWriter) -> Result<()> {
     let mut ports = clone.take_ports().ok_or("no ports")?;
     clone.qmp().execute("cont", serde_json::Value::Null).await?;
     match how {
         "console" => typed.write_all(b"\n").await?,
+        "stderr" => ports.stderr.write_all(b"\n").await?,
+        "link" => {
+            let link = |up: bool| serde_json::json!({"name": "net0", "up": up});
+            clone.qmp().execute("set_link", link(false)).await?;
+            clone.qmp().execute("set_link", link(true)).await?;
+        }
+        "tcp" => drop(tokio::net::TcpStream::connect(("127.0.0.1", clone.ssh_port().unwrap_or(0))).await?),
         "stdout" => ports.stdout.write_all(b"\n").await?,
         "shell" => ports.shell.write_all(b"\n").await?,
         "announce" => {
@@ -118,11 +130,9 @@ async fn kick(how: &str, clone: &mut Machine, typed: &mut ConsoleWriter) -> Resu
         }
         _ => {}
     }
-    let before = ticks(clone.pid())?;
-    for second in 1..=4 {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        println!("kick {how}: {} ticks of processor time in {second} s", ticks(clone.pid())? - before);
-    }
+    let before = TICKS.load(Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    println!("kick {how}: {} signs of life in 3 s", TICKS.load(Ordering::Relaxed) - before);
     Ok(())
 }
 
@@ -136,8 +146,9 @@ async fn main() -> Result<()> {
     let path = rest.first().map(String::as_str).filter(|p| !p.is_empty());
     let found = Arc::new(qemu::find(arch, path.map(Path::new))?);
     let store = Store::open(Options::default())?;
-    let place = rest.get(1).map_or(store.root().join("tmp"), PathBuf::from);
-    let dir = tempfile::tempdir_in(place)?;
+    // A folder that nobody sweeps.
+    let own = store.temporary("warm")?;
+    let dir = tempfile::tempdir_in(rest.get(1).map_or(own.path().to_owned(), PathBuf::from))?;
     let xen = var("XEN").unwrap_or("debian:bookworm".to_owned());
     let subject = Subject { hypervisor: xen.parse()?, tools: None, expect_version: None };
     let (build, dom0) = tokio::task::block_in_place(|| -> Result<_> {
@@ -191,6 +202,12 @@ async fn main() -> Result<()> {
         machine.stop().await;
         return Ok(());
     }
+    if var("KICK").is_some() {
+        let life = format!("(while sleep 0.2; do echo {LIFE}; done) </dev/null >/dev/console 2>&1 &");
+        keys.run(&machine, &life).await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        println!("{} signs of life before", TICKS.load(Ordering::Relaxed));
+    }
     let frozen = machine.freeze(&state, LIMIT).await?;
     let since = Instant::now();
     machine.stop().await;
@@ -218,11 +235,19 @@ async fn main() -> Result<()> {
         let mut clone = Machine::restore(&spec, &state, rundir()?, StartOptions::default()).await?;
         restored.push(clone.spawned().elapsed().as_secs_f64());
         let (_, mut typed) = drain(&mut clone, None)?;
-        match var("KICK") {
+        let kicks = var("KICK").unwrap_or_default();
+        match kicks.split(',').nth(i).filter(|how| !how.is_empty()) {
             None => clone.resume().await?,
-            Some(how) => kick(&how, &mut clone, &mut typed).await?,
+            Some(how) => {
+                let before = TICKS.load(Ordering::Relaxed);
+                kick(how, &mut clone, &mut typed).await?;
+                if how == "none" && TICKS.load(Ordering::Relaxed) > before {
+                    println!("clones of this template wake by themselves: there is nothing to try out");
+                    return Ok(());
+                }
+            }
         }
-        match keys.xl_info(&clone).await {
+        match keys.run(&clone, "xl info; cat /proc/uptime").await {
             Ok(info) => {
                 answered.push(clone.spawned().elapsed().as_secs_f64());
                 let line = info.lines().find(|l| l.starts_with("build_id")).unwrap_or("no build_id");
