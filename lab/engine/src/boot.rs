@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use xenlab_console::Phase;
+use xenlab_guest::port::PortShell;
 use xenlab_guest::serial::{self, Login, LoginStep, SerialShell};
 use xenlab_guest::ssh::{SshConfig, SshShell};
 use xenlab_guest::{Deadline, Shell};
@@ -23,10 +24,10 @@ use xenlab_machine::{Accel, Disk, Machine, MachineSpec, Payload, StartOptions};
 use xenlab_model::bundle::{Inputs, TickWhat};
 use xenlab_model::case::Case;
 use xenlab_model::cause::Cause;
-use xenlab_model::evidence::{Evidence, MachineEnd, Origin, WaitEnd};
+use xenlab_model::evidence::{Evidence, MachineEnd, Origin, Transport, WaitEnd};
 use xenlab_model::judge::BOOT;
 use xenlab_model::step::phase::PhaseEvidence;
-use xenlab_model::step::{At, Observation, Step};
+use xenlab_model::step::{Observation, Step};
 
 /// Names of QEMU's QMP events after which the machine's record goes on as if a byte had come.
 const LIFE: &[&str] = &["RESUME", "STOP", "RTC_CHANGE", "NIC_RX_FILTER_CHANGED"];
@@ -201,6 +202,7 @@ pub async fn boot(
     let (reader, writer) = machine
         .take_console()
         .ok_or_else(|| EngineError::part(Cause::LabInternal, "the machine's console was already taken"))?;
+    let ports = machine.take_ports();
     let machine = Arc::new(machine);
     let pump = tokio::spawn(hub.clone().pump(reader, bundle.clone()));
     {
@@ -213,7 +215,7 @@ pub async fn boot(
         let clock = clock.clone();
         Arc::new(move || clock().1)
     };
-    let (ways, ssh) = ways(case, prepared, &machine, &hub, &keys, writer, guest.clone())?;
+    let (ways, ssh) = ways(case, prepared, (&machine, ports), &hub, &keys, writer, guest.clone())?;
     let kvm = prepared.accel.accel == Accel::Kvm;
     let end = {
         let watch = Watch { hub: &hub, guest: &*guest, kvm };
@@ -329,11 +331,11 @@ fn evidence(to: f64, seen: PhaseEvidence) -> Evidence {
     }
 }
 
-/// Both ways in, neither opened yet, and the SSH session to open early when it will be used.
+/// The ways in, none opened yet, and the SSH session to open early when it will be used.
 fn ways(
     case: &Case,
     prepared: &Prepared,
-    machine: &Machine,
+    (machine, ports): (&Machine, Option<xenlab_machine::Ports>),
     hub: &Arc<Hub>,
     keys: &Keys,
     writer: xenlab_machine::ConsoleWriter,
@@ -351,10 +353,10 @@ fn ways(
     let (bytes, from_console) = tokio::sync::mpsc::channel(64);
     let serial: Box<dyn Shell> = Box::new(SerialShell::new(from_console, writer, login(layout)));
     let only = case.config.dom0.via;
-    let uses_ssh = only != Some(xenlab_model::evidence::Transport::Serial)
-        && case.steps.iter().any(|step| step.body.at() == At::Dom0);
-    let early = uses_ssh.then(|| ssh.clone());
-    Ok((Ways::new(hub.clone(), guest, ssh, serial, bytes, only), early))
+    let port = ports.map(|p| PortShell::new(p.shell, p.stdout, p.stderr));
+    let early =
+        crate::ways::uses(case.setup.iter().chain(&case.steps), only, Transport::Ssh).then(|| ssh.clone());
+    Ok((Ways::new(hub.clone(), guest, ssh, (serial, bytes), port, only), early))
 }
 
 /// The image's login dance in the words of the serial shell.

@@ -220,7 +220,7 @@ async fn machine(
             tokio::select! {
                 () = xenlab_host::interrupt::wait() => {}
                 _ = ended.ended() => {}
-                () = machine.ways.connect() => {}
+                () = machine.ways.connect_for(&on_machine) => {}
             }
             connecting.end(lab, case, "connect");
         }
@@ -233,6 +233,7 @@ async fn machine(
                 title: step.title().to_owned(),
             });
             let mut evidence = perform::on_machine(case, step, prepared, &mut machine, limit).await;
+            ways_notes(lab, case, &mut machine);
             let lost = evidence.seen.is_err();
             if let Ok(xenlab_model::step::Observation::Console(_)) = evidence.seen {
                 crate::bundle::fill_console(bundle.dir(), std::slice::from_mut(&mut evidence))?;
@@ -286,6 +287,13 @@ impl Stage {
             seconds: took.as_secs_f64(),
             cpu_seconds: crate::cpu_seconds() - self.cpu,
         });
+    }
+}
+
+/// Says which way in could not be had, so that nobody wonders at the one that was used.
+fn ways_notes(lab: &Lab, case: &Case, machine: &mut boot::Running) {
+    for message in machine.ways.take_notes() {
+        lab.sink.emit(What::Note { case: Some(case.shown()), message });
     }
 }
 
