@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use xenlab_console::Phase;
+use xenlab_guest::port::PortShell;
 use xenlab_guest::serial::{self, Login, LoginStep, SerialShell};
 use xenlab_guest::ssh::{SshConfig, SshShell};
 use xenlab_guest::{Deadline, Shell};
@@ -25,10 +26,10 @@ use xenlab_machine::{Accel, Backing, Disk, Machine, MachineSpec, Payload, StartO
 use xenlab_model::bundle::{Inputs, TickWhat};
 use xenlab_model::case::Case;
 use xenlab_model::cause::Cause;
-use xenlab_model::evidence::{Evidence, MachineEnd, Origin, WaitEnd};
+use xenlab_model::evidence::{Evidence, MachineEnd, Origin, Transport, WaitEnd};
 use xenlab_model::judge::BOOT;
 use xenlab_model::step::phase::PhaseEvidence;
-use xenlab_model::step::{At, Observation, Step};
+use xenlab_model::step::{Observation, Step};
 
 /// Names of QEMU's QMP events after which the machine's record goes on as if a byte had come.
 const LIFE: &[&str] = &["RESUME", "STOP", "RTC_CHANGE", "NIC_RX_FILTER_CHANGED"];
@@ -213,8 +214,10 @@ pub async fn boot(
                 {
                     // The key exchange is done while dom0's services start: emulated cryptography takes tenths of a second.
                     let clock = clock.clone();
-                    let deadline =
-                        Deadline::new(Arc::new(move || clock().1), limits::phase(Phase::Dom0Init, *kvm).limit);
+                    let deadline = Deadline::new(
+                        Arc::new(move || clock().1),
+                        limits::phase(Phase::Dom0Init, *kvm).limit,
+                    );
                     tokio::spawn(async move {
                         // What goes wrong here goes wrong again, and is told, when the first command runs.
                         let _ = shell.open(deadline).await;
@@ -256,8 +259,14 @@ pub async fn clone(
     let from = Some(ready);
     let (mut running, _) =
         attach(case, prepared, bundle, &ready.spec, &ready.kept, rundir(case)?, from, inputs).await?;
-    running.ways.first_words().await;
-    Ok(running)
+    match running.ways.first_words().await {
+        Ok(()) => Ok(running),
+        // What shares its clock and its random numbers with others is no machine to judge anything on.
+        Err(why) => {
+            running.stop().await;
+            Err(EngineError::part(Cause::TemplateUnusable, why))
+        }
+    }
 }
 
 fn rundir(case: &Case) -> Result<Arc<RunDir>, EngineError> {
@@ -316,6 +325,7 @@ async fn attach(
     let (reader, writer) = machine
         .take_console()
         .ok_or_else(|| EngineError::part(Cause::LabInternal, "the machine's console was already taken"))?;
+    let ports = machine.take_ports();
     let machine = Arc::new(machine);
     let pump = tokio::spawn(hub.clone().pump(reader, bundle.clone()));
     {
@@ -327,7 +337,7 @@ async fn attach(
         let clock = clock.clone();
         Arc::new(move || clock().1)
     };
-    let (ways, ssh) = ways(case, prepared, &machine, &hub, &kept.keys, writer, guest)?;
+    let (ways, ssh) = ways(case, prepared, (&machine, ports), &hub, &kept.keys, writer, guest)?;
     let running = Running {
         machine,
         hub: hub.clone(),
@@ -396,11 +406,11 @@ fn evidence(to: f64, seen: PhaseEvidence) -> Evidence {
     }
 }
 
-/// Both ways in, neither opened yet, and the SSH session to open early when it will be used.
+/// The ways in, none opened yet, and the SSH session to open early when it will be used.
 fn ways(
     case: &Case,
     prepared: &Prepared,
-    machine: &Machine,
+    (machine, ports): (&Machine, Option<xenlab_machine::Ports>),
     hub: &Arc<Hub>,
     keys: &Keys,
     writer: xenlab_machine::ConsoleWriter,
@@ -418,10 +428,10 @@ fn ways(
     let (bytes, from_console) = tokio::sync::mpsc::channel(64);
     let serial: Box<dyn Shell> = Box::new(SerialShell::new(from_console, writer, login(layout)));
     let only = case.config.dom0.via;
-    let uses_ssh = only != Some(xenlab_model::evidence::Transport::Serial)
-        && case.steps.iter().any(|step| step.body.at() == At::Dom0);
-    let early = uses_ssh.then(|| ssh.clone());
-    Ok((Ways::new(hub.clone(), guest, ssh, serial, bytes, only), early))
+    let port = ports.map(|p| PortShell::new(p.shell, p.stdout, p.stderr));
+    let early =
+        crate::ways::uses(case.setup.iter().chain(&case.steps), only, Transport::Ssh).then(|| ssh.clone());
+    Ok((Ways::new(hub.clone(), guest, ssh, (serial, bytes), port, only), early))
 }
 
 /// The image's login dance in the words of the serial shell.
@@ -497,7 +507,7 @@ pub fn layer_digest(case: &Case, prepared: &Prepared) -> String {
         public_blob: Vec::new(),
     };
     let keys = Keys { user: none.clone(), host: none };
-    crate::digest_hex(&xenlab_image::case_layer(&layer(case, prepared, &keys, "")))
+    crate::digest_hex(&xenlab_image::case_layer(&layer(case, prepared, &keys, ""), &prepared.dom0))
 }
 
 /// dom0's initramfs with the case's own layer, in the run folder.

@@ -8,7 +8,7 @@ use crate::EngineError;
 use crate::bundle::{Bundle, folder_name, write_verdict};
 use crate::perform;
 use crate::prepare::Preparer;
-use crate::template::{Built, Ready, Taken, Templates};
+use crate::template::{Built, Folder, Ready, Taken, Templates};
 use crate::work::{Meter, Work};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,8 +76,8 @@ pub enum Way<'a> {
     Usual,
     /// From power-on, because it failed on a clone.
     Again,
-    /// As a template, to be frozen into this folder.
-    Template(&'a Path, &'a str),
+    /// As a template, to be frozen into this folder, while the case of that name waits.
+    Template(&'a Folder, &'a str),
 }
 
 /// Runs a case and tells its verdict. Never fails: what goes wrong in the lab is an Error.
@@ -91,7 +91,8 @@ pub async fn case(lab: &Lab, case: Case) -> CaseVerdict {
     let dir = lab.bundles.join(folder_name(&case.shown()));
     let (mut verdict, done) = attempt(lab, case.clone(), &dir, Way::Usual).await;
     if done.cloned_from.is_some() && not_yet_believed(&verdict) && !xenlab_host::interrupt::requested() {
-        let message = "failed on a clone; once more from power-on, to see whether it is Xen's fault".to_owned();
+        let message =
+            "failed on a clone; once more from power-on, to see whether it is Xen's fault".to_owned();
         lab.sink.emit(What::Note { case: Some(case.shown()), message });
         let (power_on, _) = attempt(lab, case.clone(), &dir.join(POWER_ON), Way::Again).await;
         verdict = judge::settle(verdict, &power_on, POWER_ON);
@@ -114,9 +115,9 @@ fn not_yet_believed(verdict: &CaseVerdict) -> bool {
 }
 
 /// Boots a template's case and freezes its machine into `dir`; progress is told of the case `shown`, which waits for it.
-pub async fn template(lab: &Lab, case: Case, dir: &Path, shown: &str) -> Built {
+pub async fn template(lab: &Lab, case: Case, folder: &Folder, shown: &str) -> Built {
     let bundle = lab.bundles.join(folder_name(&case.shown()));
-    let (verdict, done) = attempt(lab, case, &bundle, Way::Template(dir, shown)).await;
+    let (verdict, done) = attempt(lab, case, &bundle, Way::Template(folder, shown)).await;
     let (taken, why_not) = match done.taken {
         Some(Ok(taken)) if verdict.verdict == Verdict::Pass => (Some(taken), None),
         Some(Err(why)) => (None, Some(why)),

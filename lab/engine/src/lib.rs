@@ -14,8 +14,8 @@ pub mod prepare;
 pub mod replay;
 pub mod run;
 pub mod shared;
-pub mod wait;
 pub mod template;
+pub mod wait;
 pub mod ways;
 pub mod work;
 

@@ -76,6 +76,12 @@ pub async fn run(lab: Arc<Lab>, cases: Vec<Case>, jobs: Option<usize>, started: 
         }
     }
     let interrupted = xenlab_host::interrupt::requested();
+    for why in lab.templates.settled().await {
+        lab.sink.emit(What::Note {
+            case: None,
+            message: format!("a template may not outlive a restart of this host: {why}"),
+        });
+    }
     // What no case could start from has a verdict of its own.
     verdicts.extend(lab.templates.take_failed().into_iter().map(|v| (usize::MAX, v)));
     verdicts.sort_by_key(|(n, _)| *n);

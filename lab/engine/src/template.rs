@@ -24,7 +24,8 @@ use xenlab_model::judge::{self, BOOT};
 use xenlab_model::scenario::config::Start;
 use xenlab_model::step::{Body, Observation, Step, phase};
 use xenlab_model::verdict::{CaseVerdict, Verdict};
-use xenlab_store::templates::{Found, Template};
+use xenlab_store::templates::{self, Building, RAM, Rebuilt, Template};
+use xenlab_store::{Key, Store};
 
 /// How long freezing may take, wall time: it takes hundredths of a second.
 pub const FREEZE: Duration = Duration::from_secs(30);
@@ -41,6 +42,7 @@ pub struct Ready {
     pub console: Vec<u8>,
     evidence: Vec<Evidence>,
     held: Template,
+    store: Arc<Store>,
 }
 
 impl Ready {
@@ -54,17 +56,19 @@ impl Ready {
 
     /// The evidence of its boot and set-up, as a case that starts from it has it.
     pub fn evidence(&self) -> impl Iterator<Item = Evidence> {
-        self.evidence.iter().map(|e| Evidence { origin: Origin::Template, ..e.clone() })
+        self.evidence.iter().cloned()
     }
 
     /// Hashes its files; what is no longer what it was, in words. It is put aside then.
     pub fn changed(&self) -> Option<String> {
-        self.held.verify().err().map(|e| e.to_string())
+        let error = self.held.verify().err()?;
+        self.put_aside(&error.to_string());
+        Some(error.to_string())
     }
 
     /// It is not used again.
-    pub fn put_aside(&self) {
-        self.held.put_aside();
+    pub fn put_aside(&self, reason: &str) {
+        self.store.put_template_aside(&self.held, reason);
     }
 }
 
@@ -85,22 +89,27 @@ pub struct Templates {
     made: Shared<String, Given, EngineError>,
     /// Verdicts of those that did not boot.
     failed: Mutex<Vec<CaseVerdict>>,
+    /// What is still being hashed.
+    settling: Mutex<Vec<tokio::task::JoinHandle<Result<(), String>>>>,
 }
 
 /// What lies beside memory and state, for clones to go on with.
 #[derive(Serialize, Deserialize)]
 struct Beside {
     kept: Kept,
+    /// Of boot and set-up.
+    evidence: Vec<Evidence>,
 }
 
 const BESIDE: &str = "kept.json";
-const BUNDLE: &str = "bundle";
+const CONSOLE: &str = "console.raw";
 const INITRD: &str = "initrd";
+const MADE_BY: &str = concat!("xenlab ", env!("CARGO_PKG_VERSION"));
 
 impl Templates {
     /// The verdicts of templates that did not boot, once.
     pub fn take_failed(&self) -> Vec<CaseVerdict> {
-        std::mem::take(&mut self.failed.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.failed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What `case` starts from; its template is made if there is none.
@@ -124,19 +133,18 @@ impl Templates {
         if !asked {
             return Ok(Given::Cold(None));
         }
-        let initrd = Payload::of(&prepared.dom0.initrd)
-            .map_err(|e| EngineError::part(Cause::LabInternal, e))?;
+        let initrd =
+            Payload::of(&prepared.dom0.initrd).map_err(|e| EngineError::part(Cause::LabInternal, e))?;
         let mut spec = boot::spec(case, &prepared.parts, prepared.accel.accel, initrd)?;
         // The case's layer is part of the initramfs, and is told apart by what it is made of.
         spec.backing = Backing::Build(PathBuf::from("ram"));
         if let Some(why) = spec.cannot_freeze() {
             return Ok(Given::Cold(Some(why)));
         }
-        let parts = parts(case, prepared, inputs, &spec)?;
-        let id = format!("{parts:?}");
+        let key = key(case, prepared, inputs, &spec)?;
         let given = self
             .made
-            .get(id, || async { self.find_or_make(lab, case, prepared, parts).await })
+            .get(key.id().to_string(), || async { self.find_or_make(lab, case, prepared, key).await })
             .await
             .map_err(|e| EngineError::part(e.cause(), e))?;
         Ok((*given).clone())
@@ -147,62 +155,126 @@ impl Templates {
         lab: &Lab,
         case: &Case,
         prepared: &Arc<Prepared>,
-        parts: Vec<(String, String)>,
+        key: Key,
     ) -> Result<Given, EngineError> {
         let of = template_case(case);
         let name = of.shown();
-        let (store, wanted) = (lab.preparer.store.clone(), name.clone());
-        let found = crate::blocking(move || {
-            store.template(&wanted, &parts).map_err(|e| EngineError::part(e.cause(), e))
-        })
-        .await;
-        let building = match found {
-            Ok(Found::There(template)) => match load(&of, prepared, template) {
-                Ok(ready) => return Ok(Given::Clone(Arc::new(ready))),
-                Err(why) => return Ok(Given::Cold(Some(why))),
-            },
-            Ok(Found::ToMake(building)) => building,
+        let (store, wanted, memory) =
+            (lab.preparer.store.clone(), name.clone(), exec::machine_memory(&case.config));
+        let begun = crate::blocking(move || begin(&store, &wanted, &key, memory.0)).await;
+        let (building, why) = match begun {
+            Ok(Begun::Ready(template)) => {
+                return Ok(match load(lab, &of, prepared, template) {
+                    Ok(ready) => Given::Clone(Arc::new(ready)),
+                    Err(why) => Given::Cold(Some(why)),
+                });
+            }
+            Ok(Begun::Build(building, why)) => (building, why),
             Err(EngineError::Interrupted) => return Err(EngineError::Interrupted),
             Err(error) => return Ok(Given::Cold(Some(format!("no template can be kept: {error}")))),
         };
-        if let Some(why) = building.why() {
-            let message = format!("a template is taken of this machine: {why}");
-            lab.sink.emit(What::Note { case: Some(case.shown()), message });
-        }
-        let dir = building.dir().to_owned();
-        let done = Box::pin(exec::template(lab, of.clone(), &dir, &case.shown())).await;
-        match done.taken {
-            None if done.verdict.verdict == Verdict::Pass => Ok(Given::Cold(Some(
-                done.why_not.unwrap_or_else(|| "no template was taken".to_owned()),
-            ))),
-            None => {
-                let message = done.verdict.message.clone();
-                lab.sink.emit(What::CaseFinished {
-                    case: name.clone(),
-                    bundle: done.bundle.display().to_string(),
-                    verdict: Box::new(done.verdict.clone()),
-                    reproduce: lab.reproduce(case),
-                });
-                if xenlab_host::interrupt::requested() {
-                    return Err(EngineError::Interrupted);
-                }
-                self.failed.lock().unwrap_or_else(PoisonError::into_inner).push(done.verdict);
-                Ok(Given::Nothing(name, message))
+        lab.sink.emit(What::Note {
+            case: Some(case.shown()),
+            message: format!("a template is taken of this machine: {why}"),
+        });
+        let folder = Folder { ram: building.path().join(RAM), state: building.state() };
+        // A case boots its template, whose boot is that of a case.
+        let mut built = Box::pin(exec::template(lab, of.clone(), &folder, &case.shown())).await;
+        let Some(taken) = built.taken.take() else { return self.not_taken(lab, case, &name, built) };
+        let bundle = built.bundle.clone();
+        let published = crate::blocking(move || {
+            write_beside(building.path(), &taken, &bundle)
+                .map_err(|e| EngineError::part(Cause::LabInternal, e))?;
+            building.publish(MADE_BY).map_err(|e| EngineError::part(e.cause(), e))
+        })
+        .await;
+        let ready = match published {
+            Ok(template) => load(lab, &of, prepared, template),
+            Err(error) => Err(error.to_string()),
+        };
+        Ok(match ready {
+            Ok(ready) => {
+                self.settle(&ready);
+                Given::Clone(Arc::new(ready))
             }
-            Some(taken) => {
-                let written = write_beside(&dir, &taken, &done.bundle);
-                let published = crate::blocking(move || {
-                    written.map_err(|e| EngineError::part(Cause::LabInternal, e))?;
-                    building.publish().map_err(|e| EngineError::part(e.cause(), e))
-                })
-                .await;
-                match published.map_err(|e| e.to_string()).and_then(|t| load(&of, prepared, t)) {
-                    Ok(ready) => Ok(Given::Clone(Arc::new(ready))),
-                    Err(why) => Ok(Given::Cold(Some(format!("the template cannot be kept: {why}")))),
-                }
-            }
-        }
+            Err(why) => Given::Cold(Some(format!("the template cannot be kept: {why}"))),
+        })
     }
+
+    /// No template came of its boot: it is a verdict of its own when it did not pass.
+    fn not_taken(&self, lab: &Lab, case: &Case, name: &str, built: Built) -> Result<Given, EngineError> {
+        if xenlab_host::interrupt::requested() {
+            return Err(EngineError::Interrupted);
+        }
+        let verdict = built.verdict;
+        if verdict.verdict == Verdict::Pass {
+            let why = built.why_not.unwrap_or_else(|| "no template was taken".to_owned());
+            return Ok(Given::Cold(Some(why)));
+        }
+        let message = verdict.message.clone();
+        lab.sink.emit(What::CaseFinished {
+            case: name.to_owned(),
+            bundle: built.bundle.display().to_string(),
+            verdict: Box::new(verdict.clone()),
+            reproduce: lab.reproduce(case),
+        });
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).push(verdict);
+        Ok(Given::Nothing(name.to_owned(), message))
+    }
+
+    /// Hashes what was just published and has it reach the disk, beside whatever else goes on; a run that ends before that waits
+    /// for it in [`Templates::settled`].
+    fn settle(&self, ready: &Ready) {
+        let template = ready.held.clone();
+        let task = tokio::task::spawn_blocking(move || template.settle().map_err(|e| e.to_string()));
+        self.settling.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+    }
+
+    /// Waits until everything that was published can be used after a restart of this host; what could not, in words.
+    pub async fn settled(&self) -> Vec<String> {
+        let tasks = std::mem::take(&mut *self.settling.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut wrong = Vec::new();
+        for task in tasks {
+            match task.await {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => wrong.push(why),
+                Err(error) => wrong.push(error.to_string()),
+            }
+        }
+        wrong
+    }
+}
+
+/// A template's files while it is made.
+pub struct Folder {
+    /// The machine's memory.
+    pub ram: PathBuf,
+    /// What its processors and devices hold.
+    pub state: PathBuf,
+}
+
+/// What there is of a template.
+enum Begun {
+    Ready(Template),
+    /// It is to be made; why.
+    Build(Building, String),
+}
+
+fn begin(store: &Store, name: &str, key: &Key, memory: u64) -> Result<Begun, EngineError> {
+    let failed = |e: xenlab_store::StoreError| match e.cause() {
+        Cause::Interrupted => EngineError::Interrupted,
+        cause => EngineError::part(cause, e),
+    };
+    let building = match store.begin_template(name, key).map_err(failed)? {
+        templates::Begun::Ready(template) => return Ok(Begun::Ready(template)),
+        templates::Begun::Build(building) => building,
+    };
+    let why = match store.why_rebuilt(name, key).map_err(failed)? {
+        Some(rebuilt) => differences(&rebuilt),
+        None => "it is the first of its kind".to_owned(),
+    };
+    building.reserve(memory).map_err(failed)?;
+    Ok(Begun::Build(building, why))
 }
 
 /// What is known when a machine was frozen.
@@ -211,6 +283,8 @@ pub struct Taken {
     pub kept: Kept,
     /// What it was made of.
     pub spec: MachineSpec,
+    /// What was seen of its boot and set-up.
+    pub evidence: Vec<Evidence>,
     /// How long freezing took.
     pub took: Duration,
 }
@@ -227,39 +301,44 @@ pub struct Built {
     pub why_not: Option<String>,
 }
 
-/// The file of its memory, in a template's folder.
-pub fn ram(dir: &Path) -> PathBuf {
-    dir.join("ram")
-}
-
-/// The file of its state.
-pub fn state(dir: &Path) -> PathBuf {
-    dir.join("state")
-}
-
 /// Everything the state depends on, by name.
-fn parts(
-    case: &Case,
-    prepared: &Prepared,
-    inputs: &Inputs,
-    spec: &MachineSpec,
-) -> Result<Vec<(String, String)>, EngineError> {
-    let mut parts = vec![("lab".to_owned(), env!("CARGO_PKG_VERSION").to_owned())];
-    for artefact in &inputs.artefacts {
-        parts.push((artefact.role.clone(), artefact.digest.clone()));
-    }
+fn key(case: &Case, prepared: &Prepared, inputs: &Inputs, spec: &MachineSpec) -> Result<Key, EngineError> {
+    let mut artefacts: Vec<(String, String)> =
+        inputs.artefacts.iter().map(|a| (a.role.clone(), a.digest.clone())).collect();
     if let Some(digest) = &prepared.xen_digest {
-        parts.push(("xen, unpacked".to_owned(), digest.clone()));
+        artefacts.push(("xen, unpacked".to_owned(), digest.clone()));
     }
-    parts.push(("settings".to_owned(), format!("{:?}", prepared.settings)));
-    parts.push(("store daemon".to_owned(), format!("{:?}", case.config.dom0.xenstored)));
     let setup = serde_json::to_vec(&case.setup).map_err(|e| EngineError::part(Cause::LabInternal, e))?;
-    parts.push(("setup".to_owned(), crate::digest_hex(&setup)));
-    parts.push(("dom0's layer".to_owned(), boot::layer_digest(case, prepared)));
-    parts.extend(
-        xenlab_machine::template_parts(spec).map_err(|e| EngineError::part(Cause::LabInternal, e))?,
-    );
-    Ok(parts)
+    key = key
+        .part("setup", crate::digest_hex(&setup))
+        .part("layer of the case", boot::layer_digest(case, prepared));
+    let parts = xenlab_machine::template_parts(spec).map_err(|e| EngineError::part(Cause::LabInternal, e))?;
+    Ok(parts.into_iter().fold(key, |key, (name, value)| key.part(&name, value)))
+}
+
+/// Why a template is made although there is another of that name.
+fn differences(rebuilt: &Rebuilt) -> String {
+    let value = |value: &Option<String>| match value {
+        None => "not there".to_owned(),
+        // A digest says nothing to people.
+        Some(text) if text.len() > 60 => "another".to_owned(),
+        Some(text) => format!("`{text}`"),
+    };
+    let each: Vec<String> = rebuilt
+        .differences
+        .iter()
+        .map(|d| match (value(&d.was), value(&d.is)) {
+            (was, is) if was == is => format!("{} is another", d.name),
+            (was, is) => format!("{} was {was}, is {is}", d.name),
+        })
+        .collect();
+    if each.is_empty() { "the last one is gone".to_owned() } else { each.join("; ") }
+}
+
+/// What a case has of its template's evidence: not the template's own steps.
+pub fn inherited(evidence: &[Evidence]) -> Vec<Evidence> {
+    let inherited = evidence.iter().filter(|e| e.step == BOOT || e.step.starts_with("setup["));
+    inherited.map(|e| Evidence { origin: Origin::Template, ..e.clone() }).collect()
 }
 
 /// The template's own case: the same machine, brought to "dom0 ready" and through the set-up.
@@ -275,32 +354,27 @@ fn template_case(case: &Case) -> Case {
 }
 
 /// Reads a template that is in the store.
-fn load(of: &Case, prepared: &Prepared, template: Template) -> Result<Ready, String> {
-    let dir = template.dir();
-    let text = std::fs::read(dir.join(BESIDE)).map_err(|e| format!("{BESIDE}: {e}"))?;
-    let Beside { kept } = serde_json::from_slice(&text).map_err(|e| format!("{BESIDE}: {e}"))?;
-    let recorded = bundle::read(&dir.join(BUNDLE)).map_err(|e| e.to_string())?;
-    let console = bundle::console(&dir.join(BUNDLE)).map_err(|e| e.to_string())?;
-    let state = std::fs::read(template.state()).map_err(|e| format!("its state: {e}"))?;
-    let initrd = Payload::of(dir.join(INITRD)).map_err(|e| format!("its initramfs: {e}"))?;
-    let mut spec = boot::spec(of, &prepared.parts, prepared.accel.accel, initrd).map_err(|e| e.to_string())?;
+fn load(lab: &Lab, of: &Case, prepared: &Prepared, template: Template) -> Result<Ready, String> {
+    let read = |name: &str| std::fs::read(template.file(name)).map_err(|e| format!("{name}: {e}"));
+    let beside: Beside = serde_json::from_slice(&read(BESIDE)?).map_err(|e| format!("{BESIDE}: {e}"))?;
+    let console = read(CONSOLE)?;
+    let state = template.state().map_err(|e| e.to_string())?;
+    let initrd = Payload::of(template.file(INITRD)).map_err(|e| format!("{INITRD}: {e}"))?;
+    let mut spec =
+        boot::spec(of, &prepared.parts, prepared.accel.accel, initrd).map_err(|e| e.to_string())?;
     spec.backing = Backing::CopyOf(template.ram());
-    // Its own steps are not the case's.
-    let evidence = recorded.evidence.into_iter().filter(|e| e.step == BOOT || e.step.starts_with("setup")).collect();
-    Ok(Ready { spec, state, kept, console, evidence, held: template })
+    let Beside { kept, evidence } = beside;
+    let store = lab.preparer.store.clone();
+    Ok(Ready { spec, state, kept, console, evidence, held: template, store })
 }
 
 /// Puts beside memory and state what clones need besides.
-fn write_beside(dir: &Path, taken: &Taken, bundle: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    // A private key is in it.
-    let file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(dir.join(BESIDE))?;
-    serde_json::to_writer(file, &Beside { kept: taken.kept.clone() })?;
-    std::fs::copy(&taken.spec.initrd.path, dir.join(INITRD))?;
-    let to = dir.join(BUNDLE);
-    std::fs::create_dir_all(to.join("console"))?;
-    for entry in ["started", "plan.json", "inputs.json", "evidence.jsonl", "verdict.json", bundle::CONSOLE] {
-        std::fs::copy(bundle.join(entry), to.join(entry))?;
-    }
-    Ok(())
+fn write_beside(dir: &Path, taken: &Taken, bundle: &Path) -> Result<(), EngineError> {
+    let io = |e: std::io::Error| EngineError::part(Cause::LabInternal, e);
+    std::fs::write(dir.join(CONSOLE), bundle::console(bundle)?).map_err(io)?;
+    std::fs::copy(&taken.spec.initrd.path, dir.join(INITRD)).map_err(io)?;
+    let beside = Beside { kept: taken.kept.clone(), evidence: taken.evidence.clone() };
+    let text = serde_json::to_vec_pretty(&beside).map_err(|e| EngineError::part(Cause::LabInternal, e))?;
+    // The store makes it readable by nobody else: a private key is in it.
+    std::fs::write(dir.join(BESIDE), text).map_err(io)
 }

@@ -9,6 +9,7 @@ use xenlab_guest::port::PortShell;
 use xenlab_guest::ssh::SshShell;
 use xenlab_guest::{Clock, Deadline, Script, Shell};
 use xenlab_model::evidence::{Captured, CommandEnd, CommandResult, Transport};
+use xenlab_model::step::{At, Body, Step};
 
 /// The ways in, and what has been learned about them.
 pub struct Ways {
@@ -41,6 +42,19 @@ impl Ways {
         Ways { hub, clock, ssh, serial, serial_bytes, port, preferred: only, only, notes: Vec::new() }
     }
 
+    /// Connects by the ways that these steps will use, so that no step's time is spent on it.
+    pub async fn connect_for(&mut self, steps: &[&Step]) {
+        let uses = |way| uses(steps.iter().copied(), self.only, way);
+        let (any, ssh) = (unnamed(steps.iter().copied()), uses(Transport::Ssh));
+        if any {
+            self.connect().await;
+        }
+        if ssh && self.preferred != Some(Transport::Ssh) {
+            // Steps that ask for it say what is wrong with it.
+            let _ = self.ssh.open(self.trial(SSH_TRIAL)).await;
+        }
+    }
+
     /// Connects by what steps that name no way will use: the lab's own port; where nobody answers there SSH, and where that
     /// cannot be had either the serial console. Why it is not the port is in [`Self::take_notes`].
     pub async fn connect(&mut self) {
@@ -53,9 +67,12 @@ impl Ways {
                 Err(why) => self.notes.push(format!("{why}; SSH is used in its place")),
             }
         }
-        if self.preferred.is_some_and(|way| way != Transport::Ssh) {
-            return;
+        if self.preferred.is_none_or(|way| way == Transport::Ssh) {
+            self.connect_by_ssh().await;
         }
+    }
+
+    async fn connect_by_ssh(&mut self) {
         match self.ssh.open(self.trial(SSH_TRIAL)).await {
             Ok(()) => self.preferred = Some(Transport::Ssh),
             // Asked for SSH alone: its first command says what is wrong.
@@ -73,8 +90,35 @@ impl Ways {
         port.connect(&trial).await.map_err(|e| e.to_string())
     }
 
+    /// A clone's first words to its dom0, over the port: the clock, and random numbers of its own.
+    ///
+    /// # Errors
+    /// Why they could not be said.
+    pub async fn first_words(&mut self) -> Result<(), String> {
+        let trial = self.trial(PORT_TRIAL);
+        let port = self.port.as_mut().ok_or(NO_PORT)?;
+        port.first_words(&trial).await.map_err(|e| e.to_string())?;
+        if self.preferred.is_none() {
+            self.preferred = Some(Transport::Port);
+        }
+        Ok(())
+    }
+
+    /// Leaves dom0 as a clone of it must find it: the shell on the port waits for a command.
+    ///
+    /// # Errors
+    /// Nobody serves the port, so a clone could not be told anything.
+    pub async fn rest(&mut self) -> Result<(), String> {
+        self.open_port().await
+    }
+
     fn trial(&self, limit: Duration) -> Deadline {
         Deadline::new(self.clock.clone(), limit)
+    }
+
+    /// Guest time since power-on.
+    pub fn guest(&self) -> Duration {
+        (self.clock)()
     }
 
     /// What there is to say about the ways in, once.
@@ -101,8 +145,8 @@ impl Ways {
     }
 
     /// Runs a script by the way that steps use which name none: see [`Self::connect`]. A port that is lost before it has said
-    /// how a command ended is left for SSH, once and for all; the command is not run again, since it may have done half its
-    /// work, unless nobody had heard of it yet.
+    /// how a command ended is left for SSH, once and for all. A command that was sent is not run again: it may have done half its
+    /// work.
     pub async fn run(&mut self, script: &Script, limit: Duration) -> CommandResult {
         if self.preferred.is_none() {
             self.connect().await;
@@ -114,13 +158,34 @@ impl Ways {
             && let CommandEnd::Lost(why) = &result.end
         {
             self.notes.push(format!("{why}; SSH is used in its place from now on"));
+            let sent = self.port.take().is_some_and(|port| port.sent());
             self.preferred = None;
-            self.port = None;
-            self.connect().await;
+            self.connect_by_ssh().await;
+            if sent {
+                return result;
+            }
             return self.run_via(self.preferred.unwrap_or(Transport::Ssh), script, limit).await;
         }
         result
     }
+}
+
+/// Some step in dom0 leaves the way in to the lab.
+fn unnamed<'a>(mut steps: impl Iterator<Item = &'a Step>) -> bool {
+    steps.any(|step| match &step.body {
+        Body::Run(run) => run.via.is_empty(),
+        body => body.at() == At::Dom0,
+    })
+}
+
+/// Steps will use this way: one names it, or one names none and this is the only one to use.
+pub fn uses<'a>(
+    steps: impl Iterator<Item = &'a Step> + Clone,
+    only: Option<Transport>,
+    way: Transport,
+) -> bool {
+    let named = |step: &Step| matches!(&step.body, Body::Run(run) if run.via.contains(&way));
+    steps.clone().any(named) || (only == Some(way) && unnamed(steps))
 }
 
 const NO_PORT: &str = "the machine has no port for the lab's own shell";

@@ -7,7 +7,7 @@ use crate::control;
 use crate::exec::{Done, Lab, Way, nothing};
 use crate::perform;
 use crate::prepare::Prepared;
-use crate::template::{self, Given, Ready};
+use crate::template::{self, Folder, Given, Ready};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use xenlab_model::bundle::Inputs;
@@ -78,7 +78,12 @@ impl Work<'_> {
     ///
     /// # Errors
     /// The lab's own.
-    pub async fn machine(&self, done: &mut Done, mut inputs: Inputs, way: Way<'_>) -> Result<(), EngineError> {
+    pub async fn machine(
+        &self,
+        done: &mut Done,
+        mut inputs: Inputs,
+        way: Way<'_>,
+    ) -> Result<(), EngineError> {
         let steps = self.case.setup.iter().chain(&self.case.steps);
         let on_machine: Vec<&Step> = steps.filter(|s| s.body.at() != At::Build).collect();
         if on_machine.is_empty() {
@@ -87,14 +92,15 @@ impl Work<'_> {
         let Some(started) = self.start(&on_machine, done, &mut inputs, way).await? else { return Ok(()) };
         let (mut machine, kept) = started;
         let mut seen = done.evidence.iter();
-        let reached = seen.any(|e| e.step == BOOT && matches!(&e.seen, Ok(seen) if boot::came_far_enough(seen)));
+        let reached =
+            seen.any(|e| e.step == BOOT && matches!(&e.seen, Ok(seen) if boot::came_far_enough(seen)));
         if let Some(plant) = &self.prepared.plant {
             plant.booted(self.prepared)?;
         }
         if reached {
             self.steps(&on_machine, done, &mut machine).await?;
-            if let (Way::Template(dir, _), Some(kept)) = (way, kept) {
-                done.taken = Some(self.freeze(done, &mut machine, kept, dir).await);
+            if let (Way::Template(folder, _), Some(kept)) = (way, kept) {
+                done.taken = Some(self.freeze(done, &mut machine, kept, folder).await);
             }
         }
         let teardown = Meter::begin();
@@ -119,8 +125,8 @@ impl Work<'_> {
             match self.clone(ready, done, inputs).await {
                 Ok(running) => return Ok(Some((running, None))),
                 Err(error) if error.cause() == Cause::TemplateUnusable => {
-                    ready.put_aside();
-                    self.note(format!("boots from power-on: {error}; the template is not used again"));
+                    ready.put_aside(&error.to_string());
+                    self.note(format!("boots from power-on: {error}"));
                 }
                 Err(error) => return Err(error),
             }
@@ -131,7 +137,7 @@ impl Work<'_> {
                 done.evidence.push(nothing(BOOT, loss));
                 return Ok(None);
             }
-            (_, Way::Template(dir, _)) => Some(template::ram(dir)),
+            (_, Way::Template(folder, _)) => Some(folder.ram.clone()),
             (Given::Cold(Some(why)), _) => {
                 self.note(format!("boots from power-on: {why}"));
                 None
@@ -145,7 +151,8 @@ impl Work<'_> {
         let booting = Meter::begin();
         let target = boot::target(steps);
         let Booted { evidence, machine, kept } =
-            boot::boot(self.case, self.prepared, self.bundle, target, inputs, ram.as_deref(), &on_phase).await?;
+            boot::boot(self.case, self.prepared, self.bundle, target, inputs, ram.as_deref(), &on_phase)
+                .await?;
         self.bundle.inputs(inputs)?;
         if matches!(way, Way::Template(..)) {
             // It is no step of the case that waits for it.
@@ -191,7 +198,7 @@ impl Work<'_> {
             tokio::select! {
                 () = xenlab_host::interrupt::wait() => {}
                 _ = ended.ended() => {}
-                () = machine.ways.connect() => {}
+                () = machine.ways.connect_for(steps) => {}
             }
             self.ended("connect", &connecting);
         }
@@ -258,11 +265,8 @@ impl Work<'_> {
                 (prepared.clone(), lab.preparer.store.clone(), done.cloned_from.clone());
             let changed = crate::blocking(move || {
                 let mut changed = prepared.changed_inputs(&store);
-                if let Some(ready) = ready
-                    && let Some(why) = ready.changed()
-                {
-                    ready.put_aside();
-                    changed.push(format!("template: {why}"));
+                if let Some(why) = ready.and_then(|ready| ready.changed()) {
+                    changed.push(why);
                 }
                 Ok(changed)
             })
@@ -287,7 +291,7 @@ impl Work<'_> {
         done: &Done,
         machine: &mut Running,
         kept: boot::Made,
-        dir: &std::path::Path,
+        folder: &Folder,
     ) -> Result<template::Taken, String> {
         let verdict = judge::case(self.case, &done.evidence, &done.facts, None);
         if verdict.verdict != Verdict::Pass {
@@ -295,10 +299,11 @@ impl Work<'_> {
         }
         let freezing = Meter::begin();
         machine.ways.rest().await?;
-        let frozen = machine.machine.freeze(&template::state(dir), template::FREEZE).await;
+        let frozen = machine.machine.freeze(&folder.state, template::FREEZE).await;
         let frozen = frozen.map_err(|e| e.to_string())?;
         self.ended("freeze", &freezing);
         let (kept, spec) = kept;
-        Ok(template::Taken { kept, spec, took: frozen.took })
+        let evidence = template::inherited(&done.evidence);
+        Ok(template::Taken { kept, spec, evidence, took: frozen.took })
     }
 }

@@ -105,9 +105,19 @@ pub fn settle(clone: CaseVerdict, power_on: &CaseVerdict, place: &str) -> CaseVe
     }
     if power_on.verdict == Verdict::Error {
         // What could not be done again is not known to differ, and what is not known to be Xen's is not put on it.
-        let message =
-            format!("{}; from power-on: {} ({place}); on a clone: {}", Cause::CloneDiffers.meaning(), power_on.message, clone.message);
-        return CaseVerdict { verdict: Verdict::Error, cause: power_on.cause, blame: power_on.blame, message, ..clone };
+        let message = format!(
+            "{}; from power-on: {} ({place}); on a clone: {}",
+            Cause::CloneDiffers.meaning(),
+            power_on.message,
+            clone.message
+        );
+        return CaseVerdict {
+            verdict: Verdict::Error,
+            cause: power_on.cause,
+            blame: power_on.blame,
+            message,
+            ..clone
+        };
     }
     let word = |v: &CaseVerdict| format!("{}: {}", v.verdict.word(), v.message);
     CaseVerdict {
@@ -214,7 +224,9 @@ fn judge_boot(case: &Case, evidence: &Evidence, facts: &Facts) -> StepVerdict {
         Ok(_) => {
             vec![Check::error(BOOT, Cause::LabInternal, "boot: its evidence is of another kind of step")]
         }
-        Err(Loss::NotReached | Loss::NoTemplate { .. }) => return not_reached(BOOT, BOOT, phase_kind(), seconds),
+        Err(Loss::NotReached | Loss::NoTemplate { .. }) => {
+            return not_reached(BOOT, BOOT, phase_kind(), seconds);
+        }
         Err(loss) => vec![lost(BOOT, loss, Phase::PowerOn)],
     };
     verdict(BOOT, BOOT, phase_kind(), checks, seconds)
@@ -252,7 +264,9 @@ fn judge_step(case: &Case, step: &Step, evidence: &Evidence, facts: &Facts) -> S
                 format!("{kind}: its evidence is of another kind of step"),
             )]
         }),
-        Err(Loss::NotReached | Loss::NoTemplate { .. }) => return not_reached(&step.path, title, kind, seconds),
+        Err(Loss::NotReached | Loss::NoTemplate { .. }) => {
+            return not_reached(&step.path, title, kind, seconds);
+        }
         // Steps come after the boot: dom0 ran.
         Err(loss) => vec![lost(kind, loss, Phase::Dom0Ready).at(cx.place(kind, ""))],
     };

@@ -129,8 +129,7 @@ fn steps(verdict: &CaseVerdict) -> String {
     for step in &verdict.steps {
         let title = escape_lines(&step.title);
         let on = step.origin.words().map(|on| format!(", {on}")).unwrap_or_default();
-        let _ =
-            writeln!(out, "{} {} {title} ({:.2} s{on})", step.verdict.word(), step.step, step.seconds);
+        let _ = writeln!(out, "{} {} {title} ({:.2} s{on})", step.verdict.word(), step.step, step.seconds);
         for check in &step.checks {
             let cause = check.cause.map(|c| format!(" [{c}]")).unwrap_or_default();
             let (name, message) = (escape_lines(&check.name), escape_lines(&check.message));

@@ -79,6 +79,8 @@ pub struct PortShell {
     dirty: bool,
     /// Something was asked aside and may not have been done yet.
     asked: bool,
+    /// The last script was sent.
+    sent: bool,
 }
 
 /// A command under way.
@@ -98,7 +100,13 @@ impl PortShell {
             stray: None,
             dirty: false,
             asked: false,
+            sent: false,
         }
+    }
+
+    /// The script that was run last was sent to dom0; what came of it need not be known.
+    pub fn sent(&self) -> bool {
+        self.sent
     }
 
     /// Greets the shell in dom0 until it answers or the deadline passes, and ends what is not this conversation's.
@@ -285,11 +293,13 @@ impl PortShell {
 
     async fn command(&mut self, script: &Script, deadline: &Deadline) -> Result<CommandResult, PortError> {
         let mut deadline = deadline.clone();
+        self.sent = false;
         if self.key.is_none() || self.stray.is_some() || self.asked {
             self.connect(&deadline.afresh(deadline.limit().max(CONNECT))).await?;
             deadline = deadline.afresh(deadline.limit());
         }
         let mut job = self.begin(&format!("{}{}", script.exports(), script.text));
+        self.sent = true;
         let in_time = self.wait(&mut job, &deadline).await?;
         if !in_time {
             self.end(&mut job, &deadline.afresh(GRACE)).await?;
