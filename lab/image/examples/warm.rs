@@ -115,6 +115,7 @@ async fn kick(how: &str, clone: &mut Machine, typed: &mut ConsoleWriter) -> Resu
     clone.qmp().execute("cont", serde_json::Value::Null).await?;
     match how {
         "console" => typed.write_all(b"\n").await?,
+        "udp" => clone.resume().await?,
         "stderr" => ports.stderr.write_all(b"\n").await?,
         "link" => {
             let link = |up: bool| serde_json::json!({"name": "net0", "up": up});

@@ -114,7 +114,7 @@ pub struct Machine {
     /// A template was taken of it: it must not go on, for the memory is the template's.
     frozen: AtomicBool,
     /// What this machine, restored, needs to wake up.
-    kick: Option<&'static quirks::Row>,
+    kick: Option<restore::Kick>,
     /// The folder with its sockets, kept as long as the process.
     rundir: Arc<RunDir>,
 }
@@ -169,8 +169,11 @@ impl Machine {
             let qmp = Qmp::open(monitor, options.tap, seen).await?;
             let asked = async {
                 let vcpus = vcpus(&qmp).await?;
-                let ssh_port =
-                    if spec.network { Some(forwarded(&qmp.human("info usernet").await?)?) } else { None };
+                let ssh_port = if spec.network {
+                    Some(forwarded(&qmp.human("info usernet").await?, TCP)?)
+                } else {
+                    None
+                };
                 Ok((vcpus, ssh_port))
             };
             let loaded = async {
@@ -202,6 +205,11 @@ impl Machine {
             Err(error) => return Err(error),
         };
         tokio::spawn(watch::watch_over(child.clone(), qmp.clone(), state));
+        let row = incoming.and_then(|_| quirks::kick(spec.arch, spec.accel, spec.qemu.version));
+        let kick = match row {
+            Some(row) => restore::Kick::prepare(row, spec.network, &qmp, &console).await?,
+            None => None,
+        };
         let mut whole = vec![spec.qemu.path.clone().into_os_string()];
         whole.extend(args);
         let (read, write) = console.into_split();
@@ -218,7 +226,7 @@ impl Machine {
             ended,
             cannot_freeze: freeze::hindrance(spec),
             frozen: AtomicBool::new(false),
-            kick: incoming.and_then(|_| quirks::kick(spec.arch, spec.accel, spec.qemu.version)),
+            kick,
             rundir,
         })
     }
@@ -239,8 +247,10 @@ impl Machine {
         }
         self.clock.get_or_init(|| GuestClock::start(self.child.pid(), self.vcpus.iter().copied()));
         self.qmp.run(qapi::qmp::cont {}).await?;
-        match self.kick {
-            Some(row) => self.kick(row.value).await,
+        match &self.kick {
+            Some(kick) => kick
+                .give()
+                .map_err(|e| QmpError::Lost(format!("the restored machine could not be woken: {e}"))),
             None => Ok(()),
         }
     }
@@ -421,11 +431,14 @@ async fn vcpus(qmp: &Qmp) -> Result<Vec<u32>, QmpError> {
         .ok_or_else(|| QmpError::Unexpected { command: COMMAND.to_owned(), why: "it is no list".to_owned() })
 }
 
-/// The host's port of the one forwarding there is: the fourth word of its line.
+/// How `info usernet` names the forwarding to dom0's port 22.
+const TCP: &str = "TCP[HOST_FORWARD]";
+
+/// The host's port of the one forwarding of its kind: the fourth word of its line.
 ///
 /// `  TCP[HOST_FORWARD]  13   127.0.0.1 41833   10.0.2.15    22     0     0` (libslirp, `slirp_connection_info`)
-fn forwarded(usernet: &str) -> Result<u16, QmpError> {
-    let line = usernet.lines().find(|l| l.contains("HOST_FORWARD"));
+fn forwarded(usernet: &str, kind: &str) -> Result<u16, QmpError> {
+    let line = usernet.lines().find(|l| l.contains(kind));
     line.and_then(|l| l.split_whitespace().nth(3)?.parse().ok()).filter(|port| *port != 0).ok_or_else(|| {
         QmpError::Unexpected {
             command: "info usernet".to_owned(),
@@ -442,8 +455,8 @@ mod tests {
     fn the_forwarded_port_is_read() {
         let text = "VLAN -1 (net0):\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\n  \
                     TCP[HOST_FORWARD]  13       127.0.0.1 41833       10.0.2.15    22     0     0\n";
-        assert_eq!(forwarded(text), Ok(41833));
-        assert!(forwarded("").is_err());
-        assert!(forwarded("TCP[HOST_FORWARD] 13 127.0.0.1 99999 10.0.2.15 22").is_err());
+        assert_eq!(forwarded(text, TCP), Ok(41833));
+        assert!(forwarded("", TCP).is_err());
+        assert!(forwarded("TCP[HOST_FORWARD] 13 127.0.0.1 99999 10.0.2.15 22", TCP).is_err());
     }
 }

@@ -1,8 +1,6 @@
 //! The machine's harness on a QEMU that is none: how it starts, speaks, misbehaves and ends.
 
 use serde_json::{Value, json};
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -15,6 +13,10 @@ use xenlab_model::Arch;
 use xenlab_model::cause::Cause;
 use xenlab_model::evidence::MachineEnd;
 use xenlab_model::scenario::config::AccelChoice;
+
+#[path = "common/mod.rs"]
+mod common;
+use common::write_executable;
 
 /// A fake QEMU with its script, behind a wrapper as users write them.
 struct Fake {
@@ -56,20 +58,6 @@ impl Fake {
         machine.resume().await.unwrap();
         (fake, machine)
     }
-}
-
-/// Writes it by another process: a file this one has open for writing cannot be executed by a child that another test is
-/// forking right then.
-fn write_executable(path: &Path, text: &str) {
-    let mut sh = std::process::Command::new("sh")
-        .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
-        .arg(path)
-        .stdin(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    sh.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    assert!(sh.wait().unwrap().success());
-    assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o755);
 }
 
 async fn end_of(then: Value) -> MachineEnd {
@@ -227,7 +215,7 @@ async fn events_nobody_knows_change_nothing() {
     let many = vec![json!({"event": {"name": "BRAND_NEW", "data": {"x": [1, {"y": null}]}}}); 3000];
     let (_fake, machine) = Fake::boot(json!({ "then": many })).await;
     let mut events = machine.events();
-    assert_eq!(machine.qmp().human("info usernet").await.unwrap().lines().count(), 1);
+    assert_eq!(machine.qmp().human("info usernet").await.unwrap().lines().count(), 2);
     // More than are kept for a listener that does not listen: it is told so, and gets the rest.
     tokio::time::sleep(Duration::from_millis(100)).await;
     while let Ok(event) = events.try_recv().or_else(|_| events.try_recv()) {

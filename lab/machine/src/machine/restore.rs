@@ -1,11 +1,15 @@
 //! A machine from a template: QEMU started with nothing in it, and the state fed to it.
 
 use super::watch::terminated;
-use super::{Machine, StartOptions};
+use super::{Machine, StartOptions, forwarded};
 use crate::error::{StartError, said};
 use crate::qmp::{Event, Qmp, QmpError};
+use crate::quirks::Row;
 use crate::spec::{Backing, MachineSpec};
 use serde_json::{Value, json};
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -91,13 +95,77 @@ impl Machine {
             }
             Ok(_) => {}
         }
-        Machine::launch(spec, rundir, options, Some(state)).await
+        let unread = rundir.path().join("unread");
+        let io = |error| StartError::Io { what: format!("writing {}", unread.display()), error };
+        std::fs::write(&unread, [0; 4096]).map_err(io)?;
+        Machine::launch(&without_modules(spec, &unread), rundir, options, Some(state)).await
+    }
+}
+
+/// The same machine with a file that says nothing in the place of dom0's kernel and initramfs. QEMU would read both, some 40 MB, and
+/// keep a copy for itself for as long as the clone lives: for whoever boots the machine, and a clone was booted long ago
+/// (the machine's memory is not filled while a state is to come: hw/core/loader.c, `rom_reset`; and `-no-reboot`). What the guest
+/// can see is the same, and neither file has to be there any more. Sizes stay, since addresses follow from them.
+fn without_modules(spec: &MachineSpec, unread: &Path) -> MachineSpec {
+    let mut spec = spec.clone();
+    spec.kernel.path = unread.to_owned();
+    spec.initrd.path = unread.to_owned();
+    spec
+}
+
+/// Something that makes an interrupt come to a machine that was restored. See [`quirks::KICK`](crate::quirks::KICK).
+pub(super) enum Kick {
+    /// A datagram to this port of the loopback, which leads to one of dom0's that nobody listens on.
+    Packet(u16),
+    /// This byte, typed on the console.
+    Byte(StdUnixStream, u8),
+}
+
+/// dom0's port that the datagram goes to: `discard` of RFC 863.
+const DISCARD: u16 = 9;
+
+impl Kick {
+    /// The first of the row's words that this machine can do: `packet`, which needs the network card, or `newline`.
+    pub(super) async fn prepare(
+        row: &Row,
+        network: bool,
+        qmp: &Qmp,
+        console: &UnixStream,
+    ) -> Result<Option<Kick>, StartError> {
+        for word in row.value.split(' ') {
+            match word {
+                "packet" if network => {
+                    let said = qmp.human(&format!("hostfwd_add net0 udp:127.0.0.1:0-:{DISCARD}")).await?;
+                    let port = forwarded(&qmp.human("info usernet").await?, "UDP[HOST_FORWARD]");
+                    // It is silent when it did it.
+                    return port.map(|port| Some(Kick::Packet(port))).map_err(|error| match said.trim() {
+                        "" => error.into(),
+                        said => {
+                            QmpError::Unexpected { command: "hostfwd_add".to_owned(), why: said.to_owned() }
+                                .into()
+                        }
+                    });
+                }
+                "newline" => {
+                    let io = |error| StartError::Io { what: "the console".to_owned(), error };
+                    let console = rustix::io::dup(console).map_err(|e| io(e.into()))?;
+                    return Ok(Some(Kick::Byte(console.into(), b'\n')));
+                }
+                _ => {}
+            }
+        }
+        Ok(None)
     }
 
-    /// Makes an interrupt come to a restored machine. `tcp`: somebody connects to the forwarded port and hangs up.
-    pub(super) async fn kick(&self, how: &str) -> Result<(), QmpError> {
-        let _ = how;
-        Ok(())
+    /// Does it, the machine running.
+    pub(super) fn give(&self) -> io::Result<()> {
+        match self {
+            Kick::Packet(port) => {
+                let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+                socket.send_to(b"\n", (Ipv4Addr::LOCALHOST, *port)).map(drop)
+            }
+            Kick::Byte(console, byte) => (&*console).write_all(&[*byte]),
+        }
     }
 }
 

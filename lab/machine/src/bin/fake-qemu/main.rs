@@ -11,6 +11,8 @@
 //! (connect, never greet); `foreign` (greet with something else). `then` is done one after the other from `cont` on; what
 //! there is: see [`Act`].
 
+mod migration;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -34,6 +36,11 @@ struct Script {
     /// Commands that are never answered.
     #[serde(default)]
     unanswered: Vec<String>,
+    /// How it writes a template's state, and how it loads one: see [`migration`].
+    #[serde(default = "ok")]
+    freeze: String,
+    #[serde(default = "ok")]
+    load: String,
     #[serde(default)]
     then: Vec<Act>,
 }
@@ -134,7 +141,7 @@ fn main() {
         _ => {}
     }
     let writer = qmp.try_clone().unwrap_or_else(|e| die(&e.to_string()));
-    let monitor = Monitor::new(Box::new(writer));
+    let monitor = Monitor { socket: Arc::new(qmp.try_clone().ok()), ..Monitor::new(Box::new(writer)) };
     monitor.greet(&script);
     let (resume, resumed) = mpsc::channel();
     let player = Player { monitor: monitor.clone(), console, ports, qmp: qmp.try_clone().ok() };
@@ -175,12 +182,23 @@ fn hold() -> ! {
 #[derive(Clone)]
 struct Monitor {
     out: Arc<Mutex<Box<dyn Write + Send>>>,
+    /// The connection, where there is one.
+    socket: Arc<Option<UnixStream>>,
     status: Arc<Mutex<String>>,
 }
 
 impl Monitor {
     fn new(out: Box<dyn Write + Send>) -> Monitor {
-        Monitor { out: Arc::new(Mutex::new(out)), status: Arc::new(Mutex::new("prelaunch".to_owned())) }
+        Monitor {
+            out: Arc::new(Mutex::new(out)),
+            socket: Arc::new(None),
+            status: Arc::new(Mutex::new("prelaunch".to_owned())),
+        }
+    }
+    fn close(&self) {
+        if let Some(socket) = &*self.socket {
+            let _ = socket.shutdown(std::net::Shutdown::Both);
+        }
     }
     fn say(&self, text: &str) {
         let mut out = self.out.lock().expect("no thread panics");
@@ -226,10 +244,19 @@ fn serve(from: impl Read, monitor: &Monitor, script: &Script, args: &[String], r
                 Ok((0..cpus).map(|i| json!({"cpu-index": i, "thread-id": tid, "target": "new"})).collect())
             }
             "query-status" => Ok(json!({"status": *monitor.status.lock().expect("no thread panics")})),
-            "human-monitor-command" => {
-                Ok(json!(" TCP[HOST_FORWARD]  13  127.0.0.1 40022  10.0.2.15  22  0  0\r\n"))
+            "human-monitor-command" => Ok(json!(
+                " TCP[HOST_FORWARD]  13  127.0.0.1 40022  10.0.2.15  22  0  0\r\n \
+                UDP[HOST_FORWARD]  14  127.0.0.1 40009  10.0.2.15  9  0  0\r\n"
+            )),
+            "cont" | "quit" | "migrate_cancel" | "migrate-set-capabilities" => Ok(json!({})),
+            "stop" => {
+                *monitor.status.lock().expect("no thread panics") = "paused".to_owned();
+                monitor.event("STOP", &Value::Null);
+                Ok(json!({}))
             }
-            "cont" | "quit" => Ok(json!({})),
+            "migrate" => migration::freeze(script, monitor, &arguments(&message)),
+            "migrate-incoming" => migration::load(script, monitor, &arguments(&message)),
+            "query-migrate" => Ok(json!({"status": "failed", "error-desc": "the fake was asked to fail"})),
             _ => Err(
                 json!({"class": "CommandNotFound", "desc": format!("The command {command} has not been found")}),
             ),
@@ -255,6 +282,10 @@ fn serve(from: impl Read, monitor: &Monitor, script: &Script, args: &[String], r
             _ => {}
         }
     }
+}
+
+fn arguments(message: &BTreeMap<String, Value>) -> Value {
+    message.get("arguments").cloned().unwrap_or_default()
 }
 
 struct Player {
