@@ -373,6 +373,6 @@ pub fn boots() -> Vec<Value> {
 /// A scenario for a fake machine; `steps` is what follows `steps:`.
 pub fn fake(steps: &str) -> String {
     format!(
-        "xenlab: 1\nname: fake\narch: x86_64\nxen: debian:bookworm\nmachine: {{accel: tcg}}\ndom0: {{memory: 512M}}\nsteps:\n{steps}"
+        "xenlab: 1\nname: fake\narch: x86_64\nxen: debian:bookworm\nmachine: {{accel: tcg, start: power-on}}\ndom0: {{memory: 512M}}\nsteps:\n{steps}"
     )
 }

@@ -24,9 +24,9 @@ fn a_console_flood_stays_small() {
         qemus.push(bench.qemu(name, flood));
     }
     let scenario = fake("  - phase: dom0-ready\n").replace(
-        "machine: {accel: tcg}",
+        "machine: {accel: tcg, start: power-on}",
         &format!(
-            "machine: {{accel: tcg}}\nlimits: {{boot: 3s}}\nmatrix:\n  machine.qemu: [{}]",
+            "machine: {{accel: tcg, start: power-on}}\nlimits: {{boot: 3s}}\nmatrix:\n  machine.qemu: [{}]",
             qemus.join(", ")
         ),
     );

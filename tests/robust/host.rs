@@ -55,7 +55,7 @@ fn kvm_aborts(bench: &Bench) -> String {
 fn a_kvm_that_cannot_run_xen_or_is_not_there() {
     let bench = Bench::new();
     let qemu = kvm_aborts(&bench);
-    let auto = fake("  - phase: dom0-ready\n").replace("{accel: tcg}", "{accel: auto}");
+    let auto = fake("  - phase: dom0-ready\n").replace("{accel: tcg,", "{accel: auto,");
     let did = bench.run(&auto, &["--qemu", &qemu]);
     assert_eq!(did.code, Some(0), "{}", did.stderr);
     let inputs = xenlab_tests::bundles(&bench.report());
@@ -68,7 +68,7 @@ fn a_kvm_that_cannot_run_xen_or_is_not_there() {
     }
     assert!(!why.is_empty() && did.stderr.contains(why), "the reason is said: {why}\n{}", did.stderr);
 
-    let asked = fake("  - phase: dom0-ready\n").replace("{accel: tcg}", "{accel: kvm}");
+    let asked = fake("  - phase: dom0-ready\n").replace("{accel: tcg,", "{accel: kvm,");
     let did = bench.run(&asked, &["--qemu", &qemu]);
     assert_eq!(did.code, Some(3), "{}", did.stderr);
     assert_eq!(bench.verdict("fake")["cause"], "host.accelerator");

@@ -196,8 +196,8 @@ fn a_qemu_killed_mid_boot_is_an_error_of_that_case_alone() {
         bench.qemu("aborts", json!([{"write": "(XEN) Xen version 4.17.5\r\n"}, {"sleep": 300}, "abort"]));
     let good = bench.qemu("good", boots().into());
     let scenario = fake("  - phase: dom0-ready\n").replace(
-        "machine: {accel: tcg}",
-        &format!("machine: {{accel: tcg}}\nmatrix:\n  machine.qemu: [{killed}, {aborts}, {good}]"),
+        "machine: {accel: tcg, start: power-on}",
+        &format!("machine: {{accel: tcg, start: power-on}}\nmatrix:\n  machine.qemu: [{killed}, {aborts}, {good}]"),
     );
     let mut lab = bench.start(bench.run_command(&scenario, &["-j1"]));
     lab.phase("xen");

@@ -161,6 +161,7 @@ fn inner(
             .iter()
             .flat_map(|row| ["--plant".to_owned(), row.clone()])
             .chain(repeat(&args.select, global))
+            .chain(args.cold.then(|| "--cold".to_owned()))
             .collect(),
         controls: Default::default(),
     });
@@ -293,7 +294,7 @@ pub fn bench_boot(args: &BenchBoot, global: &Global) -> Result<Exit, Failure> {
     let fan = Arc::new(Fan::start(vec![Box::new(Terminal::stderr())]));
     let sink: Arc<dyn Sink> = fan.clone();
     let preparer = Preparer::new(open_store(global, sink.clone())?, sink);
-    let mut arguments = vec![scenario.display().to_string()];
+    let mut arguments = vec![scenario.display().to_string(), "--cold".to_owned()];
     arguments.extend(repeat(&select, global));
     let program =
         std::env::current_exe().map_err(|e| Failure::lab(format!("cannot find xenlab itself: {e}")))?;

@@ -309,10 +309,11 @@ fn key(case: &Case, prepared: &Prepared, inputs: &Inputs, spec: &MachineSpec) ->
         artefacts.push(("xen, unpacked".to_owned(), digest.clone()));
     }
     let setup = serde_json::to_vec(&case.setup).map_err(|e| EngineError::part(Cause::LabInternal, e))?;
-    key = key
-        .part("setup", crate::digest_hex(&setup))
-        .part("layer of the case", boot::layer_digest(case, prepared));
-    let parts = xenlab_machine::template_parts(spec).map_err(|e| EngineError::part(Cause::LabInternal, e))?;
+    artefacts.push(("setup".to_owned(), crate::digest_hex(&setup)));
+    artefacts.push(("layer of the case".to_owned(), boot::layer_digest(case, prepared)));
+    let parts = xenlab_machine::template_parts(spec, &artefacts)
+        .map_err(|e| EngineError::part(Cause::LabInternal, e))?;
+    let key = Key::new("template").part("lab", env!("CARGO_PKG_VERSION"));
     Ok(parts.into_iter().fold(key, |key, (name, value)| key.part(&name, value)))
 }
 
