@@ -135,7 +135,7 @@ pub struct Dom0Config {
     /// The store daemon the userland starts, `xenstored` or `oxenstored`; what the build prefers when not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub xenstored: Option<StoreDaemon>,
-    /// The one way in that steps use which name none, `ssh` or `serial`; the fastest that answers when not said.
+    /// The one way in that steps use which name none, `ssh`, `serial` or `port`; the fastest that answers when not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<crate::evidence::Transport>,
 }
