@@ -141,7 +141,8 @@ async fn attempt(lab: &Lab, mut case: Case, dir: &Path, way: Way<'_>) -> (CaseVe
     if matches!(way, Way::Usual) {
         lab.sink.emit(What::CaseStarted { case: shown.clone(), bundle: bundle.dir().display().to_string() });
     }
-    if let Err(error) = go(lab, &mut case, &shown, &bundle, &mut done, begun, way).await {
+    // On the heap: a case may have to boot its template first, and futures within futures do not fit a thread's stack.
+    if let Err(error) = Box::pin(go(lab, &mut case, &shown, &bundle, &mut done, begun, way)).await {
         // Whatever had been seen by then stays; what could not be done is said at the first step that saw nothing.
         done.evidence.retain(|e| e.step != BOOT || e.seen.is_ok());
         let loss = Loss::Lab { code: error.cause().code().to_owned(), message: error.to_string() };
@@ -237,7 +238,7 @@ async fn go(
     // Steps on the build's own files need no machine, and what they find is worth knowing if nothing boots.
     let on_build = perform::build::start(work.case, &prepared);
 
-    let ended = work.machine(done, inputs, way).await;
+    let ended = Box::pin(work.machine(done, inputs, way)).await;
     for evidence in on_build.await {
         work.judged(&evidence, &done.facts);
         done.evidence.push(evidence);

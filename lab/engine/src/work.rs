@@ -89,7 +89,8 @@ impl Work<'_> {
         if on_machine.is_empty() {
             return Ok(());
         }
-        let Some(started) = self.start(&on_machine, done, &mut inputs, way).await? else { return Ok(()) };
+        let started = Box::pin(self.start(&on_machine, done, &mut inputs, way)).await?;
+        let Some(started) = started else { return Ok(()) };
         let (mut machine, kept) = started;
         let mut seen = done.evidence.iter();
         let reached =
@@ -98,7 +99,7 @@ impl Work<'_> {
             plant.booted(self.prepared)?;
         }
         if reached {
-            self.steps(&on_machine, done, &mut machine).await?;
+            Box::pin(self.steps(&on_machine, done, &mut machine)).await?;
             if let (Way::Template(folder, _), Some(kept)) = (way, kept) {
                 done.taken = Some(self.freeze(done, &mut machine, kept, folder).await);
             }
@@ -151,7 +152,7 @@ impl Work<'_> {
         let booting = Meter::begin();
         let target = boot::target(steps);
         let Booted { evidence, machine, kept } =
-            boot::boot(self.case, self.prepared, self.bundle, target, inputs, ram.as_deref(), &on_phase)
+            Box::pin(boot::boot(self.case, self.prepared, self.bundle, target, inputs, ram.as_deref(), &on_phase))
                 .await?;
         self.bundle.inputs(inputs)?;
         if matches!(way, Way::Template(..)) {
@@ -174,7 +175,7 @@ impl Work<'_> {
         inputs: &mut Inputs,
     ) -> Result<Running, EngineError> {
         let cloning = Meter::begin();
-        let running = boot::clone(self.case, self.prepared, self.bundle, ready, inputs).await?;
+        let running = Box::pin(boot::clone(self.case, self.prepared, self.bundle, ready, inputs)).await?;
         self.bundle.inputs(inputs)?;
         done.cloned_from = Some(ready.clone());
         for evidence in ready.evidence() {
