@@ -269,14 +269,14 @@ impl Argv {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::qemu::{QemuInfo, QemuVersion};
     use crate::spec::Disk;
     use std::sync::Arc;
     use xenlab_model::units::Size;
 
-    fn spec(arch: Arch, version: [u32; 3], accel: Accel) -> MachineSpec {
+    pub(crate) fn spec(arch: Arch, version: [u32; 3], accel: Accel) -> MachineSpec {
         let [major, minor, micro] = version;
         let board = match arch {
             Arch::X86_64 => "pc-q35",

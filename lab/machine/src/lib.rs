@@ -2,12 +2,13 @@
 //!
 //! [`qemu::find`] looks at the QEMU there is, [`quirks`] says what has to be different for it, [`argv()`] composes its
 //! command line (pure), [`accel::choose`] finds out whether KVM can run Xen here, and [`Machine`] runs it: console, monitor,
-//! guest time, and how it ended.
+//! guest time, how it ended, and freezing and restoring it.
 
 pub mod accel;
 pub mod argv;
 mod error;
 mod machine;
+mod parts;
 pub mod qemu;
 pub mod qmp;
 pub mod quirks;
@@ -16,5 +17,6 @@ mod spec;
 pub use argv::{PORTS, Wiring, argv};
 pub use error::{SpecError, StartError};
 pub use machine::{ConsoleReader, ConsoleWriter, FreezeError, Frozen, Machine, Ports, StartOptions};
+pub use parts::template_parts;
 pub use qemu::QemuInfo;
 pub use spec::{Accel, Backing, Disk, DiskAccess, MachineSpec, Payload};
