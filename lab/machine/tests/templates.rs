@@ -36,7 +36,7 @@ fn spec_of(dir: &Path, arch: Arch, script: &Value) -> MachineSpec {
     let mut spec = MachineSpec::new(Arc::new(found), Accel::Tcg, payload.clone(), payload.clone(), payload);
     spec.memory = xenlab_model::units::Size::mib(MIB);
     spec.backing = Backing::Build(dir.join("ram"));
-    std::fs::write(dir.join("ram"), vec![0; (MIB as usize) << 20]).unwrap();
+    std::fs::File::create(dir.join("ram")).unwrap().set_len(MIB << 20).unwrap();
     spec
 }
 
@@ -119,7 +119,8 @@ async fn freezes_that_fail_and_leave_a_machine_that_goes_on() {
 
 #[tokio::test]
 async fn freezes_that_end_the_machine() {
-    let ends: [(&str, fn(&MachineEnd) -> bool); 2] = [
+    type IsIt = fn(&MachineEnd) -> bool;
+    let ends: [(&str, IsIt); 2] = [
         ("abort", |e| matches!(e, MachineEnd::QemuKilled { signal: 6, .. })),
         ("close-monitor", |e| matches!(e, MachineEnd::Protocol(_))),
     ];
