@@ -143,9 +143,9 @@ pub const KICK: &[Row] = &[Row {
     because: "QEMU restores the physical and the virtual timer of each processor and not that of EL2, which Xen's scheduler uses: \
               where all processors were idle at the freeze nothing runs until an interrupt makes Xen set that timer again",
     source: "QEMU, target/arm/machine.c (vmstate_arm_cpu has GTIMER_PHYS and GTIMER_VIRT). 10.0.13 measured, a process in dom0 \
-             saying five times a second that it lives: two of some twenty templates slept, every clone of them, for as long as \
-             was waited; a byte on the console or a packet woke each; a change of the card's link and bytes on virtio ports \
-             that dom0 does not read did not",
+             saying five times a second that it lives: three of some twenty-five templates slept, every clone of them, for as long as \
+             was waited; this datagram (one clone), a TCP connection or a byte on the console woke them; announce-self, a change \
+             of the card's link and bytes on virtio ports that dom0 does not read did not",
 }];
 
 /// What this machine needs after `cont` when it was restored.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use xenlab_host::Command;
 use xenlab_host::rundir::RunDir;
 use xenlab_machine::{
-    Accel, Disk, DiskAccess, Machine, MachineSpec, Payload, StartError, StartOptions, qemu,
+    Accel, Backing, Disk, DiskAccess, Machine, MachineSpec, Payload, StartError, StartOptions, qemu,
 };
 use xenlab_model::Arch;
 use xenlab_model::cause::Cause;
@@ -98,4 +98,61 @@ async fn pressing_the_button_of_a_guest_that_does_not_listen_ends_nothing() {
     machine.qmp().execute("system_powerdown", serde_json::Value::Null).await.unwrap();
     assert_eq!(machine.end(), None, "a guest that does not listen to its button goes on");
     machine.stop().await;
+}
+
+#[tokio::test]
+async fn a_template_gives_clones_and_a_damaged_one_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut spec) = spec(dir.path()) else { return };
+    // What the guest writes to a disk is not in a template.
+    spec.disks.retain(|d| d.access == DiskAccess::ReadOnly);
+    let ram = dir.path().join("ram");
+    spec.backing = Backing::Build(ram.clone());
+    let machine = start(&spec).await.unwrap();
+    machine.resume().await.unwrap();
+    let frozen = machine.freeze(&dir.path().join("state"), Duration::from_secs(20)).await.unwrap();
+    assert!(frozen.bytes > 10_000 && frozen.bytes < 10 << 20, "{frozen:?}");
+    machine.stop().await;
+    let state = std::fs::read(dir.path().join("state")).unwrap();
+    spec.backing = Backing::CopyOf(ram.clone());
+    let restore = |spec: MachineSpec, state: Vec<u8>| async move {
+        let rundir = Arc::new(RunDir::create("a test").unwrap());
+        Machine::restore(&spec, &state, rundir, StartOptions::default()).await
+    };
+    // A clone reads neither of these.
+    std::fs::remove_file(&spec.kernel.path).unwrap();
+    std::fs::remove_file(&spec.initrd.path).unwrap();
+    let before = std::fs::metadata(&ram).unwrap().modified().unwrap();
+    let (one, two) =
+        tokio::try_join!(restore(spec.clone(), state.clone()), restore(spec.clone(), state.clone())).unwrap();
+    assert!(one.ssh_port().is_some() && one.ssh_port() != two.ssh_port());
+    for clone in [&one, &two] {
+        assert!(!clone.qmp().run(qapi::qmp::query_status {}).await.unwrap().running);
+        clone.resume().await.unwrap();
+        assert!(clone.qmp().run(qapi::qmp::query_status {}).await.unwrap().running);
+        assert_eq!((clone.end(), clone.clock().unwrap().degraded()), (None, None));
+    }
+    drop((one, two));
+    let mut other = state.clone();
+    other[0] ^= 1;
+    let mut smaller = spec.clone();
+    smaller.cpus = 1;
+    let mut lonely = spec.clone();
+    lonely.network = false;
+    for (what, spec, state) in [
+        ("empty", spec.clone(), Vec::new()),
+        ("cut at a quarter", spec.clone(), state[..state.len() / 4].to_vec()),
+        ("cut at a half", spec.clone(), state[..state.len() / 2].to_vec()),
+        ("not a state", spec.clone(), other),
+        ("of a machine with more processors", smaller, state.clone()),
+        ("of a machine with a network card", lonely, state.clone()),
+    ] {
+        let error = restore(spec, state).await.err().unwrap_or_else(|| panic!("{what}: restored"));
+        eprintln!("{what}: {error}");
+        assert!(matches!(error, StartError::Template { .. }), "{what}: {error}");
+    }
+    assert_eq!(std::fs::metadata(&ram).unwrap().modified().unwrap(), before, "no clone wrote to it");
+    std::fs::OpenOptions::new().write(true).open(&ram).unwrap().set_len(1 << 20).unwrap();
+    let error = restore(spec, state).await.err().expect("its memory is cut off");
+    assert!(matches!(&error, StartError::Template { why } if why.contains("1048576 bytes long")), "{error}");
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use xenlab_host::rundir::RunDir;
 use xenlab_machine::{
     Accel, Backing, FreezeError, Machine, MachineSpec, Payload, StartError, StartOptions, qemu,
@@ -16,21 +17,26 @@ use xenlab_model::evidence::MachineEnd;
 mod common;
 use common::write_executable;
 
+const MIB: u64 = 160;
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// A machine of a fake QEMU that does what the script says; its memory is 1 MiB.
+/// A machine of a fake QEMU that does what the script says; its memory is [`MIB`] MiB, what an AArch64 machine needs for its modules.
 fn spec(dir: &Path, script: &Value) -> MachineSpec {
+    spec_of(dir, Arch::X86_64, script)
+}
+
+fn spec_of(dir: &Path, arch: Arch, script: &Value) -> MachineSpec {
     std::fs::write(dir.join("script"), script.to_string()).unwrap();
     let (program, fake) = (dir.join("qemu"), env!("CARGO_BIN_EXE_fake-qemu"));
     let text = format!("#!/bin/sh\nFAKE_QEMU={} exec {fake} \"$@\"\n", dir.join("script").display());
     write_executable(&program, &text);
-    let found = qemu::find(Arch::X86_64, Some(&program)).unwrap();
+    let found = qemu::find(arch, Some(&program)).unwrap();
     std::fs::write(dir.join("payload"), "x").unwrap();
     let payload = Payload::of(dir.join("payload")).unwrap();
     let mut spec = MachineSpec::new(Arc::new(found), Accel::Tcg, payload.clone(), payload.clone(), payload);
-    spec.memory = xenlab_model::units::Size::mib(1);
+    spec.memory = xenlab_model::units::Size::mib(MIB);
     spec.backing = Backing::Build(dir.join("ram"));
-    std::fs::write(dir.join("ram"), vec![0; 1 << 20]).unwrap();
+    std::fs::File::create(dir.join("ram")).unwrap().set_len(MIB << 20).unwrap();
     spec
 }
 
@@ -79,6 +85,21 @@ async fn what_was_frozen_is_restored_and_goes_on() {
 }
 
 #[tokio::test]
+async fn a_restored_machine_without_a_network_is_woken_by_its_console() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = good(dir.path()).await;
+    let script = json!({"arch": "aarch64", "then": [{"expect": "\n"}, {"write": "awake"}, "hold"]});
+    let mut spec = spec_of(dir.path(), Arch::Aarch64, &script);
+    (spec.backing, spec.network) = (Backing::CopyOf(dir.path().join("ram")), false);
+    let mut clone = Machine::restore(&spec, &state, rundir(), StartOptions::default()).await.unwrap();
+    let (mut console, _typed) = clone.take_console().unwrap();
+    clone.resume().await.unwrap();
+    let mut heard = [0; 5];
+    console.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"awake");
+}
+
+#[tokio::test]
 async fn freezes_that_fail_and_leave_a_machine_that_goes_on() {
     for (how, cause, says) in [
         ("refuse", Cause::QemuProtocol, "coffee-maker"),
@@ -98,7 +119,8 @@ async fn freezes_that_fail_and_leave_a_machine_that_goes_on() {
 
 #[tokio::test]
 async fn freezes_that_end_the_machine() {
-    let ends: [(&str, fn(&MachineEnd) -> bool); 2] = [
+    type IsIt = fn(&MachineEnd) -> bool;
+    let ends: [(&str, IsIt); 2] = [
         ("abort", |e| matches!(e, MachineEnd::QemuKilled { signal: 6, .. })),
         ("close-monitor", |e| matches!(e, MachineEnd::Protocol(_))),
     ];

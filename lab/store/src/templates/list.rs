@@ -113,9 +113,9 @@ impl Store {
         let now = seconds(SystemTime::now());
         for t in list {
             let age = Duration::from_secs(now.saturating_sub(t.used));
-            if !older_than.is_some_and(|limit| age >= limit)
-                && !max_bytes.is_some_and(|max| result.left > max)
-            {
+            let old = older_than.is_some_and(|limit| age >= limit);
+            let too_much = max_bytes.is_some_and(|max| result.left > max);
+            if !(old || too_much) {
                 continue;
             }
             let Some(_unused) = lock::try_exclusive(&self.use_lock(&t.key))? else { continue };

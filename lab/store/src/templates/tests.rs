@@ -109,7 +109,8 @@ fn the_hash_of_memory_does_not_depend_on_its_holes() {
 
 #[test]
 fn damage_is_noticed_and_put_aside() {
-    let damages: [(&str, fn(&Template)); 5] = [
+    type Damage = fn(&Template);
+    let damages: [(&str, Damage); 5] = [
         ("bytes long", |t| fs::OpenOptions::new().write(true).open(t.ram()).unwrap().set_len(4096).unwrap()),
         ("the time or inode of ram changed", |t| {
             let mut ram = fs::OpenOptions::new().write(true).open(t.ram()).unwrap();
