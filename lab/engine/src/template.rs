@@ -99,11 +99,12 @@ struct Beside {
     kept: Kept,
     /// Of boot and set-up.
     evidence: Vec<Evidence>,
+    /// Size of its initramfs.
+    initrd_bytes: u64,
 }
 
 const BESIDE: &str = "kept.json";
 const CONSOLE: &str = "console.raw";
-const INITRD: &str = "initrd";
 const MADE_BY: &str = concat!("xenlab ", env!("CARGO_PKG_VERSION"));
 
 impl Templates {
@@ -360,11 +361,12 @@ fn load(lab: &Lab, of: &Case, prepared: &Prepared, template: Template) -> Result
     let beside: Beside = serde_json::from_slice(&read(BESIDE)?).map_err(|e| format!("{BESIDE}: {e}"))?;
     let console = read(CONSOLE)?;
     let state = template.state().map_err(|e| e.to_string())?;
-    let initrd = Payload::of(template.file(INITRD)).map_err(|e| format!("{INITRD}: {e}"))?;
+    // No clone reads it; where it lay follows from its size.
+    let initrd = Payload { path: PathBuf::from("initrd"), size: beside.initrd_bytes };
     let mut spec =
         boot::spec(of, &prepared.parts, prepared.accel.accel, initrd).map_err(|e| e.to_string())?;
     spec.backing = Backing::CopyOf(template.ram());
-    let Beside { kept, evidence } = beside;
+    let Beside { kept, evidence, .. } = beside;
     let store = lab.preparer.store.clone();
     Ok(Ready { spec, state, kept, console, evidence, held: template, store })
 }
@@ -373,8 +375,8 @@ fn load(lab: &Lab, of: &Case, prepared: &Prepared, template: Template) -> Result
 fn write_beside(dir: &Path, taken: &Taken, bundle: &Path) -> Result<(), EngineError> {
     let io = |e: std::io::Error| EngineError::part(Cause::LabInternal, e);
     std::fs::write(dir.join(CONSOLE), bundle::console(bundle)?).map_err(io)?;
-    std::fs::copy(&taken.spec.initrd.path, dir.join(INITRD)).map_err(io)?;
-    let beside = Beside { kept: taken.kept.clone(), evidence: taken.evidence.clone() };
+    let initrd_bytes = taken.spec.initrd.size;
+    let beside = Beside { kept: taken.kept.clone(), evidence: taken.evidence.clone(), initrd_bytes };
     let text = serde_json::to_vec_pretty(&beside).map_err(|e| EngineError::part(Cause::LabInternal, e))?;
     // The store makes it readable by nobody else: a private key is in it.
     std::fs::write(dir.join(BESIDE), text).map_err(io)
