@@ -9,6 +9,7 @@ use crate::prepare::{Parts, Prepared};
 use crate::template::Ready;
 use crate::wait::{Allowed, Phases, Watch};
 use crate::ways::Ways;
+use crate::work::Meter;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -92,6 +93,8 @@ pub struct Running {
     pub record: PathBuf,
     /// What is seen of it is seen of a cold boot, or of a clone.
     pub origin: Origin,
+    /// What the lab itself takes, since the machine runs.
+    pub meter: Meter,
     pump: tokio::task::JoinHandle<()>,
     clock: Clock,
     // Last, so that it goes when everything that lies in it is closed.
@@ -346,6 +349,7 @@ async fn attach(
         case_start: hub.state().total,
         record: bundle.console_path(),
         origin: if template.is_some() { Origin::Clone } else { Origin::PowerOn },
+        meter: Meter::begin(),
         pump,
         clock,
         _dir: dir,

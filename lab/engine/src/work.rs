@@ -149,7 +149,6 @@ impl Work<'_> {
             let phase = phase.name().to_owned();
             self.lab.sink.emit(What::Phase { case: self.shown.to_owned(), phase, seconds });
         };
-        let booting = Meter::begin();
         let target = boot::target(steps);
         let Booted { evidence, machine, kept } =
             Box::pin(boot::boot(self.case, self.prepared, self.bundle, target, inputs, ram.as_deref(), &on_phase))
@@ -163,7 +162,7 @@ impl Work<'_> {
         }
         done.evidence.push(evidence);
         let Some(machine) = machine else { return Ok(None) };
-        self.stage("boot", &booting, machine.wall());
+        self.stage("boot", &machine.meter, machine.wall());
         Ok(Some((machine, kept)))
     }
 
