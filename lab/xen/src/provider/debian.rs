@@ -12,7 +12,7 @@ use xenlab_store::{Key, Store, StoreError};
 /// See the module.
 pub struct Debian;
 
-/// Locks that ship, made by `cargo run -p xenlab-xen --example locks lab/xen/locks`.
+/// Locks that ship, made by `cargo run -p xenlab-xen --example xen-locks lab/xen/locks`.
 const LOCKS: &[(&str, &str)] = &[
     ("bookworm-amd64", include_str!("../../locks/bookworm-amd64.json")),
     ("bookworm-arm64", include_str!("../../locks/bookworm-arm64.json")),
