@@ -132,8 +132,15 @@ fn read(path: &Path) -> Result<Vec<Event>, MergeError> {
 fn once(dirs: &[PathBuf], shards: &[Vec<Event>]) -> Result<(), MergeError> {
     let mut seen: BTreeMap<&str, &Path> = BTreeMap::new();
     for (dir, events) in dirs.iter().zip(shards) {
+        // A template that did not boot is no case of the plan, and the same one can fail in every shard.
+        let planned = |case: &str| {
+            events.iter().any(|e| {
+                matches!(&e.what, What::RunStarted { cases, .. } if cases.iter().any(|(shown, _)| shown == case))
+            })
+        };
         for event in events {
             if let What::CaseFinished { case, .. } = &event.what
+                && planned(case)
                 && let Some(first) = seen.insert(case, dir)
             {
                 let (case, first, second) = (case.clone(), first.to_owned(), dir.clone());
