@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use xenlab_engine::{EngineError, facts, prepare::Preparer};
 use xenlab_model::case::Case;
-use xenlab_model::event::Sink;
+use xenlab_model::event::{Sink, What};
 use xenlab_model::exit::Exit;
 use xenlab_report::{Fan, Terminal};
 use xenlab_verbs::bench::{self, BootBench, WarmBench};
@@ -88,6 +88,9 @@ pub fn warm(of: &BenchOf, n: usize, global: &Global) -> Result<Exit, Failure> {
     let fan = Arc::new(Fan::start(vec![Box::new(Terminal::stderr())]));
     let sink: Arc<dyn Sink> = fan.clone();
     let store = open_store(global, sink.clone())?;
+    let notes = sink.clone();
+    // Through the display, which would otherwise write over it.
+    let progress = |message| notes.emit(What::Note { case: None, message });
     let bench = WarmBench { store, sink, cases: chosen.cases, n, progress: &progress };
     let outcome = runtime()?.block_on(bench::warm(bench));
     let _ = fan.finish();

@@ -38,6 +38,9 @@ pub struct WarmBench<'a> {
     pub progress: &'a (dyn Fn(String) + Sync),
 }
 
+/// The bench's line of the display.
+const TASK: &str = "measuring";
+
 /// How long a clone may take to answer its first command, guest time.
 const ANSWER: Duration = Duration::from_secs(20);
 
@@ -80,16 +83,36 @@ impl Recorder {
     }
 }
 
-/// A case that was judged, and passed.
+/// A piece of work that came to a good end.
 struct Judged {
-    /// From its begin to its verdict.
+    /// All of it.
     seconds: f64,
-    stages: Vec<(String, f64)>,
+    stages: Stages,
 }
 
-impl Judged {
-    fn stage(&self, name: &str) -> f64 {
-        self.stages.iter().filter(|(n, _)| n == name).map(|(_, s)| s).sum()
+/// The parts of some work, as the engine measured them.
+struct Stages(Vec<(String, f64)>);
+
+impl Stages {
+    fn of(seen: &[(Instant, What)]) -> Stages {
+        let stages = seen.iter().filter_map(|(_, what)| match what {
+            What::Stage { stage, seconds, .. } => Some((stage.clone(), *seconds)),
+            _ => None,
+        });
+        Stages(stages.collect())
+    }
+
+    fn seconds(&self, name: &str) -> f64 {
+        self.0.iter().filter(|(n, _)| n == name).map(|(_, s)| s).sum()
+    }
+
+    /// The median of each of these parts.
+    fn medians(all: &[Stages], names: &[&str]) -> Value {
+        let of = |name: &&str| {
+            let seconds: Vec<f64> = all.iter().map(|stages| stages.seconds(name)).collect();
+            ((*name).to_owned(), json!({"median": median(&seconds)}))
+        };
+        Value::Object(names.iter().map(of).collect())
     }
 }
 
@@ -132,6 +155,18 @@ impl Samples {
     }
 }
 
+/// What the display shows meanwhile.
+fn doing(bench: &WarmBench<'_>, message: String, n: usize, total: usize) {
+    let (done, total) = (n.saturating_sub(1) as u64, total as u64);
+    bench.sink.emit(What::Progress {
+        task: TASK.to_owned(),
+        message,
+        done,
+        total,
+        unit: "samples".to_owned(),
+    });
+}
+
 fn wrong(error: impl std::fmt::Display) -> EngineError {
     EngineError::part(Cause::LabInternal, error)
 }
@@ -152,6 +187,7 @@ struct Warm {
 
 async fn one(bench: &WarmBench<'_>, case: &Case) -> Result<(Value, usize), EngineError> {
     let warm = Warm::begin(bench, case).await?;
+    let since = Instant::now();
     let (arch, progress) = (case.config.arch, bench.progress);
     let via = |way| {
         let mut case = case.clone();
@@ -165,15 +201,18 @@ async fn one(bench: &WarmBench<'_>, case: &Case) -> Result<(Value, usize), Engin
     }
     let [mut restores, mut firsts, mut by_port, mut by_ssh, mut cold, mut cost, mut freezes] =
         std::array::from_fn(|_| Samples::default());
-    let (mut pss, mut judged) = (Vec::new(), Vec::new());
+    let (mut pss, mut of_clones, mut of_boots, mut of_templates) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for n in 1..=bench.n {
+        doing(bench, format!("{arch}: clones"), n, bench.n);
         restores.take("bare restore", warm.bare_restore().await, |s| *s, &progress)?;
         let first = warm.first_command(n).await;
         if let Some((_, Some(bytes))) = firsts.take("first command", first, |f| f.0, &progress)? {
             pss.push(bytes);
         }
         let one = warm.judged(&warm.lab, &port, &format!("port {n}"), Origin::Clone).await;
-        judged.extend(by_port.take("judged over the port", one, |j| j.seconds, &progress)?);
+        let one = by_port.take("judged over the port", one, |j| j.seconds, &progress)?;
+        of_clones.extend(one.map(|j| j.stages));
         let one = warm.judged(&warm.lab, &ssh, &format!("ssh {n}"), Origin::Clone).await;
         by_ssh.take("judged over SSH", one, |j| j.seconds, &progress)?;
         progress(format!(
@@ -187,38 +226,31 @@ async fn one(bench: &WarmBench<'_>, case: &Case) -> Result<(Value, usize), Engin
     }
     let pairs = (bench.n / 4).max(3);
     for n in 1..=pairs {
+        doing(bench, format!("{arch}: boots, and as many templates"), n, pairs);
         let one = warm.judged(&warm.cold, &port, &format!("cold {n}"), Origin::PowerOn).await;
         let booted = cold.take("judged from power-on", one, |j| j.seconds, &progress)?;
-        let taken = warm.take_template().await;
         // Up to where dom0 is ready and its machine gone again they did the same.
-        let without = booted.map(|j| j.seconds - j.stage("connect") - j.stage("checks"));
-        match (taken, without) {
-            (Ok((seconds, freeze)), Some(without)) => {
-                cost.seconds.push(seconds - without);
-                freezes.seconds.push(freeze);
-            }
-            (Ok((_, freeze)), None) => {
-                cost.failed += 1;
-                freezes.seconds.push(freeze);
-            }
-            (Err(error), _) => {
-                freezes.failed += 1;
-                cost.take("a template", Err::<(), _>(error), |()| 0.0, &progress)?;
-            }
+        let without =
+            booted.as_ref().map(|j| j.seconds - j.stages.seconds("connect") - j.stages.seconds("checks"));
+        of_boots.extend(booted.map(|j| j.stages));
+        let taken = warm.take_template().await;
+        let taken = freezes.take("a template", taken, |t| t.stages.seconds("freeze"), &progress)?;
+        match (&taken, without) {
+            (Some(taken), Some(without)) => cost.seconds.push(taken.seconds - without),
+            _ => cost.failed += 1,
         }
+        of_templates.extend(taken.map(|t| t.stages));
         progress(format!(
             "{arch} boots {n}/{pairs}: medians so far: judged from power-on {}, a template costs {}",
             cold.shown(),
             cost.shown()
         ));
     }
-    let stages: serde_json::Map<String, Value> = ["prepare", "clone", "connect", "checks", "teardown"]
-        .into_iter()
-        .map(|name| {
-            let all: Vec<f64> = judged.iter().map(|j: &Judged| j.stage(name)).collect();
-            (name.to_owned(), json!({"median": median(&all)}))
-        })
-        .collect();
+    bench.sink.emit(What::ProgressEnded {
+        task: TASK.to_owned(),
+        seconds: since.elapsed().as_secs_f64(),
+        error: None,
+    });
     let ratio = median(&cold.seconds)
         .zip(median(&by_port.seconds))
         .map(|(cold, clone)| (cold / clone * 100.0).round() / 100.0);
@@ -227,8 +259,11 @@ async fn one(bench: &WarmBench<'_>, case: &Case) -> Result<(Value, usize), Engin
         "qemu": prepared.qemu.version.to_string(), "accel": prepared.accel.accel.name(),
         "xen": case.subject.to_string(), "userland": case.config.dom0.userland.to_string(),
         "bare_restore": restores.summary(), "clone_first_command": firsts.summary(),
-        "clone_judged": by_port.summary(), "clone_judged_ssh": by_ssh.summary(), "clone_stages": stages,
-        "cold_judged": cold.summary(), "template_cost": cost.summary(), "template_freeze": freezes.summary(),
+        "clone_judged": by_port.summary(), "clone_judged_ssh": by_ssh.summary(), "clone_stages": Stages::medians(&of_clones, &["prepare", "clone", "connect", "checks", "teardown"]),
+        "cold_judged": cold.summary(),
+        "cold_stages": Stages::medians(&of_boots, &["prepare", "boot", "connect", "checks", "teardown"]),
+        "template_cost": cost.summary(), "template_freeze": freezes.summary(),
+        "template_stages": Stages::medians(&of_templates, &["prepare", "boot", "freeze", "teardown", "keep"]),
         "clone_pss_bytes": {"value": median(&pss)}, "cold_over_clone": {"value": ratio},
     });
     // A cost is missing only where one of its pair is, which was counted.
@@ -340,12 +375,12 @@ impl Warm {
         ) else {
             return Err(wrong("the engine did not say when the case began and ended"));
         };
-        Ok(Judged { seconds: ended.duration_since(begun).as_secs_f64(), stages: stages(&seen) })
+        Ok(Judged { seconds: ended.duration_since(begun).as_secs_f64(), stages: Stages::of(&seen) })
     }
 
-    /// Boots the machine once more and takes a template of it, which is then removed; how long all that took until a clone could have
-    /// started, and the freezing alone.
-    async fn take_template(&self) -> Result<(f64, f64), EngineError> {
+    /// Boots the machine once more and takes a template of it, which is then removed: how long all that took until a clone could have
+    /// started. What the engine's own stages leave is `keep`: making room for it, putting it into the store, and reading it.
+    async fn take_template(&self) -> Result<Judged, EngineError> {
         let mut case = self.case.clone();
         // dom0's kernel leaves alone what names a module that is not there; the machine is none that was seen before.
         case.config.dom0.args.push(format!("xenlab.bench={}", xenlab_engine::random_hex(8)));
@@ -354,11 +389,12 @@ impl Warm {
         let inputs = self.prepared.inputs(&self.lab.preparer.store, &self.prepared.facts)?;
         let given = Box::pin(self.lab.templates.of(&self.lab, &case, &self.prepared, &inputs)).await;
         let seconds = begun.elapsed().as_secs_f64();
-        let freeze: f64 = stages(&self.recorder.take())
+        let mut stages = Stages::of(&self.recorder.take());
+        let told: f64 = ["prepare", "boot", "connect", "checks", "freeze", "teardown"]
+            .map(|n| stages.seconds(n))
             .iter()
-            .filter(|(stage, _)| stage == "freeze")
-            .map(|(_, seconds)| seconds)
             .sum();
+        stages.0.push(("keep".to_owned(), seconds - told));
         let ready = clone_of(given?)?;
         // It is hashed in the background, which is not to slow down what is measured next.
         let unsettled = self.lab.templates.settled().await;
@@ -368,7 +404,7 @@ impl Warm {
         }
         match unsettled.first() {
             Some(why) => Err(wrong(why)),
-            None => Ok((seconds, freeze)),
+            None => Ok(Judged { seconds, stages }),
         }
     }
 }
@@ -394,14 +430,6 @@ fn clone_of(given: Given) -> Result<Arc<Ready>, EngineError> {
         Given::Cold(None) => Err(wrong("there is no template to start from")),
         Given::Nothing(template, why) => Err(wrong(format!("{template}: {why}"))),
     }
-}
-
-fn stages(seen: &[(Instant, What)]) -> Vec<(String, f64)> {
-    let stages = seen.iter().filter_map(|(_, what)| match what {
-        What::Stage { stage, seconds, .. } => Some((stage.clone(), *seconds)),
-        _ => None,
-    });
-    stages.collect()
 }
 
 /// Bytes that a process takes of the host's memory, what it shares counted in parts (`smaps_rollup` of proc(5)).
@@ -447,8 +475,13 @@ pub fn table(value: &Value) -> String {
                 v["failed"]
             );
         }
-        for (name, stage) in of["clone_stages"].as_object().into_iter().flatten() {
-            let _ = writeln!(text, "  clone, stage {name:<11} {}", seconds(&stage["median"]));
+        for (what, key) in
+            [("clone", "clone_stages"), ("power-on", "cold_stages"), ("template", "template_stages")]
+        {
+            for (name, stage) in of[key].as_object().into_iter().flatten() {
+                let name = format!("{what}, stage {name}");
+                let _ = writeln!(text, "  {name:<24} {}", seconds(&stage["median"]));
+            }
         }
         let (pss, ratio) = (&of["clone_pss_bytes"]["value"], &of["cold_over_clone"]["value"]);
         let _ = writeln!(
