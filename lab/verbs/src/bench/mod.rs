@@ -3,9 +3,11 @@
 
 mod boot;
 mod warm;
+mod warm_table;
 
 pub use boot::{BootBench, boot, table};
-pub use warm::{WarmBench, table as warm_table, warm};
+pub use warm::{WarmBench, warm};
+pub use warm_table::warm_table;
 
 use serde_json::{Value, json};
 use std::time::Instant;
