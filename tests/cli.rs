@@ -157,6 +157,21 @@ fn offline_with_an_empty_store_says_what_is_missing() {
 }
 
 #[test]
+fn a_store_without_templates_says_how_one_comes_to_be() {
+    let dir = TempDir::new().expect("a temporary folder");
+    let store = dir.path().join("store").display().to_string();
+    says(&run(["template", "ls", "--store", &store]), 0, &["no templates", &store, "xenlab run"]);
+    assert_eq!(run(["template", "ls", "--json", "--store", &store]).stdout, "[]\n");
+    says(&run(["template", "gc", "--store", &store]), 0, &["0 B freed, 0 B left"]);
+    says(&run(["template", "gc", "--dry-run", "--days", "0", "--store", &store]), 0, &["0 templates"]);
+    says(&run(["image", "gc", "--dry-run", "--store", &store]), 0, &["0 entries", "0 templates"]);
+    says(&run(["template", "gc", "--days", "soon"]), 2, &["soon"]);
+    says(&run(["bench", "warm", "-n", "0"]), 2, &["-n 0"]);
+    let completions = run(["completions", "bash"]).stdout;
+    assert!(completions.contains("xenlab__template__ls") || completions.contains("xenlab__subcmd__template"));
+}
+
+#[test]
 fn a_store_that_cannot_be_written_is_said() {
     let dir = TempDir::new().expect("a temporary folder");
     let file = dir.path().join("a-file");

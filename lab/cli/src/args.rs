@@ -51,6 +51,9 @@ pub enum Verb {
     /// The store: sizes, what uses what
     #[command(subcommand)]
     Image(Image),
+    /// Frozen machines that cases start from: sizes, why one was made again
+    #[command(subcommand)]
+    Template(Template),
     /// Measure the lab itself
     #[command(subcommand)]
     Bench(Bench),
@@ -194,7 +197,7 @@ pub enum Image {
         #[command(flatten)]
         select: Box<Scenarios>,
     },
-    /// Remove what has not been used for long
+    /// Remove what has not been used for long, templates as well
     Gc {
         /// Days since the last use
         #[arg(long, default_value_t = 30)]
@@ -206,24 +209,58 @@ pub enum Image {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum Template {
+    /// List the templates: room on the disk, when made and used, why one was made again
+    Ls {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove templates that have not been used for long, and nothing else
+    Gc {
+        /// Days since the last use
+        #[arg(long, default_value_t = 30)]
+        days: u64,
+        /// Only say what would go
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// What the benches that boot are asked.
+#[derive(Debug, Args)]
+pub struct BenchOf {
+    /// Architecture; repeated, each in turn [default: both]
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Vec<String>,
+    /// The Xen build
+    #[arg(long, value_name = "SPEC", default_value = "debian:bookworm")]
+    pub xen: String,
+    /// The QEMU binary
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub qemu: Option<PathBuf>,
+    /// As JSON, alone on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
 pub enum Bench {
     /// The lab's cost over a bare boot of the same artefacts
     Boot {
-        /// Architecture; repeated, each in turn [default: both]
-        #[arg(long, value_name = "ARCH")]
-        arch: Vec<String>,
-        /// The Xen build
-        #[arg(long, value_name = "SPEC", default_value = "debian:bookworm")]
-        xen: String,
+        #[command(flatten)]
+        of: BenchOf,
         /// Boots of each kind
         #[arg(short, default_value_t = 10)]
         n: usize,
-        /// The QEMU binary
-        #[arg(long, value_name = "PATH")]
-        qemu: Option<PathBuf>,
-        /// As JSON, alone on stdout
-        #[arg(long)]
-        json: bool,
+    },
+    /// What a clone of a machine that has booted once saves over booting it, and what its template costs
+    Warm {
+        #[command(flatten)]
+        of: BenchOf,
+        /// Clones of each kind; a quarter as many boots, at least three
+        #[arg(short, default_value_t = 20)]
+        n: usize,
     },
     /// Bytes a second through the console's matcher
     Console {

@@ -2,7 +2,7 @@
 
 use crate::args::{Global, Image};
 use crate::failure::Failure;
-use crate::{print, run, select};
+use crate::{print, run, select, templates};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,8 @@ pub fn image(args: &Image, global: &Global) -> Result<Exit, Failure> {
     }
 }
 
-fn human(bytes: u64) -> String {
+/// Bytes, for people.
+pub fn human(bytes: u64) -> String {
     match bytes {
         0..1024 => format!("{bytes} B"),
         1024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
@@ -65,6 +66,11 @@ fn ls(json: bool, global: &Global) -> Result<Exit, Failure> {
         }
     }
     let _ = writeln!(text, "{:>10}  in {} entries", human(total), listed.len());
+    let templates = store.templates().map_err(|e| Failure::of(e.cause(), e))?;
+    if !templates.is_empty() {
+        let (room, n) = (templates.iter().map(|t| t.size).sum(), templates.len());
+        let _ = writeln!(text, "{:>10}  more in templates ({n}): see `xenlab template ls`", human(room));
+    }
     print(&text)
 }
 
@@ -73,14 +79,14 @@ fn gc(days: u64, dry_run: bool, global: &Global) -> Result<Exit, Failure> {
     let age = Duration::from_secs(days.saturating_mul(86_400));
     if dry_run {
         let listed = store.ls().map_err(|e| Failure::of(e.cause(), e))?;
-        let now =
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_secs());
+        let now = templates::now();
         let old: Vec<_> = listed.iter().filter(|e| now.saturating_sub(e.used) >= age.as_secs()).collect();
         let mut text = String::new();
         for entry in &old {
             let _ = writeln!(text, "{:>10}  {:<14} {}", human(entry.size), entry.kind, entry.label);
         }
         let _ = writeln!(text, "{} entries not used for {days} days would go", old.len());
+        text.push_str(&templates::would_go(&store, days)?);
         return print(&text);
     }
     let collected = store.gc(Some(age), None).map_err(|e| Failure::of(e.cause(), e))?;
@@ -92,5 +98,6 @@ fn gc(days: u64, dry_run: bool, global: &Global) -> Result<Exit, Failure> {
     if collected.others {
         text.push_str("another xenlab is at work: what it may be using was left alone\n");
     }
+    text.push_str(&templates::collect(&store, days)?);
     print(&text)
 }

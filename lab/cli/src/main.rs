@@ -1,6 +1,7 @@
 //! The `xenlab` binary: the command line over the library's crates.
 
 mod args;
+mod bench;
 mod colour;
 mod doctor;
 mod explain;
@@ -12,6 +13,7 @@ mod plan;
 mod replay;
 mod run;
 mod select;
+mod templates;
 
 use args::{Bench, Cli, Report, Verb};
 use clap::{CommandFactory, Parser};
@@ -75,10 +77,10 @@ fn dispatch(cli: Cli, started: Instant) -> Result<Exit, Failure> {
         Verb::Doctor(args) => doctor::doctor(&args, &global),
         Verb::Replay(args) => replay::replay(&args),
         Verb::Image(args) => images::image(&args, &global),
-        Verb::Bench(Bench::Boot { arch, xen, n, qemu, json }) => {
-            run::bench_boot(&run::BenchBoot { arch, xen, n, qemu, json }, &global)
-        }
-        Verb::Bench(Bench::Console { json }) => run::bench_console(json),
+        Verb::Template(args) => templates::template(&args, &global),
+        Verb::Bench(Bench::Boot { of, n }) => bench::boot(&of, n, &global),
+        Verb::Bench(Bench::Warm { of, n }) => bench::warm(&of, n, &global),
+        Verb::Bench(Bench::Console { json }) => bench::console(json),
         Verb::Report(Report::Merge { out, shards }) => replay::merge(&out, &shards),
         Verb::Schema => {
             let text = serde_json::to_string_pretty(&xenlab_model::scenario::schema())

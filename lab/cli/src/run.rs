@@ -1,4 +1,4 @@
-//! `run` and `bench`: what boots.
+//! `run`: what boots.
 
 use crate::args::{Global, Run, Scenarios};
 use crate::failure::Failure;
@@ -254,73 +254,6 @@ fn prune(runs: &Path) {
     for old in names.iter().rev().skip(RUNS_KEPT) {
         let _ = std::fs::remove_dir_all(old);
     }
-}
-
-/// What `bench boot` was asked.
-pub struct BenchBoot {
-    /// Architectures; none: both.
-    pub arch: Vec<String>,
-    /// The Xen build.
-    pub xen: String,
-    /// Boots of each kind.
-    pub n: usize,
-    /// The QEMU binary.
-    pub qemu: Option<PathBuf>,
-    /// JSON alone on stdout.
-    pub json: bool,
-}
-
-/// The bench's scenario: dom0 becomes ready, and `xl info` is judged.
-const BENCH_SCENARIO: &str = include_str!("../../../scenarios/xl-info.yaml");
-
-/// `xenlab bench boot`
-pub fn bench_boot(args: &BenchBoot, global: &Global) -> Result<Exit, Failure> {
-    if args.n == 0 {
-        return Err(Failure::bad_input("-n 0 measures nothing; expected 1 or more"));
-    }
-    let dir = tempfile::tempdir().map_err(|e| Failure::lab(format!("no temporary folder: {e}")))?;
-    let scenario = dir.path().join("xl-info.yaml");
-    std::fs::write(&scenario, BENCH_SCENARIO)
-        .map_err(|e| Failure::lab(format!("{}: {e}", scenario.display())))?;
-    let arch = if args.arch.is_empty() { vec!["x86_64".into(), "aarch64".into()] } else { args.arch.clone() };
-    let select = Scenarios {
-        scenarios: vec![scenario.clone()],
-        xen: vec![args.xen.clone()],
-        arch,
-        qemu: args.qemu.clone(),
-        ..Scenarios::default()
-    };
-    let cases = select::cases(&select, &facts::host())?;
-    let fan = Arc::new(Fan::start(vec![Box::new(Terminal::stderr())]));
-    let sink: Arc<dyn Sink> = fan.clone();
-    let preparer = Preparer::new(open_store(global, sink.clone())?, sink);
-    let mut arguments = vec![scenario.display().to_string(), "--cold".to_owned()];
-    arguments.extend(repeat(&select, global));
-    let program =
-        std::env::current_exe().map_err(|e| Failure::lab(format!("cannot find xenlab itself: {e}")))?;
-    let bench = xenlab_verbs::bench::BootBench {
-        preparer,
-        cases,
-        n: args.n,
-        program,
-        arguments,
-        progress: &|line| eprintln!("{line}"),
-    };
-    let outcome = runtime()?.block_on(xenlab_verbs::bench::boot(bench));
-    let _ = fan.finish();
-    let (value, failed) = outcome.map_err(|e| Failure::of(e.cause(), &e))?;
-    crate::print(&if args.json { format!("{value:#}\n") } else { xenlab_verbs::bench::table(&value) })?;
-    Ok(if failed > 0 { Exit::Failed } else { Exit::Passed })
-}
-
-/// `xenlab bench console`
-pub fn bench_console(json: bool) -> Result<Exit, Failure> {
-    let value = xenlab_verbs::bench::console();
-    if json {
-        return crate::print(&format!("{value:#}\n"));
-    }
-    let rate = value["results"]["bytes_per_second"].as_f64().unwrap_or(0.0);
-    crate::print(&format!("console: {:.0} MB/s through lines, phases and signs\n", rate / 1e6))
 }
 
 /// `doctor --deep`: each architecture's accelerator, found out by booting Debian's Xen on it.

@@ -24,7 +24,7 @@ use xenlab_model::judge::{self, BOOT};
 use xenlab_model::scenario::config::Start;
 use xenlab_model::step::{Body, Observation, Step, phase};
 use xenlab_model::verdict::{CaseVerdict, Verdict};
-use xenlab_store::templates::{self, Building, RAM, Rebuilt, Template};
+use xenlab_store::templates::{self, Building, RAM, Template};
 use xenlab_store::{Key, Store};
 
 /// How long freezing may take, wall time: it takes hundredths of a second.
@@ -64,6 +64,14 @@ impl Ready {
         let error = self.held.verify().err()?;
         self.put_aside(&error.to_string());
         Some(error.to_string())
+    }
+
+    /// Removes it: it was made to see what that costs, and nothing else will start from it.
+    ///
+    /// # Errors
+    /// What the store cannot do.
+    pub fn remove(&self) -> Result<(), EngineError> {
+        self.store.remove_template(&self.held).map_err(|e| EngineError::part(e.cause(), e))
     }
 
     /// It is not used again.
@@ -271,7 +279,7 @@ fn begin(store: &Store, name: &str, key: &Key, memory: u64) -> Result<Begun, Eng
         templates::Begun::Build(building) => building,
     };
     let why = match store.why_rebuilt(name, key).map_err(failed)? {
-        Some(rebuilt) => differences(&rebuilt),
+        Some(rebuilt) => rebuilt.to_string(),
         None => "it is the first of its kind".to_owned(),
     };
     building.reserve(memory).map_err(failed)?;
@@ -316,25 +324,6 @@ fn key(case: &Case, prepared: &Prepared, inputs: &Inputs, spec: &MachineSpec) ->
         .map_err(|e| EngineError::part(Cause::LabInternal, e))?;
     let key = Key::new("template").part("lab", env!("CARGO_PKG_VERSION"));
     Ok(parts.into_iter().fold(key, |key, (name, value)| key.part(&name, value)))
-}
-
-/// Why a template is made although there is another of that name.
-fn differences(rebuilt: &Rebuilt) -> String {
-    let value = |value: &Option<String>| match value {
-        None => "not there".to_owned(),
-        // A digest says nothing to people.
-        Some(text) if text.len() > 60 => "another".to_owned(),
-        Some(text) => format!("`{text}`"),
-    };
-    let each: Vec<String> = rebuilt
-        .differences
-        .iter()
-        .map(|d| match (value(&d.was), value(&d.is)) {
-            (was, is) if was == is => format!("{} is another", d.name),
-            (was, is) => format!("{} was {was}, is {is}", d.name),
-        })
-        .collect();
-    if each.is_empty() { "the last one is gone".to_owned() } else { each.join("; ") }
 }
 
 /// What a case has of its template's evidence: not the template's own steps.

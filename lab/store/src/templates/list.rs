@@ -3,6 +3,7 @@
 use super::Record;
 use crate::gc::{Collected, seconds};
 use crate::{Key, KeyId, Store, StoreError, lock};
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -27,6 +28,8 @@ pub struct ListedTemplate {
     pub used: u64,
     /// Somebody has a clone of it, or is about to.
     pub in_use: bool,
+    /// Why it was made although there was an older one of that name, if that is still there.
+    pub rebuilt: Option<Rebuilt>,
 }
 
 /// A part of a key that is not what it was.
@@ -49,6 +52,35 @@ pub struct Rebuilt {
     pub made: u64,
     /// What differs, in the order of the key's parts.
     pub differences: Vec<Difference>,
+}
+
+impl fmt::Display for Rebuilt {
+    /// What differs, for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.differences.is_empty() {
+            return f.write_str("the last one is gone");
+        }
+        let value = |value: &Option<String>| match value {
+            None => "not there".to_owned(),
+            // A digest says nothing to people.
+            Some(text) if text.len() > 60 => "another".to_owned(),
+            Some(text) => format!("`{text}`"),
+        };
+        for (n, d) in self.differences.iter().enumerate() {
+            let separator = if n == 0 { "" } else { "; " };
+            match (value(&d.was), value(&d.is)) {
+                (was, is) if was == is => write!(f, "{separator}{} is another", d.name)?,
+                (was, is) => write!(f, "{separator}{} was {was}, is {is}", d.name)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rebuilt {
+    fn than(other: &ListedTemplate, parts: &[(String, String)]) -> Rebuilt {
+        Rebuilt { other: other.key.clone(), made: other.made, differences: differences(&other.parts, parts) }
+    }
 }
 
 impl Store {
@@ -77,7 +109,18 @@ impl Store {
                 made_by: record.made_by,
                 used,
                 in_use,
+                rebuilt: None,
             });
+        }
+        let rebuilt: Vec<Option<Rebuilt>> = list
+            .iter()
+            .map(|t| {
+                let older = list.iter().filter(|o| o.name == t.name && o.made < t.made);
+                older.max_by_key(|o| o.made).map(|o| Rebuilt::than(o, &t.parts))
+            })
+            .collect();
+        for (template, rebuilt) in list.iter_mut().zip(rebuilt) {
+            template.rebuilt = rebuilt;
         }
         list.sort_by(|a, b| b.used.cmp(&a.used).then_with(|| a.name.cmp(&b.name)));
         Ok(list)
@@ -90,11 +133,15 @@ impl Store {
     pub fn why_rebuilt(&self, name: &str, key: &Key) -> Result<Option<Rebuilt>, StoreError> {
         let id = key.id();
         let others = self.templates()?.into_iter().filter(|t| t.name == name && t.key != id);
-        Ok(others.max_by_key(|t| t.made).map(|other| Rebuilt {
-            differences: differences(&other.parts, key.given()),
-            other: other.key,
-            made: other.made,
-        }))
+        Ok(others.max_by_key(|t| t.made).map(|other| Rebuilt::than(&other, key.given())))
+    }
+
+    /// Removes one that was made for one purpose only and is done with, and says nothing of it.
+    ///
+    /// # Errors
+    /// What the store cannot do.
+    pub fn remove_template(&self, template: &super::Template) -> Result<(), StoreError> {
+        self.put_aside(&template.dir)
     }
 
     /// Removes, the longest unused first, templates that nobody uses and that were not used for `older_than`, and more until

@@ -259,6 +259,7 @@ fn why_one_was_made_again() {
         why.differences.iter().map(|d| (d.name.as_str(), d.was.as_deref(), d.is.as_deref())).collect();
     assert_eq!(shown, [("kernel", Some("1"), Some("2")), ("tsc", None, Some("2.1 GHz"))]);
     assert_eq!(why.other, *first.key());
+    assert_eq!(why.to_string(), "kernel was `1`, is `2`; tsc was not there, is `2.1 GHz`");
     assert_eq!(store.why_rebuilt("another", &now).unwrap(), None);
     assert_eq!(store.why_rebuilt("dom0-boot", &key("1")).unwrap(), None, "it is that one");
 }
