@@ -46,7 +46,7 @@ fn two_labs_on_one_store_that_lacks_everything() {
 }
 
 /// Runs a shell script in a mount namespace of its own; None where this host allows none.
-fn with_mounts(bench: &Bench, script: &str) -> Option<(i32, String)> {
+pub fn with_mounts(bench: &Bench, script: &str) -> Option<(i32, String)> {
     let mut words = vec!["--mount"];
     if !rustix::process::geteuid().is_root() {
         words.extend(["--user", "--map-root-user"]);
