@@ -15,3 +15,5 @@ mod kill;
 mod real;
 #[path = "robust/store.rs"]
 mod store;
+#[path = "robust/template.rs"]
+mod template;

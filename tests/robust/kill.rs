@@ -197,7 +197,9 @@ fn a_qemu_killed_mid_boot_is_an_error_of_that_case_alone() {
     let good = bench.qemu("good", boots().into());
     let scenario = fake("  - phase: dom0-ready\n").replace(
         "machine: {accel: tcg, start: power-on}",
-        &format!("machine: {{accel: tcg, start: power-on}}\nmatrix:\n  machine.qemu: [{killed}, {aborts}, {good}]"),
+        &format!(
+            "machine: {{accel: tcg, start: power-on}}\nmatrix:\n  machine.qemu: [{killed}, {aborts}, {good}]"
+        ),
     );
     let mut lab = bench.start(bench.run_command(&scenario, &["-j1"]));
     lab.phase("xen");

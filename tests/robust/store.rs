@@ -46,7 +46,7 @@ fn two_labs_on_one_store_that_lacks_everything() {
 }
 
 /// Runs a shell script in a mount namespace of its own; None where this host allows none.
-fn with_mounts(bench: &Bench, script: &str) -> Option<(i32, String)> {
+pub fn with_mounts(bench: &Bench, script: &str) -> Option<(i32, String)> {
     let mut words = vec!["--mount"];
     if !rustix::process::geteuid().is_root() {
         words.extend(["--user", "--map-root-user"]);
@@ -75,19 +75,23 @@ fn with_mounts(bench: &Bench, script: &str) -> Option<(i32, String)> {
     Some((output.status.code().unwrap_or(-1), text))
 }
 
-#[test]
-fn a_full_disk_below_the_store_and_room_again() {
-    let bench = Bench::new();
-    // The packages and hardly more.
+/// A list of the files of the user's store that are packages, and of hardly more.
+pub fn packages(bench: &Bench) -> String {
     let from = user_store();
-    fs::create_dir(bench.path("full")).expect("a folder");
     let mut list = String::new();
     for (record, entry) in entries(from, "deb") {
         let digest = entry["digest"].as_str().expect("a digest");
         list.push_str(&format!("{}\n", record.strip_prefix(from).expect("below the store").display()));
         list.push_str(&format!("content/{digest}\ncontent/{digest}.json\n"));
     }
-    let list = bench.file("list", &list);
+    bench.file("list", &list)
+}
+
+#[test]
+fn a_full_disk_below_the_store_and_room_again() {
+    let bench = Bench::new();
+    let (from, list) = (user_store(), packages(&bench));
+    fs::create_dir(bench.path("full")).expect("a folder");
     let qemu = bench.qemu("qemu", boots().into());
     let file = bench.file("s.yaml", &fake(READY));
     let (full, from) = (bench.path("full").display().to_string(), from.display().to_string());

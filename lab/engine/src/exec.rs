@@ -109,7 +109,7 @@ pub async fn case(lab: &Lab, case: Case) -> CaseVerdict {
 /// What is said of a clone is put on Xen only when a cold boot says it too. What was read off the build's files needs no machine, and
 /// stands as it is.
 fn not_yet_believed(verdict: &CaseVerdict) -> bool {
-    verdict.cause == Some(Cause::InputChanged)
+    verdict.cause == Some(Cause::TemplateUnusable)
         || verdict.verdict == Verdict::Fail
             && verdict.steps.iter().any(|s| s.verdict == Verdict::Fail && s.origin != Origin::PowerOn)
 }

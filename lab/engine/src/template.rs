@@ -11,7 +11,7 @@ use crate::shared::Shared;
 use crate::{EngineError, bundle};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use xenlab_console::Phase;
 use xenlab_machine::{Backing, MachineSpec, Payload};
@@ -43,6 +43,8 @@ pub struct Ready {
     evidence: Vec<Evidence>,
     held: Template,
     store: Arc<Store>,
+    /// Why it is not used again, once that is so.
+    aside: OnceLock<String>,
 }
 
 impl Ready {
@@ -74,9 +76,11 @@ impl Ready {
         self.store.remove_template(&self.held).map_err(|e| EngineError::part(e.cause(), e))
     }
 
-    /// It is not used again.
+    /// It is not used again, by this run or any other.
     pub fn put_aside(&self, reason: &str) {
-        self.store.put_template_aside(&self.held, reason);
+        if self.aside.set(reason.to_owned()).is_ok() {
+            self.store.put_template_aside(&self.held, reason);
+        }
     }
 }
 
@@ -156,6 +160,12 @@ impl Templates {
             .get(key.id().to_string(), || async { self.find_or_make(lab, case, prepared, key).await })
             .await
             .map_err(|e| EngineError::part(e.cause(), e))?;
+        // What another case found out about it while it ran.
+        if let Given::Clone(ready) = &*given
+            && let Some(why) = ready.aside.get()
+        {
+            return Ok(Given::Cold(Some(format!("its template was put aside: {why}"))));
+        }
         Ok((*given).clone())
     }
 
@@ -170,9 +180,25 @@ impl Templates {
         let name = of.shown();
         let (store, wanted, memory) =
             (lab.preparer.store.clone(), name.clone(), exec::machine_memory(&case.config));
-        let begun = crate::blocking(move || begin(&store, &wanted, &key, memory.0)).await;
+        let begin = || {
+            let (store, wanted, key) = (store.clone(), wanted.clone(), key.clone());
+            crate::blocking(move || begin(&store, &wanted, &key, memory.0))
+        };
+        let mut begun = begin().await;
+        if let Ok(Begun::Ready(template)) = begun {
+            match load(lab, &of, prepared, template.clone()) {
+                Ok(ready) => return Ok(Given::Clone(Arc::new(ready))),
+                // Damage that its stamps do not show: with that out of the way it is made again.
+                Err(why) => {
+                    lab.preparer.store.put_template_aside(&template, &why);
+                    drop(template);
+                    begun = begin().await;
+                }
+            }
+        }
         let (building, why) = match begun {
             Ok(Begun::Ready(template)) => {
+                // Another process was faster.
                 return Ok(match load(lab, &of, prepared, template) {
                     Ok(ready) => Given::Clone(Arc::new(ready)),
                     Err(why) => Given::Cold(Some(why)),
@@ -346,7 +372,7 @@ fn template_case(case: &Case) -> Case {
 
 /// Reads a template that is in the store.
 fn load(lab: &Lab, of: &Case, prepared: &Prepared, template: Template) -> Result<Ready, String> {
-    let read = |name: &str| std::fs::read(template.file(name)).map_err(|e| format!("{name}: {e}"));
+    let read = |name: &str| template.read(name).map_err(|e| e.to_string());
     let beside: Beside = serde_json::from_slice(&read(BESIDE)?).map_err(|e| format!("{BESIDE}: {e}"))?;
     let console = read(CONSOLE)?;
     let state = template.state().map_err(|e| e.to_string())?;
@@ -357,7 +383,7 @@ fn load(lab: &Lab, of: &Case, prepared: &Prepared, template: Template) -> Result
     spec.backing = Backing::CopyOf(template.ram());
     let Beside { kept, evidence, .. } = beside;
     let store = lab.preparer.store.clone();
-    Ok(Ready { spec, state, kept, console, evidence, held: template, store })
+    Ok(Ready { spec, state, kept, console, evidence, held: template, store, aside: OnceLock::new() })
 }
 
 /// Puts beside memory and state what clones need besides.

@@ -66,11 +66,19 @@ impl Work<'_> {
         self.lab.sink.emit(What::Note { case: Some(self.shown.to_owned()), message });
     }
 
+    /// It is a template that another case waits for: its steps are none of that case's, which has those of the set-up when it starts
+    /// on the clone.
+    fn is_template(&self) -> bool {
+        self.shown != self.case.shown()
+    }
+
     /// Judges a step's evidence at once, for those who watch; the verdict that counts is made of all evidence at the end.
     pub fn judged(&self, evidence: &Evidence, facts: &Facts) -> Verdict {
         let verdict = judge::step(self.case, evidence, facts);
         let outcome = verdict.verdict;
-        self.lab.sink.emit(What::StepFinished { case: self.shown.to_owned(), verdict });
+        if !self.is_template() {
+            self.lab.sink.emit(What::StepFinished { case: self.shown.to_owned(), verdict });
+        }
         outcome
     }
 
@@ -150,16 +158,18 @@ impl Work<'_> {
             self.lab.sink.emit(What::Phase { case: self.shown.to_owned(), phase, seconds });
         };
         let target = boot::target(steps);
-        let Booted { evidence, machine, kept } =
-            Box::pin(boot::boot(self.case, self.prepared, self.bundle, target, inputs, ram.as_deref(), &on_phase))
-                .await?;
+        let Booted { evidence, machine, kept } = Box::pin(boot::boot(
+            self.case,
+            self.prepared,
+            self.bundle,
+            target,
+            inputs,
+            ram.as_deref(),
+            &on_phase,
+        ))
+        .await?;
         self.bundle.inputs(inputs)?;
-        if matches!(way, Way::Template(..)) {
-            // It is no step of the case that waits for it.
-            judge::step(self.case, &evidence, &done.facts);
-        } else {
-            self.judged(&evidence, &done.facts);
-        }
+        self.judged(&evidence, &done.facts);
         done.evidence.push(evidence);
         let Some(machine) = machine else { return Ok(None) };
         self.stage("boot", &machine.meter, machine.wall());
@@ -208,11 +218,13 @@ impl Work<'_> {
             if done.evidence.iter().any(|e| e.step == step.path) {
                 continue;
             }
-            self.lab.sink.emit(What::StepStarted {
-                case: self.shown.to_owned(),
-                step: step.path.clone(),
-                title: step.title().to_owned(),
-            });
+            if !self.is_template() {
+                self.lab.sink.emit(What::StepStarted {
+                    case: self.shown.to_owned(),
+                    step: step.path.clone(),
+                    title: step.title().to_owned(),
+                });
+            }
             let mut evidence = perform::on_machine(self.case, step, self.prepared, machine, limit).await;
             let lost = evidence.seen.is_err();
             if let Ok(Observation::Console(_)) = evidence.seen {
@@ -263,18 +275,20 @@ impl Work<'_> {
         if blames_subject {
             let (prepared, store, ready) =
                 (prepared.clone(), lab.preparer.store.clone(), done.cloned_from.clone());
-            let changed = crate::blocking(move || {
-                let mut changed = prepared.changed_inputs(&store);
-                if let Some(why) = ready.and_then(|ready| ready.changed()) {
-                    changed.push(why);
-                }
-                Ok(changed)
+            let (changed, template) = crate::blocking(move || {
+                Ok((prepared.changed_inputs(&store), ready.and_then(|ready| ready.changed())))
             })
             .await?;
             if !changed.is_empty() {
                 // Whatever failed, it failed with files that are not what they were said to be: no word about Xen or dom0.
                 let loss =
                     Loss::Lab { code: Cause::InputChanged.code().to_owned(), message: changed.join("; ") };
+                done.evidence.push(nothing(judge::INPUTS, loss));
+                return Ok(());
+            }
+            if let Some(message) = template {
+                // Nor with a template that is not. A boot does without it, so a boot says what there is to say.
+                let loss = Loss::Lab { code: Cause::TemplateUnusable.code().to_owned(), message };
                 done.evidence.push(nothing(judge::INPUTS, loss));
                 return Ok(());
             }

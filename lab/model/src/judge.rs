@@ -66,10 +66,10 @@ pub fn case(case: &Case, evidence: &[Evidence], facts: &Facts, control: Option<&
         steps.push(changed_inputs(evidence));
     }
     let decided = match changed.and_then(changed_input) {
-        Some(message) => Decided {
+        Some((cause, message)) => Decided {
             verdict: Verdict::Error,
-            cause: Some(Cause::InputChanged),
-            blame: Some(Cause::InputChanged.blame()),
+            cause: Some(cause),
+            blame: Some(cause.blame()),
             message: message.to_owned(),
         },
         None => decide(case, &steps, control),
@@ -97,8 +97,13 @@ pub fn case(case: &Case, evidence: &[Evidence], facts: &Facts, control: Option<&
 }
 
 /// The verdict of a case that failed on a clone and was run once more from power-on. Where both say the same it stands; where they do
-/// not, one of the two machines was not what it should have been, which says nothing of Xen. `place` is where the other bundle is.
+/// not, one of the two machines was not what it should have been, which says nothing of Xen. Where that is known to be the clone, its
+/// template being damaged, the boot's word stands. `place` is where the other bundle is.
 pub fn settle(clone: CaseVerdict, power_on: &CaseVerdict, place: &str) -> CaseVerdict {
+    if clone.cause == Some(Cause::TemplateUnusable) {
+        let message = format!("{} (from power-on, {place}, since {})", power_on.message, clone.message);
+        return CaseVerdict { message, ..power_on.clone() };
+    }
     if (clone.verdict, clone.cause) == (power_on.verdict, power_on.cause) {
         let message = format!("{}; the same from power-on ({place})", clone.message);
         return CaseVerdict { message, ..clone };
@@ -134,17 +139,18 @@ pub fn settle(clone: CaseVerdict, power_on: &CaseVerdict, place: &str) -> CaseVe
     }
 }
 
-/// What is said of an input that changed, if this evidence says that one did.
-fn changed_input(evidence: &Evidence) -> Option<&str> {
-    match &evidence.seen {
-        Err(Loss::Lab { code, message }) if code == Cause::InputChanged.code() => Some(message),
-        _ => None,
-    }
+/// What is said of an input or a template that changed, if this evidence says that one did.
+fn changed_input(evidence: &Evidence) -> Option<(Cause, &str)> {
+    let Err(Loss::Lab { code, message }) = &evidence.seen else { return None };
+    let mut causes = [Cause::InputChanged, Cause::TemplateUnusable].into_iter();
+    // A template that could not be restored is no input that changed.
+    let cause = causes.find(|c| c.code() == code)?;
+    (cause == Cause::InputChanged || evidence.step == INPUTS).then_some((cause, message))
 }
 
 fn changed_inputs(evidence: &Evidence) -> StepVerdict {
-    let message = changed_input(evidence).unwrap_or_default();
-    let check = Check::error(INPUTS, Cause::InputChanged, format!("{INPUTS}: {message}"));
+    let (cause, message) = changed_input(evidence).unwrap_or((Cause::InputChanged, ""));
+    let check = Check::error(INPUTS, cause, format!("{INPUTS}: {message}"));
     verdict(&evidence.step, INPUTS, INPUTS, vec![check], evidence.to - evidence.from)
 }
 

@@ -155,20 +155,27 @@ impl Template {
         self.dir.join(name)
     }
 
-    /// What processors and devices held, compared with its digest: it is small, and QEMU would take a flipped bit for the
-    /// guest's own.
+    /// What processors and devices held: QEMU would take a flipped bit for the guest's own.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn state(&self) -> Result<Vec<u8>, StoreError> {
+        self.read(STATE)
+    }
+
+    /// A file of the template but its memory, compared with its digest: they are small, and verdicts are made of them.
     ///
     /// # Errors
     /// `Damaged`; the template is then to be put aside ([`Store::put_template_aside`]).
-    pub fn state(&self) -> Result<Vec<u8>, StoreError> {
-        let path = self.dir.join(STATE);
+    pub fn read(&self, name: &str) -> Result<Vec<u8>, StoreError> {
+        let path = self.dir.join(name);
         let bytes = fs::read(&path).map_err(|e| StoreError::io("read", &path, e))?;
-        let want = self.record.files.get(STATE).and_then(|f| f.sha256.as_deref()).unwrap_or_default();
+        let want = self.record.files.get(name).and_then(|f| f.sha256.as_deref()).unwrap_or_default();
         let got = hash_bytes(&bytes);
         if got == want {
             Ok(bytes)
         } else {
-            Err(self.damaged(format!("{STATE} has SHA-256 {got}, expected {want}")))
+            Err(self.damaged(format!("{name} has SHA-256 {got}, expected {want}")))
         }
     }
 
@@ -268,8 +275,14 @@ impl Store {
         Ok(Some(Template { store: self.clone(), dir, key: id, record, _in_use: Arc::new(in_use) }))
     }
 
-    /// Moves a template out of the way because it cannot be used. Clones that run keep what they have mapped.
+    /// Moves a template out of the way because it cannot be used. Clones that run keep what they have mapped. If somebody did that
+    /// before, and perhaps made it again, nothing is done.
     pub fn put_template_aside(&self, template: &Template, reason: &str) {
+        let memory = template.record.files.get(RAM).map(|f| f.stamp.inode);
+        let now = template.ram().symlink_metadata().ok().map(|meta| Stamp::of(&meta).inode);
+        if now.is_some() && now != memory || !template.dir.exists() {
+            return;
+        }
         self.template_aside(&template.dir, &template.record.name, reason);
     }
 

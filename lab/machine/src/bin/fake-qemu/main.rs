@@ -9,7 +9,7 @@
 //!
 //! `start`: `ok`; `refuse` (say `stderr`, exit 1); `abort` (say it, die of SIGABRT); `deaf` (never connect); `mute`
 //! (connect, never greet); `foreign` (greet with something else). `then` is done one after the other from `cont` on; what
-//! there is: see [`Act`].
+//! there is: see [`Act`]. A machine that was restored does `restored` in its place, if there is such a list.
 
 mod migration;
 
@@ -43,6 +43,7 @@ struct Script {
     load: String,
     #[serde(default)]
     then: Vec<Act>,
+    restored: Option<Vec<Act>>,
 }
 
 /// One thing it does.
@@ -145,7 +146,8 @@ fn main() {
     monitor.greet(&script);
     let (resume, resumed) = mpsc::channel();
     let player = Player { monitor: monitor.clone(), console, ports, qmp: qmp.try_clone().ok() };
-    let acts = script.then.clone();
+    let restored = script.restored.as_ref().filter(|_| args.iter().any(|a| a == "-incoming"));
+    let acts = restored.unwrap_or(&script.then).clone();
     std::thread::spawn(move || {
         if resumed.recv().is_ok() {
             player.play(acts);
