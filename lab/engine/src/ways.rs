@@ -18,8 +18,12 @@ pub struct Ways {
     ssh: SshShell,
     serial: Box<dyn Shell>,
     serial_bytes: mpsc::Sender<Bytes>,
-    /// None where the machine has no such ports.
+    /// None where the machine has no such ports, or where they were given up.
     port: Option<PortShell>,
+    /// Why there is none.
+    no_port: String,
+    /// Guest time that the port took without doing anything: it is the lab's own, and no step's.
+    wasted: Duration,
     /// The way that steps use which name none.
     preferred: Option<Transport>,
     /// Asked for by the scenario: the only one to use.
@@ -39,15 +43,19 @@ impl Ways {
         only: Option<Transport>,
     ) -> Ways {
         let (serial, serial_bytes) = serial;
-        Ways { hub, clock, ssh, serial, serial_bytes, port, preferred: only, only, notes: Vec::new() }
+        let (no_port, wasted, notes) = (NO_PORT.to_owned(), Duration::ZERO, Vec::new());
+        Ways { hub, clock, ssh, serial, serial_bytes, port, no_port, wasted, preferred: only, only, notes }
     }
 
     /// Connects by the ways that these steps will use, so that no step's time is spent on it.
     pub async fn connect_for(&mut self, steps: &[&Step]) {
         let uses = |way| uses(steps.iter().copied(), self.only, way);
-        let (any, ssh) = (unnamed(steps.iter().copied()), uses(Transport::Ssh));
+        let (any, ssh, port) = (unnamed(steps.iter().copied()), uses(Transport::Ssh), uses(Transport::Port));
         if any {
             self.connect().await;
+        }
+        if port && self.preferred != Some(Transport::Port) {
+            let _ = self.open_port().await;
         }
         if ssh && self.preferred != Some(Transport::Ssh) {
             // Steps that ask for it say what is wrong with it.
@@ -84,10 +92,21 @@ impl Ways {
         }
     }
 
+    /// One that does not answer is given up: nobody will ever serve it.
     async fn open_port(&mut self) -> Result<(), String> {
-        let trial = self.trial(PORT_TRIAL);
-        let port = self.port.as_mut().ok_or(NO_PORT)?;
-        port.connect(&trial).await.map_err(|e| e.to_string())
+        let (trial, begun) = (self.trial(PORT_TRIAL), self.guest());
+        let port = self.port.as_mut().ok_or_else(|| self.no_port.clone())?;
+        let opened = port.connect(&trial).await.map_err(|e| e.to_string());
+        self.wasted += self.guest().saturating_sub(begun);
+        if let Err(why) = &opened {
+            self.give_up_port(why);
+        }
+        opened
+    }
+
+    fn give_up_port(&mut self, why: &str) -> Option<PortShell> {
+        why.clone_into(&mut self.no_port);
+        self.port.take()
     }
 
     /// A clone's first words to its dom0, over the port: the clock, and random numbers of its own.
@@ -96,7 +115,7 @@ impl Ways {
     /// Why they could not be said.
     pub async fn first_words(&mut self) -> Result<(), String> {
         let trial = self.trial(PORT_TRIAL);
-        let port = self.port.as_mut().ok_or(NO_PORT)?;
+        let port = self.port.as_mut().ok_or_else(|| self.no_port.clone())?;
         port.first_words(&trial).await.map_err(|e| e.to_string())?;
         if self.preferred.is_none() {
             self.preferred = Some(Transport::Port);
@@ -121,6 +140,11 @@ impl Ways {
         (self.clock)()
     }
 
+    /// Guest time since power-on without what the lab's own port took and gave nothing for.
+    pub fn of_steps(&self) -> Duration {
+        self.guest().saturating_sub(self.wasted)
+    }
+
     /// What there is to say about the ways in, once.
     pub fn take_notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)
@@ -131,10 +155,7 @@ impl Ways {
         let deadline = Deadline::new(self.clock.clone(), limit);
         match via {
             Transport::Ssh => self.ssh.run(script, deadline).await,
-            Transport::Port => match &mut self.port {
-                Some(port) => port.run(script, deadline).await,
-                None => lost(Transport::Port, script, NO_PORT.to_owned()),
-            },
+            Transport::Port => self.run_on_port(script, limit).await,
             Transport::Serial => {
                 self.hub.set_tap(Some(self.serial_bytes.clone()));
                 // The tap must also go when this future is dropped half-way.
@@ -142,6 +163,20 @@ impl Ways {
                 self.serial.run(script, deadline).await
             }
         }
+    }
+
+    /// A port that does not answer takes [`PORT_TRIAL`] once, whatever the command's limit is.
+    async fn run_on_port(&mut self, script: &Script, limit: Duration) -> CommandResult {
+        if let Err(why) = self.open_port().await {
+            return lost(Transport::Port, script, why);
+        }
+        let (deadline, begun) = (self.trial(limit), self.guest());
+        let Some(port) = &mut self.port else { return lost(Transport::Port, script, self.no_port.clone()) };
+        let result = port.run(script, deadline).await;
+        if matches!(result.end, CommandEnd::Lost(_)) {
+            self.wasted += self.guest().saturating_sub(begun);
+        }
+        result
     }
 
     /// Runs a script by the way that steps use which name none: see [`Self::connect`]. A port that is lost before it has said
@@ -158,7 +193,8 @@ impl Ways {
             && let CommandEnd::Lost(why) = &result.end
         {
             self.notes.push(format!("{why}; SSH is used in its place from now on"));
-            let sent = self.port.take().is_some_and(|port| port.sent());
+            let why = why.clone();
+            let sent = self.give_up_port(&why).is_some_and(|port| port.sent());
             self.preferred = None;
             self.connect_by_ssh().await;
             if sent {

@@ -16,7 +16,7 @@ pub struct Dom0<'a> {
     pub layout: &'a Layout,
     /// Environment every script gets: the path of this build's tools.
     pub env: &'a [(String, String)],
-    /// Guest time since power-on at which the step is over, all its commands together.
+    /// When the step is over, all its commands together, as [`Ways::of_steps`] counts.
     pub until: Duration,
 }
 
@@ -28,7 +28,7 @@ impl Dom0<'_> {
 
     /// What the step may still take.
     fn left(&self) -> Duration {
-        self.until.saturating_sub(self.ways.guest())
+        self.until.saturating_sub(self.ways.of_steps())
     }
 
     /// `under-xen`

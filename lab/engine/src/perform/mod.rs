@@ -99,7 +99,7 @@ async fn observe(
         }
         body => {
             let env = environment(&prepared.dom0.layout);
-            let until = running.guest() + limit;
+            let until = running.ways.of_steps() + limit;
             let mut dom0 =
                 dom0::Dom0 { ways: &mut running.ways, layout: &prepared.dom0.layout, env: &env, until };
             Ok(match body {

@@ -141,6 +141,8 @@ fn said_by_others(mut check: Check, result: &CommandResult, all: &RunEvidence) -
         Some(alive) => {
             check.message.push_str(&format!("; over {} it does", alive.via.name()));
         }
+        // The lab's own way is the lab's own fault, whatever becomes of the others.
+        None if result.via == Transport::Port => check.message.push_str("; nor by any other way"),
         None => {
             check.cause = Some(Cause::Dom0Unreachable);
             check.message.push_str("; nor by any other way");

@@ -30,7 +30,28 @@ pub enum Liar {
 pub enum Shell {
     /// Each command over SSH takes seconds to begin, and the shell on the console as long to come.
     Slow,
+    /// Nobody serves the lab's own port.
+    NoPort,
+    /// Who serves the lab's own port has it open, and neither answers nor reads.
+    PortHangs,
 }
+
+/// What serves the lab's own port, as the initramfs has it (images/initramfs/init); the case's own files take its place.
+pub(super) const PORT: &str = "/xenlab/port";
+
+/// Nothing in its place.
+pub(super) const NO_PORT: &str = "exit 0\n";
+
+/// One that holds the three ports open.
+pub(super) const PORT_HANGS: &str = "\
+set -- /dev/vport*
+while [ $# -lt 3 ]; do
+	/xenlab/busybox usleep 50000
+	set -- /dev/vport*
+done
+exec 3<>$1 4<>$2 5<>$3
+while :; do /xenlab/busybox sleep 1000; done
+";
 
 /// Every word the lab waits for, without the one that only this boot knows.
 const WORDS: &str = r#"for word in init ready; do

@@ -210,6 +210,8 @@ impl Plant for Planted {
                         key.insert_str(0, guest::SLOW_SSH);
                     }
                 }
+                Mutation::Shell(Shell::NoPort) => put(guest::PORT, 0o644, guest::NO_PORT.to_owned()),
+                Mutation::Shell(Shell::PortHangs) => put(guest::PORT, 0o644, guest::PORT_HANGS.to_owned()),
                 Mutation::File(path, mode, text) => put(path, *mode, (*text).to_owned()),
                 _ => {}
             }

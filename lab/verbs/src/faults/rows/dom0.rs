@@ -1,9 +1,38 @@
 //! dom0: its memory, kernel, initramfs, disks, init, store, services and ways in.
 
-use super::super::{Expect, Liar, Mutation, Row};
-use super::{BOOTED, READY, X86, fail};
+use super::super::{Expect, Liar, Mutation, Row, Shell};
+use super::{BOOTED, READY, X86, error, fail};
 use xenlab_model::cause::{Blame, Cause};
 use xenlab_model::verdict::Verdict;
+
+/// Steps that name no way in, and one command by each that lives, within a limit that leaves nothing for a port that takes long to be
+/// given up.
+const WAYS: &str = booted!(
+    "
+  - phase: dom0-ready
+  - under-xen: {}
+  - name: asked
+    run: {script: xl list, stdout: {contains: Domain-0}}
+    within: 6s
+  - name: asked over the others
+    run: {script: xl list, via: [ssh, serial], stdout: {contains: Domain-0}}
+"
+);
+
+/// The same by each way, the lab's own first.
+const EACH_WAY: &str = booted!(
+    "
+  - name: asked by each way
+    run: {script: xl list, via: [port, ssh, serial], stdout: {contains: Domain-0}}
+    within: 12s
+  - name: asked
+    run: {script: xl list, stdout: {contains: Domain-0}}
+    within: 6s
+  - under-xen: {}
+"
+);
+
+const WELL: Expect = Expect { verdict: Verdict::Pass, cause: None, blame: None, says: &[], steps: &[] };
 
 const DOM0: Row = Row { artefact: "dom0", scenario: READY, ..BOOTED };
 const INIT: Row = Row { artefact: "dom0's init", scenario: READY, ..BOOTED };
@@ -140,7 +169,7 @@ steps:
     within: 4s
   - name: asked over the console
     run: {script: xl list, via: serial}
-  - name: asked
+  - name: asked by a way of the lab's choice
     run: {script: xl list, stdout: {contains: Domain-0}}
     within: 6s
   - under-xen: {}
@@ -151,12 +180,81 @@ steps:
             steps: &[
                 ("asked over SSH", Verdict::Fail),
                 ("asked over the console", Verdict::Pass),
-                ("asked", Verdict::Pass),
+                ("asked by a way of the lab's choice", Verdict::Pass),
                 ("under-xen", Verdict::Pass),
             ],
             ..fail(Cause::SshDead, Blame::Dom0, &[])
         },
         ..INIT
+    },
+    Row {
+        name: "serial-alone-lives",
+        what: "dom0 has no SSH server, nobody serves the lab's own port, and its console lives: the lab does with that",
+        artefact: "dom0's shells",
+        scenario: booted!(
+            "
+  - name: asked
+    run: {script: xl list, stdout: {contains: Domain-0}}
+    within: 6s
+  - under-xen: {}
+"
+        ),
+        mutations: &[Mutation::Init(Liar::NoSsh), Mutation::Shell(Shell::NoPort)],
+        expect: Expect {
+            says: &["SSH is used in its place", "the serial console is used in its place"],
+            ..WELL
+        },
+        ..DOM0
+    },
+    Row {
+        name: "port-missing",
+        what: "nobody serves the lab's own port, and SSH lives: the lab does without",
+        artefact: "dom0's shells",
+        scenario: WAYS,
+        mutations: &[Mutation::Shell(Shell::NoPort)],
+        expect: Expect { says: &["SSH is used in its place"], ..WELL },
+        ..DOM0
+    },
+    Row {
+        name: "port-hangs",
+        what: "who serves the lab's own port neither reads nor answers, and SSH lives: the lab does without",
+        artefact: "dom0's shells",
+        scenario: WAYS,
+        mutations: &[Mutation::Shell(Shell::PortHangs)],
+        expect: Expect { says: &["SSH is used in its place"], ..WELL },
+        ..DOM0
+    },
+    Row {
+        name: "port-asked-for-and-missing",
+        what: "nobody serves the lab's own port, which a step asks for: the lab's fault, that takes no other way's time",
+        artefact: "dom0's shells",
+        scenario: EACH_WAY,
+        mutations: &[Mutation::Shell(Shell::NoPort)],
+        expect: Expect {
+            steps: &[
+                ("asked by each way", Verdict::Error),
+                ("asked", Verdict::Pass),
+                ("under-xen", Verdict::Pass),
+            ],
+            ..error(Cause::PortDead, Blame::Lab, &["over ssh it does"])
+        },
+        ..DOM0
+    },
+    Row {
+        name: "port-asked-for-and-hangs",
+        what: "who serves the lab's own port hangs, and a step asks for it: the lab's fault, that takes no other way's time",
+        artefact: "dom0's shells",
+        scenario: EACH_WAY,
+        mutations: &[Mutation::Shell(Shell::PortHangs)],
+        expect: Expect {
+            steps: &[
+                ("asked by each way", Verdict::Error),
+                ("asked", Verdict::Pass),
+                ("under-xen", Verdict::Pass),
+            ],
+            ..error(Cause::PortDead, Blame::Lab, &["over ssh it does"])
+        },
+        ..DOM0
     },
     Row {
         name: "service-that-does-not-exist",
