@@ -249,7 +249,7 @@ async fn machine(
         checking.end(lab, case, "checks");
         // What was seen was seen of a machine that lived; it must also have lived until nobody looked any more.
         if !done.evidence.iter().any(|e| e.seen.is_err())
-            && let Some(loss) = perform::lost_by_now(&machine)
+            && let Some(loss) = perform::lost_by_now(&mut machine).await
         {
             let evidence = nothing(judge::END, loss);
             judged(lab, case, &evidence, &done.facts);
