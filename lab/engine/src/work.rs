@@ -243,7 +243,7 @@ impl Work<'_> {
         self.ended("checks", &checking);
         // What was seen was seen of a machine that lived; it must also have lived until nobody looked any more.
         if !done.evidence.iter().any(|e| e.seen.is_err())
-            && let Some(loss) = perform::lost_by_now(machine)
+            && let Some(loss) = perform::lost_by_now(machine).await
         {
             let evidence = Evidence { origin: machine.origin, ..nothing(judge::END, loss) };
             self.judged(&evidence, &done.facts);

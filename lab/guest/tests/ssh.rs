@@ -71,11 +71,12 @@ fn serve(openssh: bool) -> Server {
         let own_folder = String::from_utf8_lossy(&help.stderr).contains("\n-D");
         let mut argv: Vec<String> = Vec::new();
         if !own_folder {
-            // Before 2024 it reads the user's own folder and no other: give it a home of its own, in a mount namespace.
+            // Before 2024 it reads the user's own folder and no other, that of the password database: give it one of its own, in a mount
+            // namespace.
             std::fs::create_dir(at("auth/.ssh")).unwrap();
             std::fs::set_permissions(at("auth/.ssh"), std::fs::Permissions::from_mode(0o700)).unwrap();
             std::fs::rename(at("auth/authorized_keys"), at("auth/.ssh/authorized_keys")).unwrap();
-            let script = "mount --bind \"$0\" ~ && exec \"$@\"";
+            let script = "mount --bind \"$0\" \"$(getent passwd \"$(id -u)\" | cut -d: -f6)\" && exec \"$@\"";
             argv.extend(["unshare", "-m", "sh", "-c", script, &path("auth")].map(str::to_owned));
         }
         argv.extend(

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use xenlab_console::Phase;
 use xenlab_model::case::Case;
-use xenlab_model::evidence::{Evidence, Loss, MachineEnd, Origin, WaitEnd};
+use xenlab_model::evidence::{CommandEnd, Evidence, Loss, MachineEnd, Origin, WaitEnd};
 use xenlab_model::step::phase::{Phase as PhaseStep, PhaseEvidence};
 use xenlab_model::step::{At, Body, Observation, Step};
 
@@ -50,15 +50,36 @@ pub async fn on_machine(
     }
 }
 
-/// Whether the machine has ended or its console has said that Xen or dom0 died, by now.
-pub fn lost_by_now(running: &Running) -> Option<Loss> {
-    let mut state = running.hub.state();
-    state.settle();
-    match state.fatal() {
-        Some(sign) => Some(Loss::Guest { code: sign.code.to_owned(), line: sign.text.clone() }),
-        None => running.machine.end().map(Loss::Machine),
+/// Whether the machine has ended or its console has said that Xen or dom0 died, by now. What only looks like the beginning of a
+/// panic may be dom0's own words: it is none while dom0 answers.
+pub async fn lost_by_now(running: &mut Running) -> Option<Loss> {
+    let of =
+        |sign: &xenlab_console::Sign| Loss::Guest { code: sign.code.to_owned(), line: sign.text.clone() };
+    let suspected = {
+        let mut state = running.hub.state();
+        let certain = state.fatal().map(of);
+        if certain.is_some() {
+            return certain;
+        }
+        state.settle();
+        state.fatal().map(of)
+    };
+    if let Some(end) = running.machine.end() {
+        return Some(suspected.unwrap_or(Loss::Machine(end)));
     }
+    suspected.as_ref()?;
+    let machine = running.machine.clone();
+    let ask = xenlab_guest::Script::new(":");
+    let alive = tokio::select! {
+        () = xenlab_host::interrupt::wait() => return None,
+        _ = machine.ended() => false,
+        answer = running.ways.run(&ask, ALIVE) => answer.end == CommandEnd::Exit(0),
+    };
+    if alive { None } else { suspected }
 }
+
+/// How long dom0 may take to show that it lives, guest time.
+const ALIVE: Duration = Duration::from_secs(20);
 
 /// Returns when the machine has ended or its console has said that Xen or dom0 died.
 async fn lost(hub: &crate::hub::Hub, machine: &xenlab_machine::Machine) -> Loss {
