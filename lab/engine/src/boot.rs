@@ -186,7 +186,7 @@ pub async fn boot(
     if let Some(plant) = &prepared.plant {
         plant.machine(&mut spec)?;
     }
-    let (running, mut early) = attach(case, prepared, bundle, &spec, &kept, dir, None, inputs).await?;
+    let (running, mut early) = attach(case, prepared, bundle, (&kept, &spec), dir, None, inputs).await?;
     let end = {
         let Running { hub, kvm, .. } = &running;
         let clock = running.clock();
@@ -261,7 +261,7 @@ pub async fn clone(
 ) -> Result<Running, EngineError> {
     let from = Some(ready);
     let (mut running, _) =
-        attach(case, prepared, bundle, &ready.spec, &ready.kept, rundir(case)?, from, inputs).await?;
+        attach(case, prepared, bundle, (&ready.kept, &ready.spec), rundir(case)?, from, inputs).await?;
     match running.ways.first_words().await {
         Ok(()) => Ok(running),
         // What shares its clock and its random numbers with others is no machine to judge anything on.
@@ -281,8 +281,7 @@ async fn attach(
     case: &Case,
     prepared: &Arc<Prepared>,
     bundle: &Arc<Bundle>,
-    spec: &MachineSpec,
-    kept: &Kept,
+    (kept, spec): (&Kept, &MachineSpec),
     dir: Arc<RunDir>,
     template: Option<&Ready>,
     inputs: &mut Inputs,

@@ -320,6 +320,8 @@ async fn a_case_that_panics_is_an_error_of_its_own() {
         control: false,
         bundles: dir.path().join("bundles"),
         repeat: Vec::new(),
+        cold: true,
+        templates: Default::default(),
         controls: Shared::default(),
     });
     let outcome = run::run(lab, cases(), Some(2), Instant::now()).await;

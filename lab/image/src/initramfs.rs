@@ -90,7 +90,8 @@ fn unpack_debian(
     let busybox = got.busybox.ok_or_else(|| lacks("busybox"))?;
     let image = decode(vmlinuz, arch, &PathBuf::from(format!("vmlinuz-{release} of {suite}")))?;
     let read = |name: &str| Ok(got.modules.get(name).cloned());
-    write(recipe, arch, dir, &image, &release, &busybox, &got.builtin, read)
+    let of = Kernel { arch, image: &image, release: &release, builtin: &got.builtin };
+    write(recipe, dir, &of, &busybox, read)
 }
 
 fn from_file(
@@ -136,7 +137,8 @@ fn from_file(
             .and_then(|d| std::fs::read_to_string(d.join("modules.builtin")).ok())
             .unwrap_or_default();
         let read = |name: &str| found.get(name).map(std::fs::read).transpose();
-        write(recipe, arch, dir, &decoded, &release, &read_all(&busybox)?, &builtin, read)
+        let of = Kernel { arch, image: &decoded, release: &release, builtin: &builtin };
+        write(recipe, dir, &of, &read_all(&busybox)?, read)
     })
 }
 
@@ -202,17 +204,25 @@ fn decode(bytes: Vec<u8>, arch: Arch, path: &Path) -> Result<kernel::Decoded, Im
     })
 }
 
+/// A kernel, without its modules.
+struct Kernel<'a> {
+    arch: Arch,
+    image: &'a kernel::Decoded,
+    /// As `uname -r` says it.
+    release: &'a str,
+    /// `modules.builtin`.
+    builtin: &'a str,
+}
+
 /// Writes the three files of the entry.
 fn write(
     recipe: &Recipe,
-    arch: Arch,
     dir: &Path,
-    image: &kernel::Decoded,
-    release: &str,
+    kernel: &Kernel<'_>,
     busybox: &[u8],
-    builtin: &str,
     mut read: impl FnMut(&str) -> std::io::Result<Option<Vec<u8>>>,
 ) -> Result<(), ImageError> {
+    let Kernel { arch, image, release, builtin } = *kernel;
     let io = |e| ImageError::io("unpack the modules into", dir, e);
     let wanted: Vec<String> = recipe.modules.early.iter().chain(&recipe.modules.late).cloned().collect();
     let chosen = modules::choose(&wanted, &mut read).map_err(io)?;

@@ -14,7 +14,15 @@ pub const SKIPPED: &str = "xtf[vars.test=test-pvh64-example] @ debian:trixie";
 
 fn step(step: &str, title: &str, kind: &str, checks: Vec<Check>) -> StepVerdict {
     let verdict = Verdict::worst(checks.iter().map(|c| c.verdict));
-    StepVerdict { step: step.into(), title: title.into(), kind: kind.into(), verdict, checks, seconds: 1.25, origin: Default::default() }
+    StepVerdict {
+        step: step.into(),
+        title: title.into(),
+        kind: kind.into(),
+        verdict,
+        checks,
+        seconds: 1.25,
+        origin: Default::default(),
+    }
 }
 
 fn case(
