@@ -26,8 +26,11 @@ struct Dom0 {
 
 impl Drop for Dom0 {
     fn drop(&mut self) {
-        // Its own process group: everything that serves.
-        let _ = Command::new("kill").arg("-9").arg(format!("-{}", self.child.id())).status();
+        // Its own process group: everything that serves. Not by the program `kill`: procps's takes `-12345` for `-1`, which is
+        // everything that runs here.
+        if let Some(group) = rustix::process::Pid::from_raw(self.child.id().cast_signed()) {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
