@@ -11,7 +11,7 @@ pub struct Need {
     pub program: &'static str,
     /// What cannot be done without it.
     pub what_for: &'static str,
-    /// Nothing at all can be done without it.
+    /// The main job cannot be done without it, whatever the architecture.
     pub always: bool,
 }
 

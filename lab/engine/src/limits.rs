@@ -55,15 +55,7 @@ mod tests {
 
     #[test]
     fn every_phase_has_limits_and_a_stall_is_never_longer() {
-        for p in [
-            Phase::PowerOn,
-            Phase::Firmware,
-            Phase::Xen,
-            Phase::Dom0Build,
-            Phase::Dom0Kernel,
-            Phase::Dom0Init,
-            Phase::Dom0Ready,
-        ] {
+        for p in Phase::ALL {
             assert!(TABLE.iter().any(|(q, ..)| *q == p), "{p:?}");
             for kvm in [false, true] {
                 let l = phase(p, kvm);

@@ -41,20 +41,30 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<(), String> {
         let item = item.map_err(|e| e.to_string())?;
         let relative = item.path().strip_prefix(from).map_err(|e| e.to_string())?;
         let target = to.join(relative);
-        let done = if item.file_type().is_dir() {
-            fs::create_dir_all(&target)
-        } else if item.file_type().is_symlink() {
-            fs::read_link(item.path()).and_then(|link| symlink(link, &target))
-        } else {
+        let done = again(&item, &target, |item, target| {
             // The store's files are read-only; these are to be changed.
-            fs::copy(item.path(), &target).and_then(|_| {
-                let mode = item.metadata()?.permissions().mode() | 0o200;
-                fs::set_permissions(&target, fs::Permissions::from_mode(mode))
-            })
-        };
+            fs::copy(item.path(), target)?;
+            let mode = item.metadata()?.permissions().mode() | 0o200;
+            fs::set_permissions(target, fs::Permissions::from_mode(mode))
+        });
         done.map_err(|e| format!("{}: {e}", target.display()))?;
     }
     Ok(())
+}
+
+/// Makes what a walk found once more, as `target`: a folder, a link with the same words, a file as `file` does it.
+fn again(
+    item: &walkdir::DirEntry,
+    target: &Path,
+    file: impl FnOnce(&walkdir::DirEntry, &Path) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    if item.file_type().is_dir() {
+        fs::create_dir_all(target)
+    } else if item.file_type().is_symlink() {
+        symlink(fs::read_link(item.path())?, target)
+    } else {
+        file(item, target)
+    }
 }
 
 /// A store's parts again, each file a hard link where the file system can.
@@ -70,13 +80,9 @@ pub(super) fn link(from: &Path, to: &Path, parts: &[&str]) -> Result<(), String>
             };
             let relative = item.path().strip_prefix(from).map_err(|e| e.to_string())?;
             let target = to.join(relative);
-            let done = if item.file_type().is_dir() {
-                fs::create_dir_all(&target)
-            } else if item.file_type().is_symlink() {
-                fs::read_link(item.path()).and_then(|link| symlink(link, &target))
-            } else {
-                fs::hard_link(item.path(), &target).or_else(|_| fs::copy(item.path(), &target).map(drop))
-            };
+            let done = again(&item, &target, |item, target| {
+                fs::hard_link(item.path(), target).or_else(|_| fs::copy(item.path(), target).map(drop))
+            });
             match done {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                     return Err(format!("{}: {e}", target.display()));
