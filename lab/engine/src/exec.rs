@@ -7,6 +7,7 @@
 use crate::EngineError;
 use crate::bundle::{Bundle, folder_name, write_verdict};
 use crate::perform;
+use crate::pool::Pool;
 use crate::prepare::Preparer;
 use crate::template::{Built, Folder, Ready, Taken, Templates};
 use crate::work::{Meter, Work};
@@ -41,6 +42,8 @@ pub struct Lab {
     pub cold: bool,
     /// What cases start from.
     pub templates: Templates,
+    /// Machines that wait for cases.
+    pub pool: Pool,
     /// Controls of this run, one for each machine they were booted in.
     pub controls: crate::shared::Shared<String, Control, EngineError>,
 }

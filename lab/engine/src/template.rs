@@ -61,6 +61,11 @@ impl Ready {
         self.evidence.iter().cloned()
     }
 
+    /// What it was found by.
+    pub fn key(&self) -> &str {
+        self.held.key().as_str()
+    }
+
     /// Hashes its files; what is no longer what it was, in words. It is put aside then.
     pub fn changed(&self) -> Option<String> {
         let error = self.held.verify().err()?;

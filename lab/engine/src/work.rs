@@ -184,7 +184,10 @@ impl Work<'_> {
         inputs: &mut Inputs,
     ) -> Result<Running, EngineError> {
         let cloning = Meter::begin();
-        let running = Box::pin(boot::clone(self.case, self.prepared, self.bundle, ready, inputs)).await?;
+        let waited = Box::pin(self.lab.pool.take(ready)).await;
+        let running =
+            Box::pin(boot::clone(self.case, self.prepared, self.bundle, ready, waited, inputs)).await?;
+        self.lab.pool.look_ahead(ready);
         self.bundle.inputs(inputs)?;
         done.cloned_from = Some(ready.clone());
         for evidence in ready.evidence() {

@@ -1,0 +1,113 @@
+//! Machines that wait for cases: restored, warmed and paused, so that a case begins with `cont`.
+//!
+//! A run looks ahead and warms machines while a processor has nothing else to do; and it takes machines of a pool that another process
+//! of the same user keeps (`xenlab pool`). Neither can make a case fail: what cannot be taken, or is not as it was left, is
+//! thrown away, and the case restores a machine of its own.
+
+mod said;
+mod warm;
+
+pub use said::Said;
+pub use warm::{Started, Warm};
+
+use crate::template::Ready;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::task::JoinHandle;
+
+/// Where a run's cases find machines. The default one never has any.
+#[derive(Default)]
+pub struct Pool {
+    /// Warm and running machines together, at most; 0: none are warmed.
+    most: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Cases that were not begun yet, and that are under way.
+    waiting: usize,
+    running: usize,
+    /// By template. Each is taken by one case only.
+    ahead: BTreeMap<String, VecDeque<JoinHandle<Option<Warm>>>>,
+}
+
+impl State {
+    fn warming(&self) -> usize {
+        self.ahead.values().flatten().filter(|task| !task.is_finished()).count()
+    }
+
+    fn made(&self) -> usize {
+        self.ahead.values().map(VecDeque::len).sum()
+    }
+}
+
+impl Pool {
+    /// For a run on this host.
+    pub fn of_run() -> Pool {
+        Pool { most: xenlab_host::resources::cores(), ..Pool::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many cases were not begun yet, so many are under way.
+    pub fn cases(&self, waiting: usize, running: usize) {
+        let mut state = self.state();
+        (state.waiting, state.running) = (waiting, running);
+    }
+
+    /// A machine of this template that waited, running now; none where none is to be had at once.
+    pub async fn take(&self, ready: &Ready) -> Option<Started> {
+        let next = self.state().ahead.get_mut(ready.key()).and_then(VecDeque::pop_front);
+        if let Some(next) = next
+            && let Some(warm) = next.await.ok().flatten()
+            && let Some(started) = started(warm).await
+        {
+            return Some(started);
+        }
+        None
+    }
+
+    /// A case has its machine: is there another that will want one of this template, and a processor that has nothing to do? More would only
+    /// take from the cases that run: what warming costs, the next case does not have to wait for, but somebody has to.
+    pub fn look_ahead(&self, ready: &Arc<Ready>) {
+        let mut state = self.state();
+        while state.made() < state.waiting && state.running + state.warming() < self.most {
+            let of = ready.clone();
+            let task = tokio::spawn(async move {
+                match Box::pin(Warm::make(&of, "restored ahead by this run".to_owned())).await {
+                    Ok(warm) => Some(warm),
+                    Err(error) => {
+                        tracing::info!("a machine could not be warmed: {error}");
+                        None
+                    }
+                }
+            });
+            state.ahead.entry(ready.key().to_owned()).or_default().push_back(task);
+        }
+    }
+
+    /// Ends what nobody will take.
+    pub async fn clear(&self) {
+        let ahead = std::mem::take(&mut self.state().ahead);
+        for task in ahead.into_values().flatten() {
+            task.abort();
+            // What it had made goes with it.
+            let _ = task.await;
+        }
+    }
+}
+
+/// Has a machine go on; one that does not is thrown away.
+async fn started(warm: Warm) -> Option<Started> {
+    let from = warm.from.clone();
+    match Box::pin(warm.start()).await {
+        Ok(started) => Some(started),
+        Err(error) => {
+            tracing::info!("a machine {from} could not be used: {error}");
+            None
+        }
+    }
+}
