@@ -37,6 +37,13 @@ impl State {
         self.ahead.values().flatten().filter(|task| !task.is_finished()).count()
     }
 
+    /// One that is ready. One that is not yet is left to a later case: on a host that is busy it may take longer than a case that restores
+    /// a machine of its own.
+    fn ready(&mut self, key: &str) -> Option<JoinHandle<Option<Warm>>> {
+        let all = self.ahead.get_mut(key)?;
+        if all.front()?.is_finished() { all.pop_front() } else { None }
+    }
+
     fn made(&self) -> usize {
         self.ahead.values().map(VecDeque::len).sum()
     }
@@ -60,7 +67,7 @@ impl Pool {
 
     /// A machine of this template that waited, running now; none where none is to be had at once.
     pub async fn take(&self, ready: &Ready) -> Option<Started> {
-        let next = self.state().ahead.get_mut(ready.key()).and_then(VecDeque::pop_front);
+        let next = self.state().ready(ready.key());
         if let Some(next) = next
             && let Some(warm) = next.await.ok().flatten()
             && let Some(started) = started(warm).await
@@ -70,11 +77,15 @@ impl Pool {
         None
     }
 
-    /// A case has its machine: is there another that will want one of this template, and a processor that has nothing to do? More would only
-    /// take from the cases that run: what warming costs, the next case does not have to wait for, but somebody has to.
+    /// A case has its machine: if another will want one of this template, and a processor has nothing to do, that one's is warmed. It costs
+    /// more than a case's own restoring, so where processors are busy it would take more from the cases that run than it gives.
     pub fn look_ahead(&self, ready: &Arc<Ready>) {
         let mut state = self.state();
-        while state.made() < state.waiting && state.running + state.warming() < self.most {
+        // The case's own machine waits for its first command just now, and is not among those that run.
+        let busy = xenlab_host::resources::runnable().unwrap_or(usize::MAX);
+        while state.made() < state.waiting
+            && busy.saturating_add(state.running + state.warming()) < self.most
+        {
             let of = ready.clone();
             let task = tokio::spawn(async move {
                 match Box::pin(Warm::make(&of, "restored ahead by this run".to_owned())).await {
