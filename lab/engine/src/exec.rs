@@ -253,7 +253,7 @@ async fn go(
 
 /// Decides what planning could not: needs and steps whose conditions named facts of the build. Whatever is not known
 /// by now has no value.
-fn decide(case: &mut Case, facts: &Facts) {
+pub fn decide(case: &mut Case, facts: &Facts) {
     let holds = |c: &Condition| c.evaluate(facts, Absent::Nothing);
     case.plan = Planned::Run;
     for need in &case.needs {

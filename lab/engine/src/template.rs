@@ -43,6 +43,7 @@ pub struct Ready {
     evidence: Vec<Evidence>,
     held: Template,
     store: Arc<Store>,
+    digest: OnceLock<String>,
     /// Why it is not used again, once that is so.
     aside: OnceLock<String>,
 }
@@ -59,6 +60,16 @@ impl Ready {
     /// The evidence of its boot and set-up, as a case that starts from it has it.
     pub fn evidence(&self) -> impl Iterator<Item = Evidence> {
         self.evidence.iter().cloned()
+    }
+
+    /// What people call it.
+    pub fn name(&self) -> &str {
+        self.held.name()
+    }
+
+    /// SHA-256 of its state: one that was made again has another, whatever its key.
+    pub fn digest(&self) -> &str {
+        self.digest.get_or_init(|| crate::digest_hex(&self.state))
     }
 
     /// What it was found by.
@@ -388,7 +399,17 @@ fn load(lab: &Lab, of: &Case, prepared: &Prepared, template: Template) -> Result
     spec.backing = Backing::CopyOf(template.ram());
     let Beside { kept, evidence, .. } = beside;
     let store = lab.preparer.store.clone();
-    Ok(Ready { spec, state, kept, console, evidence, held: template, store, aside: OnceLock::new() })
+    Ok(Ready {
+        spec,
+        state,
+        kept,
+        console,
+        evidence,
+        held: template,
+        store,
+        digest: OnceLock::new(),
+        aside: OnceLock::new(),
+    })
 }
 
 /// Puts beside memory and state what clones need besides.

@@ -10,6 +10,7 @@ use crate::prepare::Prepared;
 use crate::template::{self, Folder, Given, Ready};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use xenlab_machine::Machine;
 use xenlab_model::bundle::Inputs;
 use xenlab_model::case::Case;
 use xenlab_model::cause::{Blame, Cause};
@@ -33,6 +34,9 @@ pub struct Work<'a> {
     /// Its record.
     pub bundle: &'a Arc<Bundle>,
 }
+
+/// How long after a machine's end the end of the pool that ran it may be heard of, wall time; twice what the machine's own end is given.
+const LEASE: Duration = Duration::from_secs(4);
 
 /// Measures a part of the work, from its begin.
 pub struct Meter {
@@ -112,6 +116,9 @@ impl Work<'_> {
                 done.taken = Some(self.freeze(done, &mut machine, kept, folder).await);
             }
         }
+        if machine.machine.is_leased() {
+            not_of_a_lost_pool(done, &machine.machine).await;
+        }
         let teardown = Meter::begin();
         machine.stop().await;
         self.ended("teardown", &teardown);
@@ -188,6 +195,11 @@ impl Work<'_> {
         let running =
             Box::pin(boot::clone(self.case, self.prepared, self.bundle, ready, waited, inputs)).await?;
         self.lab.pool.look_ahead(ready);
+        if running.machine.is_leased()
+            && let Some(from) = &inputs.warm
+        {
+            self.note(format!("its machine is {from}"));
+        }
         self.bundle.inputs(inputs)?;
         done.cloned_from = Some(ready.clone());
         for evidence in ready.evidence() {
@@ -322,5 +334,19 @@ impl Work<'_> {
         let (kept, spec) = kept;
         let evidence = template::inherited(&done.evidence);
         Ok(template::Taken { kept, spec, evidence, took: frozen.took })
+    }
+}
+
+/// What was seen of a machine whose pool went away under it says nothing: its QEMU was killed. The case is run again then, as one
+/// whose template has changed.
+async fn not_of_a_lost_pool(done: &mut Done, machine: &Machine) {
+    if done.evidence.iter().any(|e| e.seen.is_err()) {
+        // The pool's end may be heard of a moment after QEMU's.
+        let _ = tokio::time::timeout(LEASE, machine.ended()).await;
+    }
+    if machine.lease_lost() {
+        let message = "the pool that ran the machine is gone".to_owned();
+        let loss = Loss::Lab { code: Cause::TemplateUnusable.code().to_owned(), message };
+        done.evidence.push(nothing(judge::INPUTS, loss));
     }
 }

@@ -4,14 +4,17 @@
 //! of the same user keeps (`xenlab pool`). Neither can make a case fail: what cannot be taken, or is not as it was left, is
 //! thrown away, and the case restores a machine of its own.
 
+mod offer;
 mod said;
+pub mod serve;
 mod warm;
 
 pub use said::Said;
 pub use warm::{Started, Warm};
 
 use crate::template::Ready;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::JoinHandle;
 
@@ -20,6 +23,8 @@ use tokio::task::JoinHandle;
 pub struct Pool {
     /// Warm and running machines together, at most; 0: none are warmed.
     most: usize,
+    /// Other processes' pools are asked.
+    others: bool,
     state: Mutex<State>,
 }
 
@@ -30,6 +35,8 @@ struct State {
     running: usize,
     /// By template. Each is taken by one case only.
     ahead: BTreeMap<String, VecDeque<JoinHandle<Option<Warm>>>>,
+    /// Sockets where nobody answers as a pool does.
+    bad: BTreeSet<PathBuf>,
 }
 
 impl State {
@@ -52,7 +59,7 @@ impl State {
 impl Pool {
     /// For a run on this host.
     pub fn of_run() -> Pool {
-        Pool { most: xenlab_host::resources::cores(), ..Pool::default() }
+        Pool { most: xenlab_host::resources::cores(), others: true, ..Pool::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -74,7 +81,14 @@ impl Pool {
         {
             return Some(started);
         }
-        None
+        if !self.others {
+            return None;
+        }
+        let skip = |path: &Path| self.state().bad.contains(path);
+        let bad = |path: &Path| {
+            self.state().bad.insert(path.to_owned());
+        };
+        started(offer::ask(ready, skip, bad).await?).await
     }
 
     /// A case has its machine: if another will want one of this template, and a processor has nothing to do, that one's is warmed. It costs
@@ -83,8 +97,7 @@ impl Pool {
         let mut state = self.state();
         // The case's own machine waits for its first command just now, and is not among those that run.
         let busy = xenlab_host::resources::runnable().unwrap_or(usize::MAX);
-        while state.made() < state.waiting
-            && busy.saturating_add(state.running + state.warming()) < self.most
+        while state.made() < state.waiting && busy.saturating_add(state.running + state.warming()) < self.most
         {
             let of = ready.clone();
             let task = tokio::spawn(async move {

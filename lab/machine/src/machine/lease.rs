@@ -30,7 +30,7 @@ const LONGEST: usize = 1 << 20;
 pub const FILES: usize = 2 + PORTS.len();
 
 /// What is to be known of a machine by who goes on with it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Handed {
     argv: Vec<String>,
     pid: u32,
@@ -41,7 +41,7 @@ pub struct Handed {
     unread: Vec<u8>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum HandedKick {
     Packet(u16),
     Byte(u8),
