@@ -4,7 +4,7 @@ use crate::args::{Global, Pool};
 use crate::failure::Failure;
 use crate::run::{open_store, repeat, runtime};
 use crate::select;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use xenlab_engine::pool::serve::{self, Wish};
 use xenlab_engine::{EngineError, Lab, facts, prepare::Preparer};
 use xenlab_host::parent::Parent;
@@ -16,6 +16,31 @@ use xenlab_report::{Fan, Terminal};
 /// More of one template than anybody's runs take at once, and a mistyped number does not fill a host's memory.
 const MOST: usize = 64;
 
+/// What the pool says: while its templates are got ready as a run shows that, and then line by line, for it waits for hours and has nothing
+/// to show.
+struct Said(Mutex<Option<Fan>>);
+
+impl Sink for Said {
+    fn emit(&self, what: What) {
+        match (&*self.0.lock().unwrap_or_else(PoisonError::into_inner), what) {
+            (Some(fan), what) => fan.emit(what),
+            (None, What::Note { message, .. }) => {
+                crate::complain(&xenlab_console::escape(&message));
+            }
+            (None, _) => {}
+        }
+    }
+}
+
+impl Said {
+    /// The display is over.
+    fn settle(&self) {
+        if let Some(fan) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = fan.finish();
+        }
+    }
+}
+
 /// `xenlab pool`
 pub fn pool(args: &Pool, global: &Global) -> Result<Exit, Failure> {
     if !(1..=MOST).contains(&args.size) {
@@ -26,8 +51,7 @@ pub fn pool(args: &Pool, global: &Global) -> Result<Exit, Failure> {
     // First of all: whoever is gone by the time the machines are there was this process's parent when it began.
     let parent = Parent::watch();
     let cases = select::cases(&args.select, &facts::host())?;
-    let fan = Arc::new(Fan::start(vec![Box::new(Terminal::stderr())]));
-    let sink: Arc<dyn Sink> = fan.clone();
+    let sink = Arc::new(Said(Mutex::new(Some(Fan::start(vec![Box::new(Terminal::stderr())])))));
     // What a run that was killed left behind goes before anything new is started.
     if let Err(e) = xenlab_host::rundir::sweep() {
         sink.emit(What::Note { case: None, message: format!("cannot look for what earlier runs left: {e}") });
@@ -35,7 +59,7 @@ pub fn pool(args: &Pool, global: &Global) -> Result<Exit, Failure> {
     let dir = tempfile::tempdir().map_err(|e| Failure::lab(format!("no temporary folder: {e}")))?;
     let lab = Arc::new(Lab {
         preparer: Preparer::new(open_store(global, sink.clone())?, sink.clone()),
-        sink,
+        sink: sink.clone(),
         control: false,
         bundles: dir.path().to_owned(),
         repeat: repeat(&args.select, global),
@@ -46,14 +70,25 @@ pub fn pool(args: &Pool, global: &Global) -> Result<Exit, Failure> {
     });
     let (size, idle) = (args.size, idle.0);
     let outcome = runtime()?.block_on(async {
-        let outcome = serve::serve(Wish { lab: lab.clone(), cases, size, idle, parent }).await;
+        let outcome = serve::serve(Wish {
+            lab: lab.clone(),
+            cases,
+            size,
+            idle,
+            parent,
+            ready: Box::new({
+                let sink = sink.clone();
+                move || sink.settle()
+            }),
+        })
+        .await;
         for why in lab.templates.settled().await {
             let message = format!("a template may not outlive a restart of this host: {why}");
             lab.sink.emit(What::Note { case: None, message });
         }
         outcome
     });
-    let _ = fan.finish();
+    sink.settle();
     outcome.map_err(|e| match e {
         EngineError::BadInput { message, .. } => Failure::bad_input(message),
         e => Failure::of(e.cause(), e),

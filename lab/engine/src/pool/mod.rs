@@ -10,7 +10,7 @@ pub mod serve;
 mod warm;
 
 pub use said::Said;
-pub use warm::{Started, Warm};
+pub use warm::{ROUNDS, Started, Warm};
 
 use crate::template::Ready;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -101,7 +101,7 @@ impl Pool {
         {
             let of = ready.clone();
             let task = tokio::spawn(async move {
-                match Box::pin(Warm::make(&of, "restored ahead by this run".to_owned())).await {
+                match Box::pin(Warm::make(&of, "restored ahead by this run".to_owned(), 1)).await {
                     Ok(warm) => Some(warm),
                     Err(error) => {
                         tracing::info!("a machine could not be warmed: {error}");

@@ -3,7 +3,7 @@
 //! The machines are this process's children until they end, also while others use them: no clone outlives the pool, and none its user.
 
 use super::offer::{self, Answer, Offered, PATIENCE, QUESTION, Wanted};
-use super::warm::Warm;
+use super::warm::{ROUNDS, Warm};
 use crate::EngineError;
 use crate::exec::{self, Lab};
 use crate::template::{Given, Ready};
@@ -44,6 +44,8 @@ pub struct Wish {
     pub idle: Duration,
     /// It ends with this process.
     pub parent: Parent,
+    /// Called when its templates are ready, before anything waits.
+    pub ready: Box<dyn FnOnce() + Send>,
 }
 
 /// The machines of one template.
@@ -102,13 +104,14 @@ fn note(lab: &Lab, message: String) {
 /// # Errors
 /// The lab's own, before there is a pool.
 pub async fn serve(wish: Wish) -> Result<Exit, EngineError> {
-    let Wish { lab, cases, size, idle, parent } = wish;
+    let Wish { lab, cases, size, idle, parent, ready } = wish;
     let used = Arc::new(watch::channel((0, Instant::now())).0);
     let taken = Arc::new(Notify::new());
     let shelves = tokio::select! {
         shelves = Box::pin(shelves(&lab, cases, size, &used, &taken)) => shelves?,
         () = parent.gone() => return Ok(Exit::Passed),
     };
+    ready();
     if shelves.is_empty() {
         let failed = !lab.templates.take_failed().is_empty();
         note(&lab, "there is no template whose machines could wait".to_owned());
@@ -209,7 +212,7 @@ async fn fill(lab: Arc<Lab>, shelves: Vec<Arc<Shelf>>, taken: Arc<Notify>) {
                     );
                     break;
                 }
-                match Box::pin(Warm::make(&shelf.ready, format!("a pool of {}", shelf.name))).await {
+                match Box::pin(Warm::make(&shelf.ready, format!("a pool of {}", shelf.name), ROUNDS)).await {
                     Ok(warm) => {
                         *failed = 0;
                         shelf.warm().push_back(warm);

@@ -22,6 +22,11 @@ const ANSWER: Duration = Duration::from_secs(8);
 /// How long QEMU may take to say that a machine is as it was left, wall time.
 const THERE: Duration = Duration::from_secs(1);
 
+/// How often a machine that waits in a pool is asked something and told the first words again, so that the emulator has translated
+/// what both lead over. Its first command then took 0.053 s, with one round 0.07 to 0.08 s, with none 0.095 s (medians of 10, both
+/// architectures).
+pub const ROUNDS: usize = 3;
+
 /// See the module.
 pub struct Warm {
     /// Paused.
@@ -42,11 +47,11 @@ fn unusable(why: impl std::fmt::Display) -> EngineError {
 }
 
 impl Warm {
-    /// Makes one.
+    /// Makes one; warmed for so many [rounds](ROUNDS).
     ///
     /// # Errors
     /// The lab's own. What is wrong with the template is found out, and told, by the case that restores it for itself.
-    pub async fn make(ready: &Ready, from: String) -> Result<Warm, EngineError> {
+    pub async fn make(ready: &Ready, from: String, rounds: usize) -> Result<Warm, EngineError> {
         let dir = RunDir::create(&from).map_err(|e| EngineError::part(Cause::LabInternal, e))?;
         let said = Said::new(Vec::new());
         let options = StartOptions { tap: said.tap(), ..Default::default() };
@@ -57,10 +62,13 @@ impl Warm {
         let mut port = PortShell::new(ports.shell, ports.stdout, ports.stderr);
         machine.go_on().await.map_err(unusable)?;
         first_words(&machine, &mut port).await?;
-        // All that a command's way leads over, once.
-        let answer = port.run(&Script::new(":"), Deadline::wall(ANSWER)).await;
-        if !answer.ok() {
-            return Err(unusable(format!("its first command: {:?}", answer.end)));
+        // All that a command's way leads over, and the words it will be told when it is taken.
+        for _ in 0..rounds {
+            let answer = port.run(&Script::new("echo"), Deadline::wall(ANSWER)).await;
+            if !answer.ok() {
+                return Err(unusable(format!("its first command: {:?}", answer.end)));
+            }
+            first_words(&machine, &mut port).await?;
         }
         machine.pause().await.map_err(unusable)?;
         Ok(Warm { machine, port, said, from })

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use xenlab_engine::bundle::Bundle;
-use xenlab_engine::pool::Warm as Waiting;
+use xenlab_engine::pool::{ROUNDS, Warm as Waiting};
 use xenlab_engine::prepare::{Prepared, Preparer};
 use xenlab_engine::template::{Given, Ready};
 use xenlab_engine::{EngineError, Lab, boot, exec};
@@ -335,7 +335,9 @@ impl Warm {
         let word = xenlab_engine::random_hex(8);
         let work = async {
             let warm = match waits {
-                true => Some(Box::pin(Waiting::make(&self.ready, "warmed for the bench".to_owned())).await?),
+                true => Some(
+                    Box::pin(Waiting::make(&self.ready, "warmed for the bench".to_owned(), ROUNDS)).await?,
+                ),
                 false => None,
             };
             let begun = Instant::now();
