@@ -27,8 +27,10 @@ pub fn open_store(global: &Global, sink: Arc<dyn Sink>) -> Result<Arc<Store>, Fa
 /// A runtime for the async crates. Two threads suffice: everything heavy is QEMU's or `spawn_blocking`'s.
 pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
+        // A case waits for its template, which waits for the one below it: futures within futures, polled on one stack. Only what is
+        // touched is taken.
+        .thread_stack_size(8 << 20)
         .worker_threads(2)
-        .thread_stack_size(1 << 20)
         .enable_all()
         .build()
         .map_err(|e| Failure::lab(format!("cannot start threads: {e}")))

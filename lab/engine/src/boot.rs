@@ -248,7 +248,7 @@ pub async fn boot(
     Ok(Booted { evidence: evidence(to, seen), machine: Some(running), kept: Some((kept, spec)) })
 }
 
-/// Starts a machine where a template stands.
+/// Starts a machine where a template stands, over the memory that `spec` says.
 ///
 /// # Errors
 /// The lab's own; [`Cause::TemplateUnusable`] where the template is no good.
@@ -257,11 +257,12 @@ pub async fn clone(
     prepared: &Arc<Prepared>,
     bundle: &Arc<Bundle>,
     ready: &Ready,
+    spec: &MachineSpec,
     inputs: &mut Inputs,
 ) -> Result<Running, EngineError> {
     let from = Some(ready);
     let (mut running, _) =
-        attach(case, prepared, bundle, (&ready.kept, &ready.spec), rundir(case)?, from, inputs).await?;
+        attach(case, prepared, bundle, (&ready.kept, spec), rundir(case)?, from, inputs).await?;
     match running.ways.first_words().await {
         Ok(()) => Ok(running),
         // What shares its clock and its random numbers with others is no machine to judge anything on.

@@ -76,8 +76,8 @@ pub enum Way<'a> {
     Usual,
     /// From power-on, because it failed on a clone.
     Again,
-    /// As a template, to be frozen into this folder, while the case of that name waits.
-    Template(&'a Folder, &'a str),
+    /// As a template, to be frozen into this folder, while the case of that name waits; from the template below it, if there is one.
+    Template(&'a Folder, &'a str, Option<&'a Arc<Ready>>),
 }
 
 /// Runs a case and tells its verdict. Never fails: what goes wrong in the lab is an Error.
@@ -90,47 +90,73 @@ pub async fn case(lab: &Lab, case: Case) -> CaseVerdict {
     }
     let dir = lab.bundles.join(folder_name(&case.shown()));
     let (mut verdict, done) = attempt(lab, case.clone(), &dir, Way::Usual).await;
-    if done.cloned_from.is_some() && not_yet_believed(&verdict) && !xenlab_host::interrupt::requested() {
-        let message =
-            "failed on a clone; once more from power-on, to see whether it is Xen's fault".to_owned();
-        lab.sink.emit(What::Note { case: Some(case.shown()), message });
-        let (power_on, _) = attempt(lab, case.clone(), &dir.join(POWER_ON), Way::Again).await;
-        verdict = judge::settle(verdict, &power_on, POWER_ON);
+    if not_yet_believed(&verdict, &done) {
+        (verdict, _) = from_power_on(lab, &case, &case.shown(), &dir, verdict, Way::Again).await;
         verdict.seconds = begun.elapsed().as_secs_f64();
-        if let Err(error) = write_verdict(&dir, &verdict) {
-            verdict = broken(&case, &error);
-            verdict.seconds = begun.elapsed().as_secs_f64();
-        }
     }
     finished(lab, &case, dir.display().to_string(), &verdict);
     verdict
 }
 
-/// What is said of a clone is put on Xen only when a cold boot says it too. What was read off the build's files needs no machine, and
-/// stands as it is.
-fn not_yet_believed(verdict: &CaseVerdict) -> bool {
-    verdict.cause == Some(Cause::TemplateUnusable)
-        || verdict.verdict == Verdict::Fail
-            && verdict.steps.iter().any(|s| s.verdict == Verdict::Fail && s.origin != Origin::PowerOn)
+/// Runs a case that failed on a clone once more, from power-on, and settles which of the two counts.
+async fn from_power_on(
+    lab: &Lab,
+    case: &Case,
+    shown: &str,
+    dir: &Path,
+    on_clone: CaseVerdict,
+    way: Way<'_>,
+) -> (CaseVerdict, Done) {
+    let message = "failed on a clone; once more from power-on, to see whether it is Xen's fault".to_owned();
+    lab.sink.emit(What::Note { case: Some(shown.to_owned()), message });
+    let (power_on, done) = attempt(lab, case.clone(), &dir.join(POWER_ON), way).await;
+    let verdict = judge::settle(on_clone, &power_on, POWER_ON);
+    match write_verdict(dir, &verdict) {
+        Ok(()) => (verdict, done),
+        Err(error) => (broken(case, &error), done),
+    }
 }
 
-/// Boots a template's case and freezes its machine into `dir`; progress is told of the case `shown`, which waits for it.
-pub async fn template(lab: &Lab, case: Case, folder: &Folder, shown: &str) -> Built {
+/// What is said of a clone is put on Xen only when a cold boot says it too. What was read off the build's files needs no machine, and
+/// stands as it is.
+fn not_yet_believed(verdict: &CaseVerdict, done: &Done) -> bool {
+    let on_clone = || verdict.steps.iter().any(|s| s.verdict == Verdict::Fail && s.origin != Origin::PowerOn);
+    done.cloned_from.is_some()
+        && !xenlab_host::interrupt::requested()
+        && (verdict.cause == Some(Cause::TemplateUnusable) || verdict.verdict == Verdict::Fail && on_clone())
+}
+
+/// Brings a template's case to where its machine is frozen into `folder`; progress is told of the case `shown`, which waits for
+/// it.
+pub async fn template(
+    lab: &Lab,
+    case: Case,
+    folder: &Folder,
+    shown: &str,
+    from: Option<&Arc<Ready>>,
+) -> Built {
     let bundle = lab.bundles.join(folder_name(&case.shown()));
-    let (verdict, done) = attempt(lab, case, &bundle, Way::Template(folder, shown)).await;
+    let mut taken_in = bundle.clone();
+    let way = Way::Template(folder, shown, from);
+    let (mut verdict, mut done) = attempt(lab, case.clone(), &bundle, way).await;
+    if not_yet_believed(&verdict, &done) {
+        taken_in.push(POWER_ON);
+        let way = Way::Template(folder, shown, None);
+        (verdict, done) = from_power_on(lab, &case, shown, &bundle, verdict, way).await;
+    }
     let (taken, why_not) = match done.taken {
         Some(Ok(taken)) if verdict.verdict == Verdict::Pass => (Some(taken), None),
         Some(Err(why)) => (None, Some(why)),
         _ => (None, None),
     };
-    Built { verdict, bundle, taken, why_not }
+    Built { verdict, bundle, taken_in, taken, why_not }
 }
 
 /// Runs a case once and judges it.
 async fn attempt(lab: &Lab, mut case: Case, dir: &Path, way: Way<'_>) -> (CaseVerdict, Done) {
     let begun = Instant::now();
     let shown = match way {
-        Way::Template(_, of) => of.to_owned(),
+        Way::Template(_, of, _) => of.to_owned(),
         _ => case.shown(),
     };
     let mut done = Done { facts: case.facts.clone(), ..Done::default() };

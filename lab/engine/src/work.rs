@@ -8,8 +8,10 @@ use crate::exec::{Done, Lab, Way, nothing};
 use crate::perform;
 use crate::prepare::Prepared;
 use crate::template::{self, Folder, Given, Ready};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use xenlab_machine::{Backing, Memory};
 use xenlab_model::bundle::Inputs;
 use xenlab_model::case::Case;
 use xenlab_model::cause::{Blame, Cause};
@@ -108,7 +110,7 @@ impl Work<'_> {
         }
         if reached {
             Box::pin(self.steps(&on_machine, done, &mut machine)).await?;
-            if let (Way::Template(folder, _), Some(kept)) = (way, kept) {
+            if let (Way::Template(folder, ..), Some(kept)) = (way, kept) {
                 done.taken = Some(self.freeze(done, &mut machine, kept, folder).await);
             }
         }
@@ -128,30 +130,37 @@ impl Work<'_> {
     ) -> Result<Option<(Running, Option<boot::Made>)>, EngineError> {
         let given = match way {
             Way::Usual => self.lab.templates.of(self.lab, self.case, self.prepared, inputs).await?,
-            Way::Again | Way::Template(..) => Given::Cold(None),
+            Way::Template(_, _, Some(below)) => Given::Clone(below.clone()),
+            Way::Again | Way::Template(_, _, None) => Given::Cold(None),
         };
-        if let Given::Clone(ready) = &given {
-            match self.clone(ready, done, inputs).await {
-                Ok(running) => return Ok(Some((running, None))),
+        let memory = match way {
+            Way::Template(folder, ..) => Some(folder.memory.clone()),
+            _ => None,
+        };
+        match &given {
+            Given::Clone(ready) => match self.clone(ready, memory.as_ref(), done, inputs).await {
+                Ok(started) => return Ok(Some(started)),
                 Err(error) if error.cause() == Cause::TemplateUnusable => {
                     ready.put_aside(&error.to_string());
                     self.note(format!("boots from power-on: {error}"));
                 }
                 Err(error) => return Err(error),
-            }
-        }
-        let ram = match (&given, way) {
-            (Given::Nothing(template, message), _) => {
+            },
+            Given::Nothing(template, message) => {
                 let loss = Loss::NoTemplate { template: template.clone(), message: message.clone() };
                 done.evidence.push(nothing(BOOT, loss));
                 return Ok(None);
             }
-            (_, Way::Template(folder, _)) => Some(folder.ram.clone()),
-            (Given::Cold(Some(why)), _) => {
-                self.note(format!("boots from power-on: {why}"));
-                None
+            Given::Cold(Some(why)) => self.note(format!("boots from power-on: {why}")),
+            Given::Cold(None) => {}
+        }
+        let ram = match &memory {
+            // What an attempt on a clone left in it.
+            Some(memory) => {
+                memory.clear().map_err(|e| EngineError::part(Cause::LabInternal, e))?;
+                Some(memory.path())
             }
-            _ => None,
+            None => None,
         };
         let on_phase = |phase: xenlab_console::Phase, seconds: f64| {
             let phase = phase.name().to_owned();
@@ -176,15 +185,28 @@ impl Work<'_> {
         Ok(Some((machine, kept)))
     }
 
-    /// Starts a clone; what its template showed is then the case's, too.
+    /// Starts a clone; what its template showed is then the case's, too. With `memory` it is no clone that others share their pages
+    /// with, but can be frozen in its turn.
     async fn clone(
         &self,
         ready: &Arc<Ready>,
+        memory: Option<&Arc<Memory>>,
         done: &mut Done,
         inputs: &mut Inputs,
-    ) -> Result<Running, EngineError> {
+    ) -> Result<(Running, Option<boot::Made>), EngineError> {
         let cloning = Meter::begin();
-        let running = Box::pin(boot::clone(self.case, self.prepared, self.bundle, ready, inputs)).await?;
+        let (spec, made) = match memory {
+            None => (Cow::Borrowed(&ready.spec), None),
+            Some(memory) => {
+                let (from, to) = (ready.clone(), memory.clone());
+                crate::blocking(move || from.fill(&to)).await?;
+                let mut spec = ready.spec.clone();
+                spec.backing = Backing::Build(memory.path());
+                (Cow::Owned(spec.clone()), Some((ready.kept.clone(), spec)))
+            }
+        };
+        let (case, prepared) = (self.case, self.prepared);
+        let running = Box::pin(boot::clone(case, prepared, self.bundle, ready, &spec, inputs)).await?;
         self.bundle.inputs(inputs)?;
         done.cloned_from = Some(ready.clone());
         for evidence in ready.evidence() {
@@ -192,7 +214,7 @@ impl Work<'_> {
             done.evidence.push(evidence);
         }
         self.ended("clone", &cloning);
-        Ok(running)
+        Ok((running, made))
     }
 
     /// Does the steps that are still to be done.

@@ -327,7 +327,8 @@ impl Warm {
         let word = xenlab_engine::random_hex(8);
         let work = async {
             let begun = Instant::now();
-            let cloned = boot::clone(&self.case, &self.prepared, &bundle, &self.ready, &mut inputs);
+            let cloned =
+                boot::clone(&self.case, &self.prepared, &bundle, &self.ready, &self.ready.spec, &mut inputs);
             let mut running = Box::pin(cloned).await?;
             let script = Script::new(format!("echo {word}"));
             let answer = running.ways.run_via(Transport::Port, &script, ANSWER).await;
