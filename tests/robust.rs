@@ -11,6 +11,8 @@ mod flood;
 mod host;
 #[path = "robust/kill.rs"]
 mod kill;
+#[path = "robust/layers.rs"]
+mod layers;
 #[path = "robust/real.rs"]
 mod real;
 #[path = "robust/store.rs"]

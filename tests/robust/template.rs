@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use xenlab_tests::{Did, json as read, root};
 
 /// A scenario whose cases start on a clone.
-fn warm(steps: &str) -> String {
+pub fn warm(steps: &str) -> String {
     format!(
         "xenlab: 1\nname: warm\narch: x86_64\nxen: debian:bookworm\nmachine: {{accel: tcg, memory: 256M}}\n\
          dom0: {{memory: 128M}}\nsteps:\n{steps}"
@@ -25,19 +25,19 @@ fn cases(n: usize, steps: &str) -> String {
 }
 
 /// A step that passes wherever it runs.
-const FINE: &str = "  - run: {script: echo hello, stdout: hello}\n";
+pub const FINE: &str = "  - run: {script: echo hello, stdout: hello}\n";
 /// One that passes on a machine that was booted and fails on a clone.
 const NOT_ON_A_CLONE: &str = "  - run: {script: 'test $STANDS_ON = power-on'}\n";
 const LONG: &str = "  - run: {script: sleep 1000}\n";
 
 /// A lab with a store of its own and a machine to freeze.
-struct Cold {
-    bench: Bench,
+pub struct Cold {
+    pub bench: Bench,
     qemu: String,
 }
 
 impl Cold {
-    fn new() -> Cold {
+    pub fn new() -> Cold {
         let bench = Bench::with_store();
         for name in ["port", "port.agent"] {
             fs::copy(root().join("images/initramfs").join(name), bench.path(name)).expect("copied");
@@ -77,12 +77,12 @@ impl Cold {
         ["--qemu", &self.qemu, "--offline"]
     }
 
-    fn run(&self, scenario: &str) -> Did {
+    pub fn run(&self, scenario: &str) -> Did {
         self.run_with(scenario, &[])
     }
 
     /// Each run has the report to itself.
-    fn run_with(&self, scenario: &str, more: &[&str]) -> Did {
+    pub fn run_with(&self, scenario: &str, more: &[&str]) -> Did {
         let _ = fs::remove_dir_all(self.bench.report());
         self.bench.run(scenario, &[&self.args(), more].concat())
     }
@@ -102,7 +102,7 @@ impl Cold {
         cold
     }
 
-    fn templates(&self) -> Vec<PathBuf> {
+    pub fn templates(&self) -> Vec<PathBuf> {
         let store = self.bench.store.clone().expect("a store of its own");
         let found = fs::read_dir(store.join("templates")).into_iter().flatten().flatten();
         found.map(|e| e.path()).filter(|p| p.join("template.json").is_file()).collect()
@@ -130,7 +130,7 @@ impl Cold {
         found.remove(0)
     }
 
-    fn verdicts(&self) -> Vec<Value> {
+    pub fn verdicts(&self) -> Vec<Value> {
         let bundles = xenlab_tests::bundles(&self.bench.report());
         bundles.iter().map(|b| read(&b.join("verdict.json")).expect("a verdict")).collect()
     }
@@ -520,13 +520,20 @@ fn a_full_disk_while_it_is_made() {
     let (report, from) = (cold.bench.report().display().to_string(), crate::bench::user_store().display());
     fs::create_dir(cold.bench.path("full")).expect("a folder");
     let full = cold.bench.path("full").display().to_string();
+    // There was room when it was begun, and when it was frozen there is none.
+    let setup = format!(
+        "setup:\n  - run: {{script: 'cat /dev/zero >{full}/eaten; true', stderr: {{contains: space}}}}\nsteps:\n"
+    );
+    let eats = cold.bench.file("eats.yaml", &warm(FINE).replace("steps:\n", &setup));
     // Everything but a machine's memory has room.
     let script = format!(
         "exec 2>&1; mount -t tmpfs -o size=3g none {full} && mkdir {full}/store && cd {from} && tar c -T {list} format | tar x -C {full}/store && \
          cd {root} && $LAB image build {file} --qemu {qemu} {offline} --store {full}/store && used=$(du -sm {full} | cut -f1) && \
          mount -o remount,size=$((used + 100))m {full} || exit 99
          $LAB run {file} --qemu {qemu} {offline} --store {full}/store --report {report}; echo first=$?
-         find {full}/store/tmp {full}/store/templates -type f; mount -o remount,size=3g {full}
+         find {full}/store/tmp {full}/store/templates -type f; used=$(du -sm {full} | cut -f1); mount -o remount,size=$((used + 500))m {full}
+         $LAB run {eats} --qemu {qemu} {offline} --store {full}/store; echo eaten=$?
+         find {full}/store/tmp {full}/store/templates -type f; rm {full}/eaten; mount -o remount,size=3g {full}
          $LAB run {file} --qemu {qemu} {offline} --store {full}/store; echo second=$?
          find {full}/store/templates",
         root = root().display()
@@ -537,6 +544,10 @@ fn a_full_disk_while_it_is_made() {
     assert!(first.contains("no space is left") || first.contains("disk"), "{said}");
     assert!(second.starts_with('0') && second.contains("second=0"), "{said}");
     assert!(second.contains("a template is taken of this machine"), "{said}");
+    let (eaten, _) = second.split_once("eaten=").expect("the second run's end");
+    assert!(second.contains("eaten=0") && eaten.contains("is not kept for later runs"), "{said}");
+    assert!(!eaten.contains("from power-on"), "what is in memory serves this run: {said}");
+    assert!(!eaten.contains("store/tmp/template"), "{said}");
     let (_, left) = second.split_once("second=0").expect("the second run's end");
     assert!(left.contains("/ram") && left.contains("/state"), "{said}");
     assert_eq!(cold.origin(), "power-on");

@@ -156,10 +156,14 @@ impl Templates {
                 nothing @ Given::Nothing(..) => return Ok(nothing),
             },
         };
-        let on = from.as_ref().map_or(String::new(), |ready| format!(", on that of {}", ready.name));
+        let after = match wanted.setup().last() {
+            None => String::new(),
+            Some(Step { body: Body::Freeze(freeze), .. }) => format!(" at `{}`", freeze.name),
+            Some(_) => " after its set-up".to_owned(),
+        };
         lab.sink.emit(What::Note {
             case: Some(case.shown()),
-            message: format!("a template is taken of this machine{on}: {why}"),
+            message: format!("a template is taken of this machine{after}: {why}"),
         });
         let memory = match Memory::new(memory) {
             Ok(memory) => Arc::new(memory),
