@@ -532,7 +532,7 @@ fn a_full_disk_while_it_is_made() {
          mount -o remount,size=$((used + 100))m {full} || exit 99
          $LAB run {file} --qemu {qemu} {offline} --store {full}/store --report {report}; echo first=$?
          find {full}/store/tmp {full}/store/templates -type f; used=$(du -sm {full} | cut -f1); mount -o remount,size=$((used + 500))m {full}
-         $LAB run {eats} --qemu {qemu} {offline} --store {full}/store; echo eaten=$?
+         $LAB run {eats} --qemu {qemu} {offline} --store {full}/store --report {report}-eats; echo eaten=$?
          find {full}/store/tmp {full}/store/templates -type f; rm {full}/eaten; mount -o remount,size=3g {full}
          $LAB run {file} --qemu {qemu} {offline} --store {full}/store; echo second=$?
          find {full}/store/templates",

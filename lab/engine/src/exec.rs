@@ -8,11 +8,12 @@ use crate::EngineError;
 use crate::bundle::{Bundle, folder_name, write_verdict};
 use crate::perform;
 use crate::prepare::Preparer;
-use crate::template::{Built, Folder, Ready, Taken, Templates};
+use crate::template::{Built, Ready, Taken, Templates};
 use crate::work::{Meter, Work};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use xenlab_machine::Memory;
 use xenlab_model::case::{Case, Planned};
 use xenlab_model::cause::Cause;
 use xenlab_model::condition::{Absent, Condition, Truth};
@@ -76,8 +77,8 @@ pub enum Way<'a> {
     Usual,
     /// From power-on, because it failed on a clone.
     Again,
-    /// As a template, to be frozen into this folder, while the case of that name waits; from the template below it, if there is one.
-    Template(&'a Folder, &'a str, Option<&'a Arc<Ready>>),
+    /// As a template, to be frozen, over this memory, while the case of that name waits; from the template below it, if there is one.
+    Template(&'a Arc<Memory>, &'a str, Option<&'a Arc<Ready>>),
 }
 
 /// Runs a case and tells its verdict. Never fails: what goes wrong in the lab is an Error.
@@ -126,22 +127,21 @@ fn not_yet_believed(verdict: &CaseVerdict, done: &Done) -> bool {
         && (verdict.cause == Some(Cause::TemplateUnusable) || verdict.verdict == Verdict::Fail && on_clone())
 }
 
-/// Brings a template's case to where its machine is frozen into `folder`; progress is told of the case `shown`, which waits for
-/// it.
+/// Brings a template's case to where its machine is frozen over `memory`; progress is told of the case `shown`, which waits for it.
 pub async fn template(
     lab: &Lab,
     case: Case,
-    folder: &Folder,
+    memory: &Arc<Memory>,
     shown: &str,
     from: Option<&Arc<Ready>>,
 ) -> Built {
     let bundle = lab.bundles.join(folder_name(&case.shown()));
     let mut taken_in = bundle.clone();
-    let way = Way::Template(folder, shown, from);
+    let way = Way::Template(memory, shown, from);
     let (mut verdict, mut done) = attempt(lab, case.clone(), &bundle, way).await;
     if not_yet_believed(&verdict, &done) {
         taken_in.push(POWER_ON);
-        let way = Way::Template(folder, shown, None);
+        let way = Way::Template(memory, shown, None);
         (verdict, done) = from_power_on(lab, &case, shown, &bundle, verdict, way).await;
     }
     let (taken, why_not) = match done.taken {

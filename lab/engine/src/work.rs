@@ -7,7 +7,7 @@ use crate::control;
 use crate::exec::{Done, Lab, Way, nothing};
 use crate::perform;
 use crate::prepare::Prepared;
-use crate::template::{self, Folder, Given, Ready};
+use crate::template::{self, Given, Ready};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -110,8 +110,8 @@ impl Work<'_> {
         }
         if reached {
             Box::pin(self.steps(&on_machine, done, &mut machine)).await?;
-            if let (Way::Template(folder, ..), Some(kept)) = (way, kept) {
-                done.taken = Some(self.freeze(done, &mut machine, kept, folder).await);
+            if let (Way::Template(..), Some(kept)) = (way, kept) {
+                done.taken = Some(self.freeze(done, &mut machine, kept).await);
             }
         }
         let teardown = Meter::begin();
@@ -134,7 +134,7 @@ impl Work<'_> {
             Way::Again | Way::Template(_, _, None) => Given::Cold(None),
         };
         let memory = match way {
-            Way::Template(folder, ..) => Some(folder.memory.clone()),
+            Way::Template(memory, ..) => Some(memory.clone()),
             _ => None,
         };
         match &given {
@@ -321,13 +321,12 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Freezes a template's machine into `dir`, if everything passed.
+    /// Freezes a template's machine, if everything passed.
     async fn freeze(
         &self,
         done: &Done,
         machine: &mut Running,
         kept: boot::Made,
-        folder: &Folder,
     ) -> Result<template::Taken, String> {
         let verdict = judge::case(self.case, &done.evidence, &done.facts, None);
         if verdict.verdict != Verdict::Pass {
@@ -335,11 +334,11 @@ impl Work<'_> {
         }
         let freezing = Meter::begin();
         machine.ways.rest().await?;
-        let frozen = machine.machine.freeze(&folder.state, template::FREEZE).await;
+        let frozen = machine.machine.freeze(template::FREEZE).await;
         let frozen = frozen.map_err(|e| e.to_string())?;
         self.ended("freeze", &freezing);
         let (kept, spec) = kept;
         let evidence = template::inherited(&done.evidence);
-        Ok(template::Taken { kept, spec, evidence, took: frozen.took })
+        Ok(template::Taken { kept, spec, state: frozen.state, evidence })
     }
 }

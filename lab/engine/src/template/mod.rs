@@ -169,12 +169,11 @@ impl Templates {
             Ok(memory) => Arc::new(memory),
             Err(error) => return Ok(Given::Cold(Some(format!("no template can be taken: {error}")))),
         };
-        let folder = Folder { memory, state: building.state() };
         // A case boots its template, whose boot is that of a case.
         let mut built =
-            Box::pin(exec::template(lab, of.clone(), &folder, &case.shown(), from.as_ref())).await;
+            Box::pin(exec::template(lab, of.clone(), &memory, &case.shown(), from.as_ref())).await;
         let Some(taken) = built.taken.take() else { return self.not_taken(lab, case, &name, built) };
-        let ready = Ready::fresh(lab, &of, taken, &folder.state, folder.memory, &built.taken_in);
+        let ready = Ready::fresh(lab, &of, taken, memory, &built.taken_in);
         Ok(match ready {
             Ok(ready) => {
                 let ready = Arc::new(ready);
@@ -228,14 +227,6 @@ impl Templates {
     }
 }
 
-/// What a template is taken in.
-pub struct Folder {
-    /// The machine's memory.
-    pub memory: Arc<Memory>,
-    /// What its processors and devices hold.
-    pub state: PathBuf,
-}
-
 /// What there is of a template.
 enum Begun {
     Ready(Template),
@@ -266,10 +257,10 @@ pub struct Taken {
     pub kept: Kept,
     /// What it was made of.
     pub spec: MachineSpec,
+    /// What its processors and devices held.
+    pub state: Vec<u8>,
     /// What was seen of its boot and set-up.
     pub evidence: Vec<Evidence>,
-    /// How long freezing took.
-    pub took: Duration,
 }
 
 /// What came of a template's boot.

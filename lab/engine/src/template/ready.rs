@@ -16,7 +16,7 @@ use xenlab_model::evidence::Evidence;
 use xenlab_model::judge::BOOT;
 use xenlab_model::step::Observation;
 use xenlab_store::Store;
-use xenlab_store::templates::{Building, Template};
+use xenlab_store::templates::{Building, STATE, Template};
 
 /// A template that clones can be made of.
 pub struct Ready {
@@ -88,14 +88,12 @@ impl Ready {
         lab: &Lab,
         of: &Case,
         taken: Taken,
-        state: &Path,
         memory: Arc<Memory>,
         bundle: &Path,
     ) -> Result<Ready, String> {
         memory.seal().map_err(|e| format!("something still has its memory after its machine ended: {e}"))?;
-        let state = std::fs::read(state).map_err(|e| format!("{}: {e}", state.display()))?;
         let console = bundle::console(bundle).map_err(|e| e.to_string())?;
-        let Taken { kept, mut spec, evidence, .. } = taken;
+        let Taken { kept, mut spec, state, evidence } = taken;
         spec.backing = Backing::CopyOf(memory.path());
         let (name, store, memory) = (of.shown(), lab.preparer.store.clone(), Some(memory));
         let (held, aside) = (OnceLock::new(), OnceLock::new());
@@ -123,8 +121,9 @@ impl Ready {
         template.settle().map_err(|e| format!("{} may not outlive a restart of this host: {e}", self.name))
     }
 
-    /// Puts beside memory and state what clones need besides.
+    /// Puts beside the memory what clones need besides.
     fn write_beside(&self, dir: &Path) -> std::io::Result<()> {
+        std::fs::write(dir.join(STATE), &self.state)?;
         std::fs::write(dir.join(CONSOLE), &self.console)?;
         let (kept, evidence) = (self.kept.clone(), self.evidence.clone());
         let beside = Beside { kept, evidence, initrd_bytes: self.spec.initrd.size };
