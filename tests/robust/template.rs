@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use xenlab_tests::{Did, json as read, root};
 
 /// A scenario whose cases start on a clone.
-fn warm(steps: &str) -> String {
+pub fn warm(steps: &str) -> String {
     format!(
         "xenlab: 1\nname: warm\narch: x86_64\nxen: debian:bookworm\nmachine: {{accel: tcg, memory: 256M}}\n\
          dom0: {{memory: 128M}}\nsteps:\n{steps}"
@@ -19,25 +19,25 @@ fn warm(steps: &str) -> String {
 }
 
 /// The same as so many cases, which differ in nothing that a machine is made of.
-fn cases(n: usize, steps: &str) -> String {
+pub fn cases(n: usize, steps: &str) -> String {
     let limits: Vec<String> = (0..n).map(|n| format!("{}s", 100 + n)).collect();
     warm(steps).replace("steps:\n", &format!("matrix: {{limits.case: [{}]}}\nsteps:\n", limits.join(", ")))
 }
 
 /// A step that passes wherever it runs.
-const FINE: &str = "  - run: {script: echo hello, stdout: hello}\n";
+pub const FINE: &str = "  - run: {script: echo hello, stdout: hello}\n";
 /// One that passes on a machine that was booted and fails on a clone.
 const NOT_ON_A_CLONE: &str = "  - run: {script: 'test $STANDS_ON = power-on'}\n";
 const LONG: &str = "  - run: {script: sleep 1000}\n";
 
 /// A lab with a store of its own and a machine to freeze.
-struct Cold {
-    bench: Bench,
+pub struct Cold {
+    pub bench: Bench,
     qemu: String,
 }
 
 impl Cold {
-    fn new() -> Cold {
+    pub fn new() -> Cold {
         let bench = Bench::with_store();
         for name in ["port", "port.agent"] {
             fs::copy(root().join("images/initramfs").join(name), bench.path(name)).expect("copied");
@@ -73,7 +73,7 @@ impl Cold {
         self.bench.qemu_script("qemu", script)
     }
 
-    fn args(&self) -> [&str; 3] {
+    pub fn args(&self) -> [&str; 3] {
         ["--qemu", &self.qemu, "--offline"]
     }
 
@@ -82,7 +82,7 @@ impl Cold {
     }
 
     /// Each run has the report to itself.
-    fn run_with(&self, scenario: &str, more: &[&str]) -> Did {
+    pub fn run_with(&self, scenario: &str, more: &[&str]) -> Did {
         let _ = fs::remove_dir_all(self.bench.report());
         self.bench.run(scenario, &[&self.args(), more].concat())
     }
@@ -130,7 +130,7 @@ impl Cold {
         found.remove(0)
     }
 
-    fn verdicts(&self) -> Vec<Value> {
+    pub fn verdicts(&self) -> Vec<Value> {
         let bundles = xenlab_tests::bundles(&self.bench.report());
         bundles.iter().map(|b| read(&b.join("verdict.json")).expect("a verdict")).collect()
     }
@@ -427,12 +427,13 @@ fn sleepers(bench: &Bench) -> usize {
     bench.processes().iter().filter(|p| p.ends_with(" sleep 1000 ")).count()
 }
 
-/// Unusual: an end is asked for while four clones run.
+/// Unusual: an end is asked for while eight clones run.
 #[test]
 fn an_interrupt_with_clones_at_work() {
     let cold = Cold::warmed();
-    let mut lab = cold.start(&cases(4, LONG), &["-j4"]);
-    lab.until("four commands", |b| sleepers(b) == 4);
+    let mut lab = cold.start(&cases(8, LONG), &["-j8"]);
+    lab.until("eight commands", |b| sleepers(b) == 8);
+    assert_eq!(cold.bench.tickets().len(), 8);
     lab.ends_orderly(Signal::INT);
     cold.bench.report_is_kept();
     cold.is_used();

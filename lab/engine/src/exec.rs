@@ -96,10 +96,10 @@ pub async fn case(lab: &Lab, case: Case) -> CaseVerdict {
         lab.sink.emit(What::Note { case: Some(case.shown()), message });
         let (power_on, _) = attempt(lab, case.clone(), &dir.join(POWER_ON), Way::Again).await;
         verdict = judge::settle(verdict, &power_on, POWER_ON);
-        verdict.seconds = begun.elapsed().as_secs_f64();
+        verdict.seconds = took(lab, begun, &case.shown(), Duration::ZERO);
         if let Err(error) = write_verdict(&dir, &verdict) {
             verdict = broken(&case, &error);
-            verdict.seconds = begun.elapsed().as_secs_f64();
+            verdict.seconds = took(lab, begun, &case.shown(), Duration::ZERO);
         }
     }
     finished(lab, &case, dir.display().to_string(), &verdict);
@@ -133,6 +133,7 @@ async fn attempt(lab: &Lab, mut case: Case, dir: &Path, way: Way<'_>) -> (CaseVe
         Way::Template(_, of) => of.to_owned(),
         _ => case.shown(),
     };
+    let before = lab.preparer.admission.waited(&shown);
     let mut done = Done { facts: case.facts.clone(), ..Done::default() };
     let bundle = match Bundle::create(dir.to_owned(), &case, &crate::now_rfc3339()) {
         Ok(bundle) => Arc::new(bundle),
@@ -161,12 +162,18 @@ async fn attempt(lab: &Lab, mut case: Case, dir: &Path, way: Way<'_>) -> (CaseVe
         }
     }
     let mut verdict = judge::case(&case, &done.evidence, &done.facts, done.control.as_ref());
-    verdict.seconds = begun.elapsed().as_secs_f64();
+    verdict.seconds = took(lab, begun, &shown, before);
     if let Err(error) = write_end(&bundle, &case, &done, &verdict) {
         verdict = broken(&case, &error);
-        verdict.seconds = begun.elapsed().as_secs_f64();
+        verdict.seconds = took(lab, begun, &shown, before);
     }
     (verdict, done)
+}
+
+/// Seconds since then, without what was waited for a turn; `before` is what had been waited by then.
+fn took(lab: &Lab, begun: Instant, shown: &str, before: Duration) -> f64 {
+    let waited = lab.preparer.admission.waited(shown).saturating_sub(before);
+    begun.elapsed().saturating_sub(waited).as_secs_f64()
 }
 
 /// What a case has left so far.
@@ -223,6 +230,7 @@ async fn go(
     way: Way<'_>,
 ) -> Result<(), EngineError> {
     let preparing = Meter::begin();
+    let before = lab.preparer.admission.waited(shown);
     let prepared = lab.preparer.prepare(case).await?;
     done.facts.extend(&prepared.facts);
     // Before anything is decided by them: a replay has the facts from there.
@@ -233,7 +241,9 @@ async fn go(
         return Ok(());
     }
     let work = Work { lab, case, shown, prepared: &prepared, bundle };
-    work.stage("prepare", &preparing, begun.elapsed());
+    // It may have begun with a wait for the turn of the accelerator's probe.
+    let probe = lab.preparer.admission.waited(shown).saturating_sub(before);
+    work.stage("prepare", &preparing, begun.elapsed().saturating_sub(probe));
 
     // Steps on the build's own files need no machine, and what they find is worth knowing if nothing boots.
     let on_build = perform::build::start(work.case, &prepared);

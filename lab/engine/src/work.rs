@@ -130,9 +130,19 @@ impl Work<'_> {
             Way::Usual => self.lab.templates.of(self.lab, self.case, self.prepared, inputs).await?,
             Way::Again | Way::Template(..) => Given::Cold(None),
         };
+        if let Given::Nothing(template, message) = given {
+            let loss = Loss::NoTemplate { template, message };
+            done.evidence.push(nothing(BOOT, loss));
+            return Ok(None);
+        }
+        let (sink, config) = (&*self.lab.sink, &self.case.config);
+        let ticket = self.lab.preparer.admission.machine(sink, self.shown, config).await?;
         if let Given::Clone(ready) = &given {
             match self.clone(ready, done, inputs).await {
-                Ok(running) => return Ok(Some((running, None))),
+                Ok(mut running) => {
+                    running.ticket = Some(ticket);
+                    return Ok(Some((running, None)));
+                }
                 Err(error) if error.cause() == Cause::TemplateUnusable => {
                     ready.put_aside(&error.to_string());
                     self.note(format!("boots from power-on: {error}"));
@@ -141,11 +151,6 @@ impl Work<'_> {
             }
         }
         let ram = match (&given, way) {
-            (Given::Nothing(template, message), _) => {
-                let loss = Loss::NoTemplate { template: template.clone(), message: message.clone() };
-                done.evidence.push(nothing(BOOT, loss));
-                return Ok(None);
-            }
             (_, Way::Template(folder, _)) => Some(folder.ram.clone()),
             (Given::Cold(Some(why)), _) => {
                 self.note(format!("boots from power-on: {why}"));
@@ -171,7 +176,8 @@ impl Work<'_> {
         self.bundle.inputs(inputs)?;
         self.judged(&evidence, &done.facts);
         done.evidence.push(evidence);
-        let Some(machine) = machine else { return Ok(None) };
+        let Some(mut machine) = machine else { return Ok(None) };
+        machine.ticket = Some(ticket);
         self.stage("boot", &machine.meter, machine.wall());
         Ok(Some((machine, kept)))
     }
