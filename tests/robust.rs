@@ -5,6 +5,8 @@
 
 #[path = "robust/bench.rs"]
 mod bench;
+#[path = "robust/budget.rs"]
+mod budget;
 #[path = "robust/flood.rs"]
 mod flood;
 #[path = "robust/host.rs"]

@@ -19,7 +19,7 @@ pub fn warm(steps: &str) -> String {
 }
 
 /// The same as so many cases, which differ in nothing that a machine is made of.
-fn cases(n: usize, steps: &str) -> String {
+pub fn cases(n: usize, steps: &str) -> String {
     let limits: Vec<String> = (0..n).map(|n| format!("{}s", 100 + n)).collect();
     warm(steps).replace("steps:\n", &format!("matrix: {{limits.case: [{}]}}\nsteps:\n", limits.join(", ")))
 }
@@ -73,7 +73,7 @@ impl Cold {
         self.bench.qemu_script("qemu", script)
     }
 
-    fn args(&self) -> [&str; 3] {
+    pub fn args(&self) -> [&str; 3] {
         ["--qemu", &self.qemu, "--offline"]
     }
 
@@ -427,12 +427,13 @@ fn sleepers(bench: &Bench) -> usize {
     bench.processes().iter().filter(|p| p.ends_with(" sleep 1000 ")).count()
 }
 
-/// Unusual: an end is asked for while four clones run.
+/// Unusual: an end is asked for while eight clones run.
 #[test]
 fn an_interrupt_with_clones_at_work() {
     let cold = Cold::warmed();
-    let mut lab = cold.start(&cases(4, LONG), &["-j4"]);
-    lab.until("four commands", |b| sleepers(b) == 4);
+    let mut lab = cold.start(&cases(8, LONG), &["-j8"]);
+    lab.until("eight commands", |b| sleepers(b) == 8);
+    assert_eq!(cold.bench.tickets().len(), 8);
     lab.ends_orderly(Signal::INT);
     cold.bench.report_is_kept();
     cold.is_used();

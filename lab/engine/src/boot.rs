@@ -20,6 +20,7 @@ use xenlab_guest::port::PortShell;
 use xenlab_guest::serial::{self, Login, LoginStep, SerialShell};
 use xenlab_guest::ssh::{SshConfig, SshShell};
 use xenlab_guest::{Deadline, Shell};
+use xenlab_host::budget::Ticket;
 use xenlab_host::rundir::RunDir;
 use xenlab_image::{CaseLayer, Dance, HostKey, Layout, UserKey};
 use xenlab_machine::qmp::Direction;
@@ -97,6 +98,8 @@ pub struct Running {
     pub meter: Meter,
     pump: tokio::task::JoinHandle<()>,
     clock: Clock,
+    /// Its right to run.
+    pub ticket: Option<Ticket>,
     // Last, so that it goes when everything that lies in it is closed.
     _dir: Arc<RunDir>,
 }
@@ -352,6 +355,7 @@ async fn attach(
         meter: Meter::begin(),
         pump,
         clock,
+        ticket: None,
         _dir: dir,
     };
     Ok((running, ssh))

@@ -93,7 +93,7 @@ pub async fn case(lab: &Lab, case: Case) -> CaseVerdict {
     let (mut verdict, done) = attempt(lab, case.clone(), &dir, Way::Usual).await;
     if not_yet_believed(&verdict, &done) {
         (verdict, _) = from_power_on(lab, &case, &case.shown(), &dir, verdict, Way::Again).await;
-        verdict.seconds = begun.elapsed().as_secs_f64();
+        verdict.seconds = took(lab, begun, &case.shown(), Duration::ZERO);
     }
     finished(lab, &case, dir.display().to_string(), &verdict);
     verdict
@@ -159,6 +159,7 @@ async fn attempt(lab: &Lab, mut case: Case, dir: &Path, way: Way<'_>) -> (CaseVe
         Way::Template(_, of, _) => of.to_owned(),
         _ => case.shown(),
     };
+    let before = lab.preparer.admission.waited(&shown);
     let mut done = Done { facts: case.facts.clone(), ..Done::default() };
     let bundle = match Bundle::create(dir.to_owned(), &case, &crate::now_rfc3339()) {
         Ok(bundle) => Arc::new(bundle),
@@ -187,12 +188,18 @@ async fn attempt(lab: &Lab, mut case: Case, dir: &Path, way: Way<'_>) -> (CaseVe
         }
     }
     let mut verdict = judge::case(&case, &done.evidence, &done.facts, done.control.as_ref());
-    verdict.seconds = begun.elapsed().as_secs_f64();
+    verdict.seconds = took(lab, begun, &shown, before);
     if let Err(error) = write_end(&bundle, &case, &done, &verdict) {
         verdict = broken(&case, &error);
-        verdict.seconds = begun.elapsed().as_secs_f64();
+        verdict.seconds = took(lab, begun, &shown, before);
     }
     (verdict, done)
+}
+
+/// Seconds since then, without what was waited for a turn; `before` is what had been waited by then.
+fn took(lab: &Lab, begun: Instant, shown: &str, before: Duration) -> f64 {
+    let waited = lab.preparer.admission.waited(shown).saturating_sub(before);
+    begun.elapsed().saturating_sub(waited).as_secs_f64()
 }
 
 /// What a case has left so far.
@@ -249,6 +256,7 @@ async fn go(
     way: Way<'_>,
 ) -> Result<(), EngineError> {
     let preparing = Meter::begin();
+    let before = lab.preparer.admission.waited(shown);
     let prepared = lab.preparer.prepare(case).await?;
     done.facts.extend(&prepared.facts);
     // Before anything is decided by them: a replay has the facts from there.
@@ -259,7 +267,9 @@ async fn go(
         return Ok(());
     }
     let work = Work { lab, case, shown, prepared: &prepared, bundle };
-    work.stage("prepare", &preparing, begun.elapsed());
+    // It may have begun with a wait for the turn of the accelerator's probe.
+    let probe = lab.preparer.admission.waited(shown).saturating_sub(before);
+    work.stage("prepare", &preparing, begun.elapsed().saturating_sub(probe));
 
     // Steps on the build's own files need no machine, and what they find is worth knowing if nothing boots.
     let on_build = perform::build::start(work.case, &prepared);

@@ -133,26 +133,31 @@ impl Work<'_> {
             Way::Template(_, _, Some(below)) => Given::Clone(below.clone()),
             Way::Again | Way::Template(_, _, None) => Given::Cold(None),
         };
+        if let Given::Nothing(template, message) = given {
+            let loss = Loss::NoTemplate { template, message };
+            done.evidence.push(nothing(BOOT, loss));
+            return Ok(None);
+        }
+        let (sink, config) = (&*self.lab.sink, &self.case.config);
+        let ticket = self.lab.preparer.admission.machine(sink, self.shown, config).await?;
         let memory = match way {
             Way::Template(memory, ..) => Some(memory.clone()),
             _ => None,
         };
         match &given {
             Given::Clone(ready) => match self.clone(ready, memory.as_ref(), done, inputs).await {
-                Ok(started) => return Ok(Some(started)),
+                Ok((mut running, made)) => {
+                    running.ticket = Some(ticket);
+                    return Ok(Some((running, made)));
+                }
                 Err(error) if error.cause() == Cause::TemplateUnusable => {
                     ready.put_aside(&error.to_string());
                     self.note(format!("boots from power-on: {error}"));
                 }
                 Err(error) => return Err(error),
             },
-            Given::Nothing(template, message) => {
-                let loss = Loss::NoTemplate { template: template.clone(), message: message.clone() };
-                done.evidence.push(nothing(BOOT, loss));
-                return Ok(None);
-            }
             Given::Cold(Some(why)) => self.note(format!("boots from power-on: {why}")),
-            Given::Cold(None) => {}
+            Given::Cold(None) | Given::Nothing(..) => {}
         }
         let ram = match &memory {
             // What an attempt on a clone left in it.
@@ -180,7 +185,8 @@ impl Work<'_> {
         self.bundle.inputs(inputs)?;
         self.judged(&evidence, &done.facts);
         done.evidence.push(evidence);
-        let Some(machine) = machine else { return Ok(None) };
+        let Some(mut machine) = machine else { return Ok(None) };
+        machine.ticket = Some(ticket);
         self.stage("boot", &machine.meter, machine.wall());
         Ok(Some((machine, kept)))
     }

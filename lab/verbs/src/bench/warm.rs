@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use xenlab_engine::budget::Admission;
 use xenlab_engine::bundle::Bundle;
 use xenlab_engine::prepare::{Prepared, Preparer};
 use xenlab_engine::template::{Given, Ready};
@@ -30,6 +31,8 @@ pub struct WarmBench<'a> {
     pub store: Arc<Store>,
     /// Where the progress of getting ready goes.
     pub sink: Arc<dyn Sink>,
+    /// Lets the bench's machine in.
+    pub admission: Admission,
     /// One case for each architecture.
     pub cases: Vec<Case>,
     /// Clones of each kind.
@@ -186,6 +189,8 @@ struct Warm {
 }
 
 async fn one(bench: &WarmBench<'_>, case: &Case) -> Result<(Value, usize), EngineError> {
+    // For all of it, one machine at a time: no sample has a wait in it, and the labs below let in what comes.
+    let _ticket = bench.admission.machine(&*bench.sink, &case.shown(), &case.config).await?;
     let warm = Warm::begin(bench, case).await?;
     let since = Instant::now();
     let (arch, progress) = (case.config.arch, bench.progress);
