@@ -36,6 +36,8 @@ pub struct Global {
 pub enum Verb {
     /// Boot and judge every case of the scenarios
     Run(Run),
+    /// Keep machines of the scenarios' templates waiting, for runs of this user to begin with
+    Pool(Pool),
     /// List the cases of the scenarios, and what is planned for each
     List(List),
     /// Check scenarios without doing anything
@@ -129,6 +131,18 @@ pub struct Run {
     /// Break this on purpose (a row of verbs::faults), to see that it is caught; brings its own scenario
     #[arg(long, value_name = "ROW", hide = true, conflicts_with_all = ["scenarios", "xen"])]
     pub plant: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Pool {
+    #[command(flatten)]
+    pub select: Scenarios,
+    /// How many machines of each template wait
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub size: usize,
+    /// End when nobody has taken a machine for so long, as 90s or 10m
+    #[arg(long, value_name = "DURATION", default_value = "10m")]
+    pub idle: String,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,7 @@ mod host_packages;
 mod images;
 mod inspect;
 mod plan;
+mod pool;
 mod replay;
 mod run;
 mod select;
@@ -70,6 +71,7 @@ fn dispatch(cli: Cli, started: Instant) -> Result<Exit, Failure> {
     let global = cli.global;
     match cli.verb {
         Verb::Run(args) => run::run(&args, &global, started),
+        Verb::Pool(args) => pool::pool(&args, &global),
         Verb::List(args) => plan::list(&args),
         Verb::Validate(args) => plan::validate(&args),
         Verb::Explain(args) => explain::explain(&args, &global),

@@ -170,6 +170,7 @@ fn inner(
         control: !args.no_control,
         cold: args.cold,
         templates: Default::default(),
+        pool: xenlab_engine::pool::Pool::of_run(),
         bundles,
         repeat: args
             .plant

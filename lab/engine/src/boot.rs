@@ -5,6 +5,7 @@ use crate::bundle::Bundle;
 use crate::exec;
 use crate::hub::{Clock, Hub};
 use crate::limits;
+use crate::pool::{Started, Warm};
 use crate::prepare::{Parts, Prepared};
 use crate::template::Ready;
 use crate::wait::{Allowed, Phases, Watch};
@@ -100,8 +101,6 @@ pub struct Running {
     clock: Clock,
     /// Its right to run.
     pub ticket: Option<Ticket>,
-    // Last, so that it goes when everything that lies in it is closed.
-    _dir: Arc<RunDir>,
 }
 
 impl Running {
@@ -189,7 +188,8 @@ pub async fn boot(
     if let Some(plant) = &prepared.plant {
         plant.machine(&mut spec)?;
     }
-    let (running, mut early) = attach(case, prepared, bundle, (&kept, &spec), dir, None, inputs).await?;
+    let of = (&kept, &spec);
+    let (running, mut early) = attach(case, prepared, bundle, of, From::PowerOn(dir), inputs).await?;
     let end = {
         let Running { hub, kvm, .. } = &running;
         let clock = running.clock();
@@ -251,7 +251,7 @@ pub async fn boot(
     Ok(Booted { evidence: evidence(to, seen), machine: Some(running), kept: Some((kept, spec)) })
 }
 
-/// Starts a machine where a template stands, over the memory that `spec` says.
+/// Starts a machine where a template stands, over the memory that `spec` says, or goes on with one of it that `waited`.
 ///
 /// # Errors
 /// The lab's own; [`Cause::TemplateUnusable`] where the template is no good.
@@ -261,11 +261,17 @@ pub async fn clone(
     bundle: &Arc<Bundle>,
     ready: &Ready,
     spec: &MachineSpec,
+    waited: Option<Started>,
     inputs: &mut Inputs,
 ) -> Result<Running, EngineError> {
-    let from = Some(ready);
-    let (mut running, _) =
-        attach(case, prepared, bundle, (&ready.kept, spec), rundir(case)?, from, inputs).await?;
+    let of = (&ready.kept, spec);
+    if let Some(started) = waited {
+        inputs.warm = Some(started.0.from.clone());
+        let from = From::Waited(ready, Box::new(started));
+        return Ok(attach(case, prepared, bundle, of, from, inputs).await?.0);
+    }
+    let from = From::Template(ready, rundir(case)?);
+    let (mut running, _) = attach(case, prepared, bundle, of, from, inputs).await?;
     match running.ways.first_words().await {
         Ok(()) => Ok(running),
         // What shares its clock and its random numbers with others is no machine to judge anything on.
@@ -280,14 +286,21 @@ fn rundir(case: &Case) -> Result<Arc<RunDir>, EngineError> {
     RunDir::create(&case.shown()).map(Arc::new).map_err(|e| EngineError::part(Cause::LabInternal, e))
 }
 
+/// What a machine comes from.
+enum From<'a> {
+    PowerOn(Arc<RunDir>),
+    Template(&'a Ready, Arc<RunDir>),
+    /// It runs already, and nobody has read its console yet.
+    Waited(&'a Ready, Box<Started>),
+}
+
 /// Starts or restores the machine that `spec` describes, with everything attached to it before anything of the guest runs.
 async fn attach(
     case: &Case,
     prepared: &Arc<Prepared>,
     bundle: &Arc<Bundle>,
     (kept, spec): (&Kept, &MachineSpec),
-    dir: Arc<RunDir>,
-    template: Option<&Ready>,
+    from: From<'_>,
     inputs: &mut Inputs,
 ) -> Result<(Running, Option<SshShell>), EngineError> {
     // Power-on is now for all clocks; until the machine runs guest time is wall time. The clock must not keep the machine: its
@@ -302,10 +315,9 @@ async fn attach(
         })
     };
     let hub = Hub::new(&kept.nonce, clock.clone());
-    let tap = {
-        let (bundle, hub, clock) = (bundle.clone(), hub.clone(), clock.clone());
-        move |direction: Direction, message: &serde_json::Value| {
-            let (wall, guest) = clock();
+    let record = {
+        let (bundle, hub) = (bundle.clone(), hub.clone());
+        move |(wall, guest): (Duration, Duration), direction: Direction, message: &serde_json::Value| {
             let direction = direction.name().to_owned();
             bundle.tick(wall, guest, TickWhat::Qmp { direction, message: message.clone() });
             if message["event"].as_str().is_some_and(|name| LIFE.contains(&name)) {
@@ -313,17 +325,29 @@ async fn attach(
             }
         }
     };
+    let tap = {
+        let (clock, record) = (clock.clone(), record.clone());
+        move |direction: Direction, message: &serde_json::Value| record(clock(), direction, message)
+    };
     let options = StartOptions { tap: Arc::new(tap), ..Default::default() };
-    let started = match template {
-        None => Machine::start(spec, dir.clone(), options).await,
-        Some(ready) => Machine::restore(spec, &ready.state, dir.clone(), options).await,
+    let (started, template, waited) = match from {
+        From::PowerOn(dir) => (Machine::start(spec, dir, options).await, None, None),
+        From::Template(ready, dir) => {
+            (Machine::restore(spec, &ready.state, dir, options).await, Some(ready), None)
+        }
+        From::Waited(ready, started) => {
+            let Warm { machine, port, said, .. } = started.0;
+            (Ok(machine), Some(ready), Some((port, said)))
+        }
     };
     let mut machine = match started {
         Ok(machine) => machine,
         Err(_) if xenlab_host::interrupt::requested() => return Err(EngineError::Interrupted),
         Err(error) => return Err(EngineError::part(error.cause(), &error)),
     };
-    as_asked(spec, &machine).await?;
+    if waited.is_none() {
+        as_asked(spec, &machine).await?;
+    }
     if let Some(ready) = template {
         hub.remember(&ready.console, &ready.phases(), bundle);
     }
@@ -333,17 +357,36 @@ async fn attach(
         .ok_or_else(|| EngineError::part(Cause::LabInternal, "the machine's console was already taken"))?;
     let ports = machine.take_ports();
     let machine = Arc::new(machine);
-    let pump = tokio::spawn(hub.clone().pump(reader, bundle.clone()));
+    let on = machine.clock().map_or_else(Instant::now, |clock| clock.started());
     {
         let mut held = power_on.lock().unwrap_or_else(PoisonError::into_inner);
-        *held = (Instant::now(), Arc::downgrade(&machine));
+        *held = (on, Arc::downgrade(&machine));
     }
-    machine.resume().await.map_err(|e| EngineError::part(e.cause(), &e))?;
+    let pump = tokio::spawn(hub.clone().pump(reader, bundle.clone()));
+    let waited = match waited {
+        None => {
+            machine.resume().await.map_err(|e| EngineError::part(e.cause(), &e))?;
+            None
+        }
+        Some((port, said)) => {
+            let clock = clock.clone();
+            said.give(Box::new(move |at, direction, message| {
+                let wall = at.saturating_duration_since(on);
+                record((wall, clock().1.min(wall)), direction, message);
+            }));
+            Some(port)
+        }
+    };
     let guest: xenlab_guest::Clock = {
         let clock = clock.clone();
         Arc::new(move || clock().1)
     };
-    let (ways, ssh) = ways(case, prepared, (&machine, ports), &hub, &kept.keys, writer, guest)?;
+    let said_first_words = waited.is_some();
+    let port = waited.or_else(|| ports.map(|p| PortShell::new(p.shell, p.stdout, p.stderr)));
+    let (mut ways, ssh) = ways(case, prepared, (&machine, port), &hub, &kept.keys, writer, guest)?;
+    if said_first_words {
+        ways.said_first_words();
+    }
     let running = Running {
         machine,
         hub: hub.clone(),
@@ -356,14 +399,13 @@ async fn attach(
         pump,
         clock,
         ticket: None,
-        _dir: dir,
     };
     Ok((running, ssh))
 }
 
 /// The machine is the one that was asked for. What stands in QEMU's place may have changed its arguments, and a Xen that has less
 /// memory than it was promised says something about that, not about itself.
-async fn as_asked(spec: &MachineSpec, machine: &Machine) -> Result<(), EngineError> {
+pub async fn as_asked(spec: &MachineSpec, machine: &Machine) -> Result<(), EngineError> {
     let broken = |message: String| {
         let path = spec.qemu.path.display();
         EngineError::part(
@@ -418,7 +460,7 @@ fn evidence(to: f64, seen: PhaseEvidence) -> Evidence {
 fn ways(
     case: &Case,
     prepared: &Prepared,
-    (machine, ports): (&Machine, Option<xenlab_machine::Ports>),
+    (machine, shell): (&Machine, Option<PortShell>),
     hub: &Arc<Hub>,
     keys: &Keys,
     writer: xenlab_machine::ConsoleWriter,
@@ -436,10 +478,9 @@ fn ways(
     let (bytes, from_console) = tokio::sync::mpsc::channel(64);
     let serial: Box<dyn Shell> = Box::new(SerialShell::new(from_console, writer, login(layout)));
     let only = case.config.dom0.via;
-    let port = ports.map(|p| PortShell::new(p.shell, p.stdout, p.stderr));
     let early =
         crate::ways::uses(case.setup.iter().chain(&case.steps), only, Transport::Ssh).then(|| ssh.clone());
-    Ok((Ways::new(hub.clone(), guest, ssh, (serial, bytes), port, only), early))
+    Ok((Ways::new(hub.clone(), guest, ssh, (serial, bytes), shell, only), early))
 }
 
 /// The image's login dance in the words of the serial shell.

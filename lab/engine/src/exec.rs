@@ -7,6 +7,7 @@
 use crate::EngineError;
 use crate::bundle::{Bundle, folder_name, write_verdict};
 use crate::perform;
+use crate::pool::Pool;
 use crate::prepare::Preparer;
 use crate::template::{Built, Ready, Taken, Templates};
 use crate::work::{Meter, Work};
@@ -42,6 +43,8 @@ pub struct Lab {
     pub cold: bool,
     /// What cases start from.
     pub templates: Templates,
+    /// Machines that wait for cases.
+    pub pool: Pool,
     /// Controls of this run, one for each machine they were booted in.
     pub controls: crate::shared::Shared<String, Control, EngineError>,
 }
@@ -286,7 +289,7 @@ async fn go(
 
 /// Decides what planning could not: needs and steps whose conditions named facts of the build. Whatever is not known
 /// by now has no value.
-fn decide(case: &mut Case, facts: &Facts) {
+pub fn decide(case: &mut Case, facts: &Facts) {
     let holds = |c: &Condition| c.evaluate(facts, Absent::Nothing);
     case.plan = Planned::Run;
     for need in &case.needs {

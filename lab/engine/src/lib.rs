@@ -11,6 +11,7 @@ pub mod hub;
 pub mod limits;
 pub mod perform;
 pub mod plant;
+pub mod pool;
 pub mod prepare;
 pub mod replay;
 pub mod run;

@@ -252,6 +252,7 @@ impl Prepared {
         Ok(Inputs {
             format: FORMAT,
             lab: env!("CARGO_PKG_VERSION").to_owned(),
+            warm: None,
             argv: Vec::new(),
             qemu: self.qemu.shown(),
             accel: (self.accel.accel.name().to_owned(), self.accel.reason.clone()),

@@ -56,6 +56,7 @@ pub async fn run(lab: Arc<Lab>, cases: Vec<Case>, jobs: Option<usize>, started: 
             });
             ids.insert(handle.id(), (n, case));
         }
+        lab.pool.cases(queue.len(), running.len());
         match running.join_next_with_id().await {
             None => break,
             Some(Ok((_, (n, verdict)))) => verdicts.push((n, verdict)),
@@ -75,6 +76,7 @@ pub async fn run(lab: Arc<Lab>, cases: Vec<Case>, jobs: Option<usize>, started: 
             }
         }
     }
+    lab.pool.clear().await;
     let interrupted = xenlab_host::interrupt::requested();
     for why in lab.templates.settled().await {
         lab.sink.emit(What::Note {

@@ -123,6 +123,11 @@ impl Ways {
         Ok(())
     }
 
+    /// The first words were said before: this is the port they were said over.
+    pub fn said_first_words(&mut self) {
+        self.preferred = self.preferred.or(Some(Transport::Port));
+    }
+
     /// Leaves dom0 as a clone of it must find it: the shell on the port waits for a command.
     ///
     /// # Errors

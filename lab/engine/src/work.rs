@@ -11,7 +11,7 @@ use crate::template::{self, Given, Ready};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use xenlab_machine::{Backing, Memory};
+use xenlab_machine::{Backing, Machine, Memory};
 use xenlab_model::bundle::Inputs;
 use xenlab_model::case::Case;
 use xenlab_model::cause::{Blame, Cause};
@@ -35,6 +35,9 @@ pub struct Work<'a> {
     /// Its record.
     pub bundle: &'a Arc<Bundle>,
 }
+
+/// How long after a machine's end the end of the pool that ran it may be heard of, wall time; twice what the machine's own end is given.
+const LEASE: Duration = Duration::from_secs(4);
 
 /// Measures a part of the work, from its begin.
 pub struct Meter {
@@ -113,6 +116,9 @@ impl Work<'_> {
             if let (Way::Template(..), Some(kept)) = (way, kept) {
                 done.taken = Some(self.freeze(done, &mut machine, kept).await);
             }
+        }
+        if machine.machine.is_leased() {
+            not_of_a_lost_pool(done, &machine.machine).await;
         }
         let teardown = Meter::begin();
         machine.stop().await;
@@ -201,18 +207,30 @@ impl Work<'_> {
         inputs: &mut Inputs,
     ) -> Result<(Running, Option<boot::Made>), EngineError> {
         let cloning = Meter::begin();
-        let (spec, made) = match memory {
-            None => (Cow::Borrowed(&ready.spec), None),
+        let (spec, made, waited) = match memory {
+            None => {
+                let waited = Box::pin(self.lab.pool.take(ready)).await;
+                (Cow::Borrowed(&ready.spec), None, waited)
+            }
             Some(memory) => {
                 let (from, to) = (ready.clone(), memory.clone());
                 crate::blocking(move || from.fill(&to)).await?;
                 let mut spec = ready.spec.clone();
                 spec.backing = Backing::Build(memory.path());
-                (Cow::Owned(spec.clone()), Some((ready.kept.clone(), spec)))
+                (Cow::Owned(spec.clone()), Some((ready.kept.clone(), spec)), None)
             }
         };
         let (case, prepared) = (self.case, self.prepared);
-        let running = Box::pin(boot::clone(case, prepared, self.bundle, ready, &spec, inputs)).await?;
+        let running =
+            Box::pin(boot::clone(case, prepared, self.bundle, ready, &spec, waited, inputs)).await?;
+        if memory.is_none() {
+            self.lab.pool.look_ahead(ready);
+        }
+        if running.machine.is_leased()
+            && let Some(from) = &inputs.warm
+        {
+            self.note(format!("its machine is {from}"));
+        }
         self.bundle.inputs(inputs)?;
         done.cloned_from = Some(ready.clone());
         for evidence in ready.evidence() {
@@ -346,5 +364,19 @@ impl Work<'_> {
         let (kept, spec) = kept;
         let evidence = template::inherited(&done.evidence);
         Ok(template::Taken { kept, spec, state: frozen.state, evidence })
+    }
+}
+
+/// What was seen of a machine whose pool went away under it says nothing: its QEMU was killed. The case is run again then, as one
+/// whose template has changed.
+async fn not_of_a_lost_pool(done: &mut Done, machine: &Machine) {
+    if done.evidence.iter().any(|e| e.seen.is_err()) {
+        // The pool's end may be heard of a moment after QEMU's.
+        let _ = tokio::time::timeout(LEASE, machine.ended()).await;
+    }
+    if machine.lease_lost() {
+        let message = "the pool that ran the machine is gone".to_owned();
+        let loss = Loss::Lab { code: Cause::TemplateUnusable.code().to_owned(), message };
+        done.evidence.push(nothing(judge::INPUTS, loss));
     }
 }

@@ -9,6 +9,8 @@ pub mod child;
 pub mod clock;
 pub mod interrupt;
 pub mod packages;
+pub mod parent;
+pub mod passing;
 pub mod probe;
 pub mod resources;
 pub mod rundir;

@@ -8,6 +8,14 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Threads of this host, other than the caller's, that run or wait for a processor at this moment (`/proc/loadavg`, proc_loadavg(5));
+/// None where that cannot be read.
+pub fn runnable() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+    let (running, _) = text.split_whitespace().nth(3)?.split_once('/')?;
+    running.parse::<usize>().ok().map(|n| n.saturating_sub(1))
+}
+
 /// Memory, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
@@ -108,6 +116,7 @@ mod tests {
     #[test]
     fn this_host_has_some() {
         assert!(cores() >= 1);
+        assert!(runnable().is_some());
         let memory = memory().unwrap();
         assert!(memory.total >= memory.available);
     }

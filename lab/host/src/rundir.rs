@@ -146,6 +146,15 @@ pub(crate) fn remove_all() {
     }
 }
 
+/// Files of this name in the run folders of everybody there is; [`RunDir::path`] is where one puts one's own.
+pub fn find(name: &str) -> Vec<PathBuf> {
+    let Ok(base) = base() else { return Vec::new() };
+    let dirs = fs::read_dir(base).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = dirs.map(|dir| dir.path().join(name)).filter(|p| p.exists()).collect();
+    found.sort();
+    found
+}
+
 /// What [`sweep`] did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Swept {

@@ -17,7 +17,10 @@ mod spec;
 
 pub use argv::{PORTS, Wiring, argv};
 pub use error::{SpecError, StartError};
-pub use machine::{ConsoleReader, ConsoleWriter, FreezeError, Frozen, Machine, Ports, StartOptions};
+pub use machine::{
+    ConsoleReader, ConsoleWriter, FILES, FreezeError, Frozen, Given, Handed, Machine, Owned, Ports,
+    StartOptions,
+};
 pub use memory::Memory;
 pub use parts::template_parts;
 pub use qemu::QemuInfo;

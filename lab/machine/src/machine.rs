@@ -1,10 +1,15 @@
 //! A machine that runs: starting it, talking to it, and knowing how it ended.
 
 mod freeze;
+mod lease;
+mod process;
 mod restore;
 mod watch;
 
 pub use freeze::{FreezeError, Frozen};
+pub use lease::{FILES, Given, Handed, Owned};
+
+use process::Process;
 
 use crate::argv::{PORTS, Wiring, argv};
 use crate::error::StartError;
@@ -100,7 +105,7 @@ pub struct Ports {
 /// lock held until it is read, and then its monitor does not answer either.
 pub struct Machine {
     argv: Vec<OsString>,
-    child: Arc<Child>,
+    process: Arc<Process>,
     qmp: Qmp,
     console: Option<(ConsoleReader, ConsoleWriter)>,
     ports: Option<Ports>,
@@ -113,6 +118,8 @@ pub struct Machine {
     cannot_freeze: Option<String>,
     /// A template was taken of it: it must not go on, for the memory is the template's.
     frozen: AtomicBool,
+    /// It is another process's, and goes on when this is dropped.
+    given: AtomicBool,
     /// What this machine, restored, needs to wake up.
     kick: Option<restore::Kick>,
     /// The folder with its sockets, kept as long as the process.
@@ -151,7 +158,7 @@ impl Machine {
         let ports = [listen(shell)?, listen(stdout)?, listen(stderr)?];
         let spawned = Instant::now();
         let command = rundir.mark(Command::new(&spec.qemu.path).args(&args).cwd(rundir.path()));
-        let child = Arc::new(command.spawn()?);
+        let child = command.spawn()?;
         rundir.add_pid(child.pid()).map_err(io("writing the run folder's entry"))?;
         let (monitor, console, ports) = connect(&child, monitor, console, ports, options.connect).await?;
         let (state, ended) = state::channel(None);
@@ -204,7 +211,8 @@ impl Machine {
             }
             Err(error) => return Err(error),
         };
-        tokio::spawn(watch::watch_over(child.clone(), qmp.clone(), state));
+        let process = Arc::new(Process::Own(child));
+        tokio::spawn(watch::watch_over(process.clone(), qmp.clone(), state));
         let row = incoming.and_then(|_| quirks::kick(spec.arch, spec.accel, spec.qemu.version));
         let kick = match row {
             Some(row) => restore::Kick::prepare(row, spec.network, &qmp, &console).await?,
@@ -215,7 +223,7 @@ impl Machine {
         let (read, write) = console.into_split();
         Ok(Machine {
             argv: whole,
-            child,
+            process,
             qmp,
             console: Some((ConsoleReader(read), ConsoleWriter(write))),
             ports: Some(ports),
@@ -226,6 +234,7 @@ impl Machine {
             ended,
             cannot_freeze: freeze::hindrance(spec),
             frozen: AtomicBool::new(false),
+            given: AtomicBool::new(false),
             kick,
             rundir,
         })
@@ -245,7 +254,15 @@ impl Machine {
                     .to_owned(),
             });
         }
-        self.clock.get_or_init(|| GuestClock::start(self.child.pid(), self.vcpus.iter().copied()));
+        self.clock.get_or_init(|| GuestClock::start(self.process.pid(), self.vcpus.iter().copied()));
+        self.go_on().await
+    }
+
+    /// As [`Machine::resume`], but its clocks stand still: for what it does before anybody asks for it.
+    ///
+    /// # Errors
+    /// When QEMU does not do it.
+    pub async fn go_on(&self) -> Result<(), QmpError> {
         self.qmp.run(qapi::qmp::cont {}).await?;
         match &self.kick {
             Some(kick) => kick
@@ -253,6 +270,14 @@ impl Machine {
                 .map_err(|e| QmpError::Lost(format!("the restored machine could not be woken: {e}"))),
             None => Ok(()),
         }
+    }
+
+    /// Has it stand still until it is resumed.
+    ///
+    /// # Errors
+    /// When QEMU does not do it.
+    pub async fn pause(&self) -> Result<(), QmpError> {
+        self.qmp.run(qapi::qmp::stop {}).await.map(drop)
     }
 
     /// The console, once.
@@ -323,7 +348,7 @@ impl Machine {
 
     /// QEMU's process number.
     pub fn pid(&self) -> u32 {
-        self.child.pid()
+        self.process.pid()
     }
 
     /// QEMU's command line, the program first.
@@ -333,7 +358,7 @@ impl Machine {
 
     /// The last of what QEMU wrote to standard error.
     pub fn stderr_tail(&self) -> String {
-        self.child.stderr_tail()
+        self.process.stderr_tail()
     }
 
     /// The folder with its sockets.
@@ -346,19 +371,22 @@ impl Machine {
         let orderly = async {
             // A monitor that is gone or refuses leaves the same to do.
             let _ = self.qmp.execute("quit", Value::Null).await;
-            self.child.wait().await
+            self.process.wait().await
         };
         if tokio::time::timeout(QUIT, orderly).await.is_err() {
-            self.child.kill();
+            self.process.kill();
             // SIGKILL is not refused; a process stuck in the kernel is not worth waiting for longer.
-            let _ = tokio::time::timeout(QUIT, self.child.wait()).await;
+            let _ = tokio::time::timeout(QUIT, self.process.wait()).await;
         }
     }
 }
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        self.child.kill();
+        if *self.given.get_mut() {
+            return;
+        }
+        self.process.kill();
     }
 }
 

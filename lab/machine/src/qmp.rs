@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::net::unix::OwnedReadHalf;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use xenlab_model::cause::Cause;
 
@@ -110,10 +110,23 @@ struct Request {
     reply: oneshot::Sender<Result<Value, QmpError>>,
 }
 
+/// What the connection's task is asked for.
+enum Ask {
+    Run(Request),
+    /// The connection itself, for somebody else to go on with.
+    Release(oneshot::Sender<Released>),
+}
+
+/// A connection between two messages, and what was read of the next one.
+pub(crate) struct Released {
+    pub(crate) stream: UnixStream,
+    pub(crate) unread: Vec<u8>,
+}
+
 /// The monitor of a machine. Cheap to clone.
 #[derive(Clone)]
 pub struct Qmp {
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<Ask>,
     events: broadcast::Sender<Event>,
     lost: watch::Receiver<Option<String>>,
 }
@@ -139,6 +152,20 @@ impl Qmp {
                 shorten(&greeting.to_string())
             )));
         }
+        let qmp = Qmp::over(lines, write, tap, seen);
+        qmp.run(qapi::qmp::qmp_capabilities { enable: None }).await?;
+        Ok(qmp)
+    }
+
+    /// Goes on with a connection that somebody else has opened.
+    pub(crate) fn adopt(released: Released, tap: Tap, seen: impl Fn(&Event) + Send + 'static) -> Qmp {
+        let (read, write) = released.stream.into_split();
+        let mut lines = Lines::new(read);
+        lines.buffer.extend_from_slice(&released.unread);
+        Qmp::over(lines, write, tap, seen)
+    }
+
+    fn over(lines: Lines, write: OwnedWriteHalf, tap: Tap, seen: impl Fn(&Event) + Send + 'static) -> Qmp {
         let (requests, inbox) = mpsc::channel(16);
         let (events, _) = broadcast::channel(BACKLOG);
         let (ended, lost) = watch::channel(None);
@@ -148,9 +175,15 @@ impl Qmp {
             let why = connection.run(lines, inbox).await;
             ended.send_replace(Some(why));
         });
-        let qmp = Qmp { requests, events, lost };
-        qmp.run(qapi::qmp::qmp_capabilities { enable: None }).await?;
-        Ok(qmp)
+        Qmp { requests, events, lost }
+    }
+
+    /// Gives the connection away; to whoever holds this monitor it is lost then. None when a command is under way, or it was lost
+    /// before.
+    pub(crate) async fn release(&self) -> Option<Released> {
+        let (to, released) = oneshot::channel();
+        self.requests.send(Ask::Release(to)).await.ok()?;
+        released.await.ok()
     }
 
     /// Runs a command of qapi's schema and awaits its reply, at most [`LIMIT`].
@@ -187,7 +220,7 @@ impl Qmp {
         let (reply, answer) = oneshot::channel();
         let request = Request { command: command.to_owned(), arguments, reply };
         let done = async {
-            self.requests.send(request).await.map_err(|_| self.gone())?;
+            self.requests.send(Ask::Run(request)).await.map_err(|_| self.gone())?;
             answer.await.map_err(|_| self.gone())?
         };
         match tokio::time::timeout(limit, done).await {
@@ -277,7 +310,7 @@ fn shorten(text: &str) -> String {
 }
 
 struct Connection {
-    write: tokio::net::unix::OwnedWriteHalf,
+    write: OwnedWriteHalf,
     tap: Tap,
     seen: Box<dyn Fn(&Event) + Send>,
     events: broadcast::Sender<Event>,
@@ -287,7 +320,7 @@ struct Connection {
 
 impl Connection {
     /// Until the connection ends; says why it did.
-    async fn run(mut self, mut lines: Lines, mut inbox: mpsc::Receiver<Request>) -> String {
+    async fn run(mut self, mut lines: Lines, mut inbox: mpsc::Receiver<Ask>) -> String {
         let mut next_id = 0;
         let mut open = true;
         loop {
@@ -297,7 +330,19 @@ impl Connection {
                     Err(why) => return why,
                 },
                 request = inbox.recv(), if open => match request {
-                    Some(request) => {
+                    // A reply still to come would be an answer to nothing for who has it next.
+                    Some(Ask::Release(to)) if self.pending.is_empty() => {
+                        return match lines.read.reunite(self.write) {
+                            Ok(stream) => {
+                                // Who asked may have run out of patience, and then nobody has it.
+                                let _ = to.send(Released { stream, unread: lines.buffer.to_vec() });
+                                "the connection was given to another process".to_owned()
+                            }
+                            Err(error) => error.to_string(),
+                        };
+                    }
+                    Some(Ask::Release(_)) => {}
+                    Some(Ask::Run(request)) => {
                         next_id += 1;
                         if let Err(why) = self.send(next_id, request).await {
                             return why;

@@ -18,6 +18,9 @@ pub struct Inputs {
     pub lab: String,
     /// QEMU's command line.
     pub argv: Vec<String>,
+    /// Who had restored and warmed the machine before the case asked for it, where somebody had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm: Option<String>,
     /// QEMU's version as it says it.
     pub qemu: String,
     /// The accelerator, and why it is that one.

@@ -173,7 +173,7 @@ impl Templates {
         let mut built =
             Box::pin(exec::template(lab, of.clone(), &memory, &case.shown(), from.as_ref())).await;
         let Some(taken) = built.taken.take() else { return self.not_taken(lab, case, &name, built) };
-        let ready = Ready::fresh(lab, &of, taken, memory, &built.taken_in);
+        let ready = Ready::fresh(lab, &of, &key, taken, memory, &built.taken_in);
         Ok(match ready {
             Ok(ready) => {
                 let ready = Arc::new(ready);

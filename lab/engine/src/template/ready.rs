@@ -15,13 +15,14 @@ use xenlab_model::cause::Cause;
 use xenlab_model::evidence::Evidence;
 use xenlab_model::judge::BOOT;
 use xenlab_model::step::Observation;
-use xenlab_store::Store;
 use xenlab_store::templates::{Building, STATE, Template};
+use xenlab_store::{Key, Store};
 
 /// A template that clones can be made of.
 pub struct Ready {
-    /// Its case: what people call it.
-    pub name: String,
+    name: String,
+    key: String,
+    digest: OnceLock<String>,
     /// The machine, its memory a copy of the template's.
     pub spec: MachineSpec,
     /// What its processors and devices held.
@@ -75,9 +76,20 @@ impl Ready {
             boot::spec(of, &prepared.parts, prepared.accel.accel, initrd).map_err(|e| e.to_string())?;
         spec.backing = Backing::CopyOf(template.ram());
         let Beside { kept, evidence, .. } = beside;
-        let (name, store) = (of.shown(), lab.preparer.store.clone());
-        let (memory, held, aside) = (None, OnceLock::from(template), OnceLock::new());
-        Ok(Ready { name, spec, state, kept, console, evidence, memory, held, store, aside })
+        Ok(Ready {
+            name: of.shown(),
+            key: template.key().as_str().to_owned(),
+            digest: OnceLock::new(),
+            spec,
+            state,
+            kept,
+            console,
+            evidence,
+            memory: None,
+            held: OnceLock::from(template),
+            store: lab.preparer.store.clone(),
+            aside: OnceLock::new(),
+        })
     }
 
     /// One that was just frozen, of its machine, which has ended.
@@ -87,6 +99,7 @@ impl Ready {
     pub(super) fn fresh(
         lab: &Lab,
         of: &Case,
+        key: &Key,
         taken: Taken,
         memory: Arc<Memory>,
         bundle: &Path,
@@ -95,9 +108,20 @@ impl Ready {
         let console = bundle::console(bundle).map_err(|e| e.to_string())?;
         let Taken { kept, mut spec, state, evidence } = taken;
         spec.backing = Backing::CopyOf(memory.path());
-        let (name, store, memory) = (of.shown(), lab.preparer.store.clone(), Some(memory));
-        let (held, aside) = (OnceLock::new(), OnceLock::new());
-        Ok(Ready { name, spec, state, kept, console, evidence, memory, held, store, aside })
+        Ok(Ready {
+            name: of.shown(),
+            key: key.id().as_str().to_owned(),
+            digest: OnceLock::new(),
+            spec,
+            state,
+            kept,
+            console,
+            evidence,
+            memory: Some(memory),
+            held: OnceLock::new(),
+            store: lab.preparer.store.clone(),
+            aside: OnceLock::new(),
+        })
     }
 
     /// Puts one that was just frozen into the store, and has it outlive a restart of the host. Blocks.
@@ -129,6 +153,21 @@ impl Ready {
         let beside = Beside { kept, evidence, initrd_bytes: self.spec.initrd.size };
         // The store makes it readable by nobody else: a private key is in it.
         std::fs::write(dir.join(BESIDE), serde_json::to_vec_pretty(&beside)?)
+    }
+
+    /// Its case: what people call it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it is found by.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// SHA-256 of its state: one that was made again has another, whatever its key.
+    pub fn digest(&self) -> &str {
+        self.digest.get_or_init(|| crate::digest_hex(&self.state))
     }
 
     /// When it reached each phase.

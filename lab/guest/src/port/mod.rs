@@ -104,6 +104,20 @@ impl PortShell {
         }
     }
 
+    /// A shell over ports of which another process has made the connection: it knows the server's key.
+    pub fn connected(shell: UnixStream, stdout: UnixStream, stderr: UnixStream, key: String) -> Self {
+        PortShell { key: Some(key), ..PortShell::new(shell, stdout, stderr) }
+    }
+
+    /// The ports and the server's key, for another process to go on with ([`Self::connected`]); None where a conversation is under way.
+    pub fn into_parts(self) -> Option<([UnixStream; 3], String)> {
+        if self.dirty || self.asked || self.stray.is_some() {
+            return None;
+        }
+        let key = self.key?;
+        Some((self.wire.into_streams()?, key))
+    }
+
     /// The script that was run last was sent to dom0; what came of it need not be known.
     pub fn sent(&self) -> bool {
         self.sent

@@ -43,7 +43,7 @@ pub(super) struct Wire {
     /// What cannot be asked of a shell that is busy goes in by the port of standard error.
     asides: Sending,
     /// Kept, since a port that is half closed is closed.
-    _stdout: OwnedWriteHalf,
+    stdout: OwnedWriteHalf,
     /// Part of an answer.
     line: Vec<u8>,
     arrived: VecDeque<String>,
@@ -52,17 +52,28 @@ pub(super) struct Wire {
 impl Wire {
     pub(super) fn new(shell: UnixStream, stdout: UnixStream, stderr: UnixStream) -> Self {
         let (answers, requests) = shell.into_split();
-        let (out, _stdout) = stdout.into_split();
+        let (out, stdout) = stdout.into_split();
         let (err, asides) = stderr.into_split();
         Wire {
             answers,
             requests: Sending { to: requests, unsent: VecDeque::new() },
             outputs: [out, err],
             asides: Sending { to: asides, unsent: VecDeque::new() },
-            _stdout,
+            stdout,
             line: Vec::new(),
             arrived: VecDeque::new(),
         }
+    }
+
+    /// The ports, if nothing is half said.
+    pub(super) fn into_streams(self) -> Option<[UnixStream; 3]> {
+        let Wire { answers, requests, outputs: [out, err], asides, stdout, line, arrived } = self;
+        if !(requests.unsent.is_empty() && asides.unsent.is_empty() && line.is_empty() && arrived.is_empty())
+        {
+            return None;
+        }
+        let whole = |read: OwnedReadHalf, write: OwnedWriteHalf| read.reunite(write).ok();
+        Some([whole(answers, requests.to)?, whole(out, stdout)?, whole(err, asides.to)?])
     }
 
     /// Has a request sent.

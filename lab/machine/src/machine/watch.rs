@@ -1,12 +1,16 @@
 //! How a machine ends: what its monitor and its process say.
 
 use super::SETTLE;
+use super::process::{Over, Process};
 use crate::qmp::{Event, Qmp};
 use serde_json::Value;
 use std::sync::Arc;
 use tokio::sync::{broadcast, watch};
-use xenlab_host::child::{Child, Ended};
+use xenlab_host::child::Ended;
 use xenlab_model::evidence::MachineEnd;
+
+/// What there is to say of a machine whose owner is gone.
+const LEASE_LOST: &str = "the pool that ran the machine is gone";
 
 /// What an event says about the machine's end (QEMU, qapi/run-state.json, `ShutdownCause`).
 pub(super) fn end_of(event: &Event) -> Option<MachineEnd> {
@@ -26,7 +30,7 @@ pub(super) fn end_of(event: &Event) -> Option<MachineEnd> {
 }
 
 /// Waits for the first thing that ends the machine, and says it.
-pub(super) async fn watch_over(child: Arc<Child>, qmp: Qmp, state: Arc<watch::Sender<Option<MachineEnd>>>) {
+pub(super) async fn watch_over(child: Arc<Process>, qmp: Qmp, state: Arc<watch::Sender<Option<MachineEnd>>>) {
     let mut events = qmp.events();
     let says = |end: MachineEnd| {
         state.send_if_modified(|s| s.is_none() && s.replace(end).is_none());
@@ -74,8 +78,12 @@ async fn stopped_by(qmp: &Qmp) -> Option<MachineEnd> {
     }
 }
 
-fn exited(child: &Child, ended: Result<Ended, xenlab_host::ChildError>) -> MachineEnd {
+fn exited(child: &Process, ended: Over) -> MachineEnd {
     let stderr = child.stderr_tail();
+    let ended = match ended {
+        Over::Ended(ended) => ended,
+        Over::LeaseLost => return MachineEnd::Protocol(LEASE_LOST.to_owned()),
+    };
     match ended {
         Ok(Ended::Signal(signal)) => MachineEnd::QemuKilled { signal, stderr },
         // QEMU leaves in an orderly way at SIGTERM and SIGINT, with status 0, and says so.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use xenlab_engine::budget::Admission;
 use xenlab_engine::bundle::Bundle;
+use xenlab_engine::pool::{ROUNDS, Warm as Waiting};
 use xenlab_engine::prepare::{Prepared, Preparer};
 use xenlab_engine::template::{Given, Ready};
 use xenlab_engine::{EngineError, Lab, boot, exec};
@@ -204,14 +205,16 @@ async fn one(bench: &WarmBench<'_>, case: &Case) -> Result<(Value, usize), Engin
     for case in [&port, &ssh] {
         warm.judged(&warm.lab, case, "first", Origin::Clone).await?;
     }
-    let [mut restores, mut firsts, mut by_port, mut by_ssh, mut cold, mut cost, mut freezes] =
+    let [mut restores, mut firsts, mut pooled, mut by_port, mut by_ssh, mut cold, mut cost, mut freezes] =
         std::array::from_fn(|_| Samples::default());
     let (mut pss, mut of_clones, mut of_boots, mut of_templates) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for n in 1..=bench.n {
         doing(bench, format!("{arch}: clones"), n, bench.n);
         restores.take("bare restore", warm.bare_restore().await, |s| *s, &progress)?;
-        let first = warm.first_command(n).await;
+        let first = warm.first_command(n, true).await;
+        pooled.take("first command of one that waited", first, |f| f.0, &progress)?;
+        let first = warm.first_command(n, false).await;
         if let Some((_, Some(bytes))) = firsts.take("first command", first, |f| f.0, &progress)? {
             pss.push(bytes);
         }
@@ -221,10 +224,11 @@ async fn one(bench: &WarmBench<'_>, case: &Case) -> Result<(Value, usize), Engin
         let one = warm.judged(&warm.lab, &ssh, &format!("ssh {n}"), Origin::Clone).await;
         by_ssh.take("judged over SSH", one, |j| j.seconds, &progress)?;
         progress(format!(
-            "{arch} {n}/{}: medians so far: bare restore {}, first command {}, judged over the port {}, over SSH {}",
+            "{arch} {n}/{}: medians so far: bare restore {}, first command {} (of one that waited {}), judged over the port {}, over SSH {}",
             bench.n,
             restores.shown(),
             firsts.shown(),
+            pooled.shown(),
             by_port.shown(),
             by_ssh.shown(),
         ));
@@ -264,6 +268,7 @@ async fn one(bench: &WarmBench<'_>, case: &Case) -> Result<(Value, usize), Engin
         "qemu": prepared.qemu.version.to_string(), "accel": prepared.accel.accel.name(),
         "xen": case.subject.to_string(), "userland": case.config.dom0.userland.to_string(),
         "bare_restore": restores.summary(), "clone_first_command": firsts.summary(),
+        "pool_first_command": pooled.summary(),
         "clone_judged": by_port.summary(), "clone_judged_ssh": by_ssh.summary(), "clone_stages": Stages::medians(&of_clones, &["prepare", "clone", "connect", "checks", "teardown"]),
         "cold_judged": cold.summary(),
         "cold_stages": Stages::medians(&of_boots, &["prepare", "boot", "connect", "checks", "teardown"]),
@@ -272,7 +277,8 @@ async fn one(bench: &WarmBench<'_>, case: &Case) -> Result<(Value, usize), Engin
         "clone_pss_bytes": {"value": median(&pss)}, "cold_over_clone": {"value": ratio},
     });
     // A cost is missing only where one of its pair is, which was counted.
-    let failed = [&restores, &firsts, &by_port, &by_ssh, &cold, &freezes].map(|s| s.failed).iter().sum();
+    let failed =
+        [&restores, &firsts, &pooled, &by_port, &by_ssh, &cold, &freezes].map(|s| s.failed).iter().sum();
     Ok((value, failed))
 }
 
@@ -288,6 +294,7 @@ impl Warm {
             repeat: Vec::new(),
             cold,
             templates: Default::default(),
+            pool: Default::default(),
             controls: Default::default(),
         };
         let (cold, lab) = (lab(true), lab(false));
@@ -324,16 +331,28 @@ impl Warm {
         Ok(at.duration_since(spawned).as_secs_f64())
     }
 
-    /// Seconds from asking for a clone to the answer to its first command over the port, and what it takes of the host's memory then.
-    async fn first_command(&self, n: usize) -> Result<(f64, Option<f64>), EngineError> {
-        let dir = self.dir.path().join(format!("first-{n}"));
+    /// Seconds from asking for a clone, or for a machine that waits, to the answer to its first command over the port, and what it takes of
+    /// the host's memory then.
+    async fn first_command(&self, n: usize, waits: bool) -> Result<(f64, Option<f64>), EngineError> {
+        let dir = self.dir.path().join(format!("first-{n}-{waits}"));
         let bundle = Arc::new(Bundle::create(dir, &self.case, &xenlab_engine::now_rfc3339())?);
         let mut inputs = self.prepared.inputs(&self.lab.preparer.store, &self.prepared.facts)?;
         let word = xenlab_engine::random_hex(8);
         let work = async {
+            let warm = match waits {
+                true => Some(
+                    Box::pin(Waiting::make(&self.ready, "warmed for the bench".to_owned(), ROUNDS)).await?,
+                ),
+                false => None,
+            };
             let begun = Instant::now();
+            let waited = match warm {
+                Some(warm) => Some(Box::pin(warm.start()).await?),
+                None => None,
+            };
+            let (ready, bundle) = (&self.ready, &bundle);
             let cloned =
-                boot::clone(&self.case, &self.prepared, &bundle, &self.ready, &self.ready.spec, &mut inputs);
+                boot::clone(&self.case, &self.prepared, bundle, ready, &ready.spec, waited, &mut inputs);
             let mut running = Box::pin(cloned).await?;
             let script = Script::new(format!("echo {word}"));
             let answer = running.ways.run_via(Transport::Port, &script, ANSWER).await;

@@ -18,6 +18,7 @@ pub fn warm_table(value: &Value) -> String {
         for (name, key) in [
             ("bare restore", "bare_restore"),
             ("clone, first command", "clone_first_command"),
+            ("pool, first command", "pool_first_command"),
             ("clone, judged by port", "clone_judged"),
             ("clone, judged by SSH", "clone_judged_ssh"),
             ("power-on, judged", "cold_judged"),

@@ -1,0 +1,96 @@
+//! `xenlab pool`: machines that wait for runs.
+
+use crate::args::{Global, Pool};
+use crate::failure::Failure;
+use crate::run::{open_store, repeat, runtime};
+use crate::select;
+use std::sync::{Arc, Mutex, PoisonError};
+use xenlab_engine::pool::serve::{self, Wish};
+use xenlab_engine::{EngineError, Lab, facts, prepare::Preparer};
+use xenlab_host::parent::Parent;
+use xenlab_model::event::{Sink, What};
+use xenlab_model::exit::Exit;
+use xenlab_model::units::GuestDuration;
+use xenlab_report::{Fan, Terminal};
+
+/// More of one template than anybody's runs take at once, and a mistyped number does not fill a host's memory.
+const MOST: usize = 64;
+
+/// What the pool says: while its templates are got ready as a run shows that, and then line by line, for it waits for hours and has nothing
+/// to show.
+struct Said(Mutex<Option<Fan>>);
+
+impl Sink for Said {
+    fn emit(&self, what: What) {
+        match (&*self.0.lock().unwrap_or_else(PoisonError::into_inner), what) {
+            (Some(fan), what) => fan.emit(what),
+            (None, What::Note { message, .. }) => {
+                crate::complain(&xenlab_console::escape(&message));
+            }
+            (None, _) => {}
+        }
+    }
+}
+
+impl Said {
+    /// The display is over.
+    fn settle(&self) {
+        if let Some(fan) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = fan.finish();
+        }
+    }
+}
+
+/// `xenlab pool`
+pub fn pool(args: &Pool, global: &Global) -> Result<Exit, Failure> {
+    if !(1..=MOST).contains(&args.size) {
+        return Err(Failure::bad_input(format!("--size {}: expected 1 to {MOST}", args.size)));
+    }
+    let idle: GuestDuration =
+        args.idle.parse().map_err(|e| Failure::bad_input(format!("--idle {}: {e}", args.idle)))?;
+    // First of all: whoever is gone by the time the machines are there was this process's parent when it began.
+    let parent = Parent::watch();
+    let cases = select::cases(&args.select, &facts::host())?;
+    let sink = Arc::new(Said(Mutex::new(Some(Fan::start(vec![Box::new(Terminal::stderr())])))));
+    // What a run that was killed left behind goes before anything new is started.
+    if let Err(e) = xenlab_host::rundir::sweep() {
+        sink.emit(What::Note { case: None, message: format!("cannot look for what earlier runs left: {e}") });
+    }
+    let dir = tempfile::tempdir().map_err(|e| Failure::lab(format!("no temporary folder: {e}")))?;
+    let lab = Arc::new(Lab {
+        preparer: Preparer::new(open_store(global, sink.clone())?, sink.clone()),
+        sink: sink.clone(),
+        control: false,
+        bundles: dir.path().to_owned(),
+        repeat: repeat(&args.select, global),
+        cold: false,
+        templates: Default::default(),
+        pool: Default::default(),
+        controls: Default::default(),
+    });
+    let (size, idle) = (args.size, idle.0);
+    let outcome = runtime()?.block_on(async {
+        let outcome = serve::serve(Wish {
+            lab: lab.clone(),
+            cases,
+            size,
+            idle,
+            parent,
+            ready: Box::new({
+                let sink = sink.clone();
+                move || sink.settle()
+            }),
+        })
+        .await;
+        for why in lab.templates.settled().await {
+            let message = format!("a template may not outlive a restart of this host: {why}");
+            lab.sink.emit(What::Note { case: None, message });
+        }
+        outcome
+    });
+    sink.settle();
+    outcome.map_err(|e| match e {
+        EngineError::BadInput { message, .. } => Failure::bad_input(message),
+        e => Failure::of(e.cause(), e),
+    })
+}
