@@ -8,7 +8,6 @@ use crate::exec::{Done, Lab, Way, nothing};
 use crate::perform;
 use crate::prepare::Prepared;
 use crate::template::{self, Given, Ready};
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use xenlab_machine::{Backing, Machine, Memory};
@@ -207,22 +206,19 @@ impl Work<'_> {
         inputs: &mut Inputs,
     ) -> Result<(Running, Option<boot::Made>), EngineError> {
         let cloning = Meter::begin();
-        let (spec, made, waited) = match memory {
-            None => {
-                let waited = Box::pin(self.lab.pool.take(ready)).await;
-                (Cow::Borrowed(&ready.spec), None, waited)
-            }
+        let mut ground = ready.ground();
+        let (made, waited) = match memory {
+            None => (None, Box::pin(self.lab.pool.take(ready)).await),
             Some(memory) => {
                 let (from, to) = (ready.clone(), memory.clone());
                 crate::blocking(move || from.fill(&to)).await?;
-                let mut spec = ready.spec.clone();
-                spec.backing = Backing::Build(memory.path());
-                (Cow::Owned(spec.clone()), Some((ready.kept.clone(), spec)), None)
+                ground.spec.backing = Backing::Build(memory.path());
+                (Some((ready.kept.clone(), ground.spec.clone())), None)
             }
         };
         let (case, prepared) = (self.case, self.prepared);
         let running =
-            Box::pin(boot::clone(case, prepared, self.bundle, ready, &spec, waited, inputs)).await?;
+            Box::pin(boot::clone(case, prepared, self.bundle, ready, &ground.spec, waited, inputs)).await?;
         if memory.is_none() {
             self.lab.pool.look_ahead(ready);
         }

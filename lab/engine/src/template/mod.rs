@@ -9,7 +9,7 @@
 
 mod ready;
 
-pub use ready::Ready;
+pub use ready::{Ground, Ready};
 
 use crate::EngineError;
 use crate::boot::{self, Kept};

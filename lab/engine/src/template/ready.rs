@@ -7,7 +7,7 @@ use crate::prepare::Prepared;
 use crate::{EngineError, bundle};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use xenlab_console::Phase;
 use xenlab_machine::{Backing, MachineSpec, Memory, Payload};
 use xenlab_model::case::Case;
@@ -23,8 +23,7 @@ pub struct Ready {
     name: String,
     key: String,
     digest: OnceLock<String>,
-    /// The machine, its memory a copy of the template's.
-    pub spec: MachineSpec,
+    spec: MachineSpec,
     /// What its processors and devices held.
     pub state: Vec<u8>,
     /// What its dom0 and the lab know.
@@ -32,8 +31,8 @@ pub struct Ready {
     /// What its console had said.
     pub console: Vec<u8>,
     evidence: Vec<Evidence>,
-    /// Its memory, where it was just frozen: sealed, and clones start from it while it is still on its way into the store.
-    memory: Option<Arc<Memory>>,
+    /// Its memory, where it was just frozen: sealed, and clones start from it until it is in the store.
+    memory: Mutex<Option<Arc<Memory>>>,
     /// In the store, once it is there.
     held: OnceLock<Template>,
     store: Arc<Store>,
@@ -49,6 +48,14 @@ struct Beside {
     evidence: Vec<Evidence>,
     /// Size of its initramfs.
     initrd_bytes: u64,
+}
+
+/// A template's machine, its memory a copy of the template's, which stays where this says as long as this lives: until a clone is
+/// restored.
+pub struct Ground {
+    /// The machine.
+    pub spec: MachineSpec,
+    _memory: Option<Arc<Memory>>,
 }
 
 const BESIDE: &str = "kept.json";
@@ -72,9 +79,8 @@ impl Ready {
         let state = template.state().map_err(|e| e.to_string())?;
         // No clone reads it; where it lay follows from its size.
         let initrd = Payload { path: PathBuf::from("initrd"), size: beside.initrd_bytes };
-        let mut spec =
+        let spec =
             boot::spec(of, &prepared.parts, prepared.accel.accel, initrd).map_err(|e| e.to_string())?;
-        spec.backing = Backing::CopyOf(template.ram());
         let Beside { kept, evidence, .. } = beside;
         Ok(Ready {
             name: of.shown(),
@@ -85,7 +91,7 @@ impl Ready {
             kept,
             console,
             evidence,
-            memory: None,
+            memory: Mutex::default(),
             held: OnceLock::from(template),
             store: lab.preparer.store.clone(),
             aside: OnceLock::new(),
@@ -106,8 +112,7 @@ impl Ready {
     ) -> Result<Ready, String> {
         memory.seal().map_err(|e| format!("something still has its memory after its machine ended: {e}"))?;
         let console = bundle::console(bundle).map_err(|e| e.to_string())?;
-        let Taken { kept, mut spec, state, evidence } = taken;
-        spec.backing = Backing::CopyOf(memory.path());
+        let Taken { kept, spec, state, evidence } = taken;
         Ok(Ready {
             name: of.shown(),
             key: key.id().as_str().to_owned(),
@@ -117,7 +122,7 @@ impl Ready {
             kept,
             console,
             evidence,
-            memory: Some(memory),
+            memory: Mutex::new(Some(memory)),
             held: OnceLock::new(),
             store: lab.preparer.store.clone(),
             aside: OnceLock::new(),
@@ -129,7 +134,7 @@ impl Ready {
     /// # Errors
     /// Why later runs will not find it, in words.
     pub(super) fn keep(&self, building: Building) -> Result<(), String> {
-        let Some(memory) = &self.memory else { return Ok(()) };
+        let Some(memory) = self.fresh_memory().clone() else { return Ok(()) };
         let published = || {
             building.memory(memory.file()).map_err(|e| e.to_string())?;
             self.write_beside(building.path()).map_err(|e| e.to_string())?;
@@ -137,6 +142,8 @@ impl Ready {
         };
         let template = published().map_err(|e| format!("{} is not kept for later runs: {e}", self.name))?;
         let template = self.held.get_or_init(|| template);
+        // What starts from now on starts from there; many templates would fill this host's memory.
+        *self.fresh_memory() = None;
         // It may have been found wanting while it was on its way.
         if let Some(reason) = self.aside.get() {
             self.store.put_template_aside(template, reason);
@@ -153,6 +160,22 @@ impl Ready {
         let beside = Beside { kept, evidence, initrd_bytes: self.spec.initrd.size };
         // The store makes it readable by nobody else: a private key is in it.
         std::fs::write(dir.join(BESIDE), serde_json::to_vec_pretty(&beside)?)
+    }
+
+    fn fresh_memory(&self) -> MutexGuard<'_, Option<Arc<Memory>>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a clone is made of.
+    pub fn ground(&self) -> Ground {
+        let mut spec = self.spec.clone();
+        let memory = self.fresh_memory().clone();
+        match (&memory, self.held.get()) {
+            (Some(memory), _) => spec.backing = Backing::CopyOf(memory.path()),
+            (None, Some(held)) => spec.backing = Backing::CopyOf(held.ram()),
+            (None, None) => {}
+        }
+        Ground { spec, _memory: memory }
     }
 
     /// Its case: what people call it.
@@ -186,7 +209,7 @@ impl Ready {
     /// Hashes its files; what is no longer what it was, in words. It is put aside then.
     pub fn changed(&self) -> Option<String> {
         // What is sealed is what it was, and the state was read once.
-        if self.memory.is_some() {
+        if self.fresh_memory().is_some() {
             return None;
         }
         let error = self.held.get()?.verify().err()?;
@@ -222,7 +245,8 @@ impl Ready {
     /// # Errors
     /// When its memory cannot be read.
     pub fn fill(&self, memory: &Memory) -> Result<(), EngineError> {
-        let Backing::CopyOf(path) = &self.spec.backing else { return Ok(()) };
+        let ground = self.ground();
+        let Backing::CopyOf(path) = &ground.spec.backing else { return Ok(()) };
         let wrong = |e: std::io::Error| {
             EngineError::part(Cause::TemplateUnusable, format!("{}: {e}", path.display()))
         };

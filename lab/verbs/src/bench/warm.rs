@@ -319,7 +319,8 @@ impl Warm {
         };
         let dir = Arc::new(RunDir::create("bench").map_err(wrong)?);
         let options = StartOptions { tap: Arc::new(tap), ..Default::default() };
-        let machine = match Machine::restore(&self.ready.spec, &self.ready.state, dir, options).await {
+        let ground = self.ready.ground();
+        let machine = match Machine::restore(&ground.spec, &self.ready.state, dir, options).await {
             Ok(machine) => machine,
             Err(_) if interrupt::requested() => return Err(EngineError::Interrupted),
             Err(error) => return Err(EngineError::part(error.cause(), &error)),
@@ -351,8 +352,16 @@ impl Warm {
                 None => None,
             };
             let (ready, bundle) = (&self.ready, &bundle);
-            let cloned =
-                boot::clone(&self.case, &self.prepared, bundle, ready, &ready.spec, waited, &mut inputs);
+            let ground = ready.ground();
+            let cloned = boot::clone(
+                &self.case,
+                &self.prepared,
+                bundle,
+                ready,
+                &ground.spec,
+                waited,
+                &mut inputs,
+            );
             let mut running = Box::pin(cloned).await?;
             let script = Script::new(format!("echo {word}"));
             let answer = running.ways.run_via(Transport::Port, &script, ANSWER).await;
