@@ -225,7 +225,7 @@ fn what_is_no_file_is_no_ticket() {
     fs::create_dir(folder.own().join("folder")).unwrap();
     let closed = folder.own().join("closed");
     fs::write(&closed, "x").unwrap();
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
     assert_eq!(folder.look(), []);
     assert!(secret.exists());
     assert_eq!(fs::read_to_string(&secret).unwrap(), "x");
