@@ -5,6 +5,8 @@
 
 #[path = "robust/bench.rs"]
 mod bench;
+#[path = "robust/budget.rs"]
+mod budget;
 #[path = "robust/flood.rs"]
 mod flood;
 #[path = "robust/host.rs"]
@@ -13,6 +15,8 @@ mod host;
 mod kill;
 #[path = "robust/pool.rs"]
 mod pool;
+#[path = "robust/layers.rs"]
+mod layers;
 #[path = "robust/real.rs"]
 mod real;
 #[path = "robust/store.rs"]

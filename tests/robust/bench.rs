@@ -30,6 +30,8 @@ pub struct Bench {
     mark: String,
     /// The store, when it is not the user's own.
     pub store: Option<PathBuf>,
+    /// Cores of the budget that this bench's labs share.
+    pub cores: usize,
 }
 
 impl Bench {
@@ -37,11 +39,11 @@ impl Bench {
         let one = ONE.lock().unwrap_or_else(|e| e.into_inner());
         // Short: sockets lie below it.
         let dir = tempfile::Builder::new().prefix("xr").tempdir_in("/tmp").expect("a temporary folder");
-        for name in ["run", "tmp"] {
+        for name in ["run", "tmp", "budget"] {
             fs::create_dir(dir.path().join(name)).expect("a folder");
         }
         let mark = dir.path().display().to_string();
-        Bench { _one: one, dir, mark, store: None }
+        Bench { _one: one, dir, mark, store: None, cores: 64 }
     }
 
     /// With a store that has everything the user's has, and may be spoilt.
@@ -90,6 +92,7 @@ impl Bench {
             .env(MARK, &self.mark)
             .env("XDG_RUNTIME_DIR", self.path("run"))
             .env("TMPDIR", self.path("tmp"))
+            .env("XENLAB_BUDGET", format!("cores={},dir={}", self.cores, self.path("budget").display()))
             .env_remove("XENLAB_LOG");
         if let Some(store) = &self.store {
             command.env("XENLAB_STORE", store);
@@ -111,8 +114,13 @@ impl Bench {
     }
 
     /// Starts it and leaves it running; what it says goes to `log`.
-    pub fn start(&self, mut command: Command) -> Running<'_> {
-        let log = fs::File::create(self.path("log")).expect("a log");
+    pub fn start(&self, command: Command) -> Running<'_> {
+        self.start_logged(command, "log")
+    }
+
+    /// The same with a log of its own, for one of several.
+    pub fn start_logged(&self, mut command: Command, log: &str) -> Running<'_> {
+        let log = fs::File::create(self.path(log)).expect("a log");
         command.stdout(log.try_clone().expect("a log")).stderr(log);
         Running { child: command.spawn().expect("xenlab starts"), bench: self }
     }
@@ -179,9 +187,17 @@ impl Bench {
             let name = p.file_name().unwrap_or_default().to_string_lossy().into_owned();
             name.starts_with('.') || name.ends_with(".tmp")
         }));
+        left.extend(self.tickets());
         // The lock of the place itself stays, and is not one of a run.
         left.retain(|p| !p.ends_with("xenlab/.lock"));
         assert_eq!(left, Vec::<PathBuf>::new(), "left lying about\n{}", self.log());
+    }
+
+    /// Machines that run, or wait for their turn, by their tickets.
+    pub fn tickets(&self) -> Vec<PathBuf> {
+        let mut found = below(&self.path("budget"));
+        found.retain(|p| !p.ends_with("xenlab-budget.lock"));
+        found
     }
 
     /// The report so far is there, and whole.
@@ -215,6 +231,11 @@ impl Running<'_> {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().cast_signed()).expect("a process number");
         kill_process(pid, signal).expect("the lab runs");
+    }
+
+    /// It has ended.
+    pub fn ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child of ours").is_some()
     }
 
     /// Waits until `done`, for a minute.

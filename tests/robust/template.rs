@@ -102,7 +102,7 @@ impl Cold {
         cold
     }
 
-    fn templates(&self) -> Vec<PathBuf> {
+    pub fn templates(&self) -> Vec<PathBuf> {
         let store = self.bench.store.clone().expect("a store of its own");
         let found = fs::read_dir(store.join("templates")).into_iter().flatten().flatten();
         found.map(|e| e.path()).filter(|p| p.join("template.json").is_file()).collect()
@@ -130,7 +130,7 @@ impl Cold {
         found.remove(0)
     }
 
-    fn verdicts(&self) -> Vec<Value> {
+    pub fn verdicts(&self) -> Vec<Value> {
         let bundles = xenlab_tests::bundles(&self.bench.report());
         bundles.iter().map(|b| read(&b.join("verdict.json")).expect("a verdict")).collect()
     }
@@ -427,12 +427,13 @@ fn sleepers(bench: &Bench) -> usize {
     bench.processes().iter().filter(|p| p.ends_with(" sleep 1000 ")).count()
 }
 
-/// Unusual: an end is asked for while four clones run.
+/// Unusual: an end is asked for while eight clones run.
 #[test]
 fn an_interrupt_with_clones_at_work() {
     let cold = Cold::warmed();
-    let mut lab = cold.start(&cases(4, LONG), &["-j4"]);
-    lab.until("four commands", |b| sleepers(b) == 4);
+    let mut lab = cold.start(&cases(8, LONG), &["-j8"]);
+    lab.until("eight commands", |b| sleepers(b) == 8);
+    assert_eq!(cold.bench.tickets().len(), 8);
     lab.ends_orderly(Signal::INT);
     cold.bench.report_is_kept();
     cold.is_used();
@@ -520,13 +521,20 @@ fn a_full_disk_while_it_is_made() {
     let (report, from) = (cold.bench.report().display().to_string(), crate::bench::user_store().display());
     fs::create_dir(cold.bench.path("full")).expect("a folder");
     let full = cold.bench.path("full").display().to_string();
+    // There was room when it was begun, and when it was frozen there is none.
+    let setup = format!(
+        "setup:\n  - run: {{script: 'cat /dev/zero >{full}/eaten; true', stderr: {{contains: space}}}}\nsteps:\n"
+    );
+    let eats = cold.bench.file("eats.yaml", &warm(FINE).replace("steps:\n", &setup));
     // Everything but a machine's memory has room.
     let script = format!(
         "exec 2>&1; mount -t tmpfs -o size=3g none {full} && mkdir {full}/store && cd {from} && tar c -T {list} format | tar x -C {full}/store && \
          cd {root} && $LAB image build {file} --qemu {qemu} {offline} --store {full}/store && used=$(du -sm {full} | cut -f1) && \
          mount -o remount,size=$((used + 100))m {full} || exit 99
          $LAB run {file} --qemu {qemu} {offline} --store {full}/store --report {report}; echo first=$?
-         find {full}/store/tmp {full}/store/templates -type f; mount -o remount,size=3g {full}
+         find {full}/store/tmp {full}/store/templates -type f; used=$(du -sm {full} | cut -f1); mount -o remount,size=$((used + 500))m {full}
+         $LAB run {eats} --qemu {qemu} {offline} --store {full}/store --report {report}-eats; echo eaten=$?
+         find {full}/store/tmp {full}/store/templates -type f; rm {full}/eaten; mount -o remount,size=3g {full}
          $LAB run {file} --qemu {qemu} {offline} --store {full}/store; echo second=$?
          find {full}/store/templates",
         root = root().display()
@@ -537,6 +545,10 @@ fn a_full_disk_while_it_is_made() {
     assert!(first.contains("no space is left") || first.contains("disk"), "{said}");
     assert!(second.starts_with('0') && second.contains("second=0"), "{said}");
     assert!(second.contains("a template is taken of this machine"), "{said}");
+    let (eaten, _) = second.split_once("eaten=").expect("the second run's end");
+    assert!(second.contains("eaten=0") && eaten.contains("is not kept for later runs"), "{said}");
+    assert!(!eaten.contains("from power-on"), "what is in memory serves this run: {said}");
+    assert!(!eaten.contains("store/tmp/template"), "{said}");
     let (_, left) = second.split_once("second=0").expect("the second run's end");
     assert!(left.contains("/ram") && left.contains("/state"), "{said}");
     assert_eq!(cold.origin(), "power-on");

@@ -116,7 +116,8 @@ pub struct Scenarios {
 pub struct Run {
     #[command(flatten)]
     pub select: Scenarios,
-    /// How many cases side by side [default: as this host's processors and memory allow]
+    /// How many cases side by side at most [default: as many as cores]; XENLAB_BUDGET says how many machines all labs on this
+    /// host may run: off, or any of cores=N, memory=SIZE, dir=PATH with commas between [default: what the host has]
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<usize>,
     /// Write junit.xml, events.jsonl, summary.md and the bundles into this folder

@@ -2,7 +2,7 @@
 
 use crate::args::{BenchOf, Global, Scenarios};
 use crate::failure::Failure;
-use crate::run::{open_store, repeat, runtime};
+use crate::run::{admission, open_store, repeat, runtime};
 use crate::select;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -67,7 +67,8 @@ pub fn boot(of: &BenchOf, n: usize, global: &Global) -> Result<Exit, Failure> {
     let chosen = choose(of, n)?;
     let fan = Arc::new(Fan::start(vec![Box::new(Terminal::stderr())]));
     let sink: Arc<dyn Sink> = fan.clone();
-    let preparer = Preparer::new(open_store(global, sink.clone())?, sink);
+    let mut preparer = Preparer::new(open_store(global, sink.clone())?, sink.clone());
+    preparer.admission = admission(&*sink)?;
     let mut arguments = vec![chosen.scenario.display().to_string(), "--cold".to_owned()];
     arguments.extend(repeat(&chosen.select, global));
     let program =
@@ -91,7 +92,8 @@ pub fn warm(of: &BenchOf, n: usize, global: &Global) -> Result<Exit, Failure> {
     let notes = sink.clone();
     // Through the display, which would otherwise write over it.
     let progress = |message| notes.emit(What::Note { case: None, message });
-    let bench = WarmBench { store, sink, cases: chosen.cases, n, progress: &progress };
+    let admission = admission(&*sink)?;
+    let bench = WarmBench { store, sink, admission, cases: chosen.cases, n, progress: &progress };
     let outcome = runtime()?.block_on(bench::warm(bench));
     let _ = fan.finish();
     show(outcome, of.json, bench::warm_table)

@@ -21,7 +21,8 @@ pub fn image(args: &Image, global: &Global) -> Result<Exit, Failure> {
             let fan = Arc::new(Fan::start(vec![Box::new(Terminal::stderr())]));
             let sink: Arc<dyn Sink> = fan.clone();
             let store = run::open_store(global, sink.clone())?;
-            let preparer = Preparer::new(store, sink);
+            let mut preparer = Preparer::new(store, sink.clone());
+            preparer.admission = run::admission(&*sink)?;
             let made = run::runtime()?.block_on(async {
                 let planned = cases.iter().filter(|c| !matches!(c.plan, Planned::Skip(_)));
                 for case in planned {

@@ -6,7 +6,9 @@ use crate::{host_packages, select};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
+use xenlab_engine::budget::{self, Admission};
 use xenlab_engine::{EngineError, Lab, facts, prepare::Preparer};
+use xenlab_host::budget::Budget;
 use xenlab_model::case::{Case, Planned};
 use xenlab_model::event::{Sink, What};
 use xenlab_model::exit::Exit;
@@ -24,11 +26,22 @@ pub fn open_store(global: &Global, sink: Arc<dyn Sink>) -> Result<Arc<Store>, Fa
     Store::open(options).map(Arc::new).map_err(|e| Failure::of(e.cause(), e))
 }
 
+/// What lets machines in, as the environment says. That they are nobody else's business, where they should be, is told.
+pub fn admission(sink: &dyn Sink) -> Result<Admission, Failure> {
+    let (budget, why_not) = Budget::from_env().map_err(|e| Failure::bad_input(e.to_string()))?;
+    if let Some(why) = why_not {
+        sink.emit(What::Note { case: None, message: budget::unknown(&why) });
+    }
+    Ok(Admission::new(budget))
+}
+
 /// A runtime for the async crates. Two threads suffice: everything heavy is QEMU's or `spawn_blocking`'s.
 pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
+        // A case waits for its template, which waits for the one below it: futures within futures, polled on one stack. Only what is
+        // touched is taken.
+        .thread_stack_size(8 << 20)
         .worker_threads(2)
-        .thread_stack_size(1 << 20)
         .enable_all()
         .build()
         .map_err(|e| Failure::lab(format!("cannot start threads: {e}")))
@@ -113,6 +126,7 @@ fn inner(
     if let Err(e) = xenlab_host::rundir::sweep() {
         sink.emit(What::Note { case: None, message: format!("cannot look for what earlier runs left: {e}") });
     }
+    let admission = admission(&*sink)?;
     let mut store = open_store(global, sink.clone())?;
     let failed = |e: EngineError| Failure::of(e.cause(), e);
     let runs = store.root().join("runs");
@@ -146,6 +160,7 @@ fn inner(
         cases: cases.iter().map(|c| (c.shown(), c.plan.clone())).collect(),
     });
     let mut preparer = Preparer::new(store.clone(), sink.clone());
+    preparer.admission = admission;
     if let Some(row) = row {
         preparer.plant = Some(Arc::new(Planted::new(row, &store).map_err(failed)?));
     }
@@ -263,7 +278,8 @@ pub fn probe_accelerators(global: &Global) -> Result<Vec<(xenlab_model::Arch, St
     let cases = select::cases(&select, &facts::host())?;
     let fan = Arc::new(Fan::start(vec![Box::new(Terminal::stderr())]));
     let sink: Arc<dyn Sink> = fan.clone();
-    let preparer = Preparer::new(open_store(global, sink.clone())?, sink);
+    let mut preparer = Preparer::new(open_store(global, sink.clone())?, sink.clone());
+    preparer.admission = admission(&*sink)?;
     let found = runtime()?.block_on(async {
         let mut all = Vec::new();
         for case in &cases {

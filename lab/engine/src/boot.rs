@@ -21,6 +21,7 @@ use xenlab_guest::port::PortShell;
 use xenlab_guest::serial::{self, Login, LoginStep, SerialShell};
 use xenlab_guest::ssh::{SshConfig, SshShell};
 use xenlab_guest::{Deadline, Shell};
+use xenlab_host::budget::Ticket;
 use xenlab_host::rundir::RunDir;
 use xenlab_image::{CaseLayer, Dance, HostKey, Layout, UserKey};
 use xenlab_machine::qmp::Direction;
@@ -98,6 +99,8 @@ pub struct Running {
     pub meter: Meter,
     pump: tokio::task::JoinHandle<()>,
     clock: Clock,
+    /// Its right to run.
+    pub ticket: Option<Ticket>,
 }
 
 impl Running {
@@ -248,7 +251,7 @@ pub async fn boot(
     Ok(Booted { evidence: evidence(to, seen), machine: Some(running), kept: Some((kept, spec)) })
 }
 
-/// Starts a machine where a template stands, or goes on with one of it that `waited`.
+/// Starts a machine where a template stands, over the memory that `spec` says, or goes on with one of it that `waited`.
 ///
 /// # Errors
 /// The lab's own; [`Cause::TemplateUnusable`] where the template is no good.
@@ -257,10 +260,11 @@ pub async fn clone(
     prepared: &Arc<Prepared>,
     bundle: &Arc<Bundle>,
     ready: &Ready,
+    spec: &MachineSpec,
     waited: Option<Started>,
     inputs: &mut Inputs,
 ) -> Result<Running, EngineError> {
-    let of = (&ready.kept, &ready.spec);
+    let of = (&ready.kept, spec);
     if let Some(started) = waited {
         inputs.warm = Some(started.0.from.clone());
         let from = From::Waited(ready, Box::new(started));
@@ -394,6 +398,7 @@ async fn attach(
         meter: Meter::begin(),
         pump,
         clock,
+        ticket: None,
     };
     Ok((running, ssh))
 }

@@ -179,6 +179,7 @@ async fn once(
     let dir = bundle.dir().join("control");
     let record = Arc::new(Bundle::create(dir, case, &crate::now_rfc3339())?);
     let mut inputs = machine.inputs(&lab.preparer.store, &machine.facts)?;
+    let _ticket = lab.preparer.admission.machine(&*lab.sink, &case.shown(), &case.config).await?;
     let booted =
         boot::boot(case, &Arc::new(machine), &record, Phase::Dom0Kernel, &mut inputs, None, &|_, _| {})
             .await?;

@@ -9,11 +9,12 @@ use crate::bundle::{Bundle, folder_name, write_verdict};
 use crate::perform;
 use crate::pool::Pool;
 use crate::prepare::Preparer;
-use crate::template::{Built, Folder, Ready, Taken, Templates};
+use crate::template::{Built, Ready, Taken, Templates};
 use crate::work::{Meter, Work};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use xenlab_machine::Memory;
 use xenlab_model::case::{Case, Planned};
 use xenlab_model::cause::Cause;
 use xenlab_model::condition::{Absent, Condition, Truth};
@@ -79,8 +80,8 @@ pub enum Way<'a> {
     Usual,
     /// From power-on, because it failed on a clone.
     Again,
-    /// As a template, to be frozen into this folder, while the case of that name waits.
-    Template(&'a Folder, &'a str),
+    /// As a template, to be frozen, over this memory, while the case of that name waits; from the template below it, if there is one.
+    Template(&'a Arc<Memory>, &'a str, Option<&'a Arc<Ready>>),
 }
 
 /// Runs a case and tells its verdict. Never fails: what goes wrong in the lab is an Error.
@@ -93,49 +94,75 @@ pub async fn case(lab: &Lab, case: Case) -> CaseVerdict {
     }
     let dir = lab.bundles.join(folder_name(&case.shown()));
     let (mut verdict, done) = attempt(lab, case.clone(), &dir, Way::Usual).await;
-    if done.cloned_from.is_some() && not_yet_believed(&verdict) && !xenlab_host::interrupt::requested() {
-        let message =
-            "failed on a clone; once more from power-on, to see whether it is Xen's fault".to_owned();
-        lab.sink.emit(What::Note { case: Some(case.shown()), message });
-        let (power_on, _) = attempt(lab, case.clone(), &dir.join(POWER_ON), Way::Again).await;
-        verdict = judge::settle(verdict, &power_on, POWER_ON);
-        verdict.seconds = begun.elapsed().as_secs_f64();
-        if let Err(error) = write_verdict(&dir, &verdict) {
-            verdict = broken(&case, &error);
-            verdict.seconds = begun.elapsed().as_secs_f64();
-        }
+    if not_yet_believed(&verdict, &done) {
+        (verdict, _) = from_power_on(lab, &case, &case.shown(), &dir, verdict, Way::Again).await;
+        verdict.seconds = took(lab, begun, &case.shown(), Duration::ZERO);
     }
     finished(lab, &case, dir.display().to_string(), &verdict);
     verdict
 }
 
-/// What is said of a clone is put on Xen only when a cold boot says it too. What was read off the build's files needs no machine, and
-/// stands as it is.
-fn not_yet_believed(verdict: &CaseVerdict) -> bool {
-    verdict.cause == Some(Cause::TemplateUnusable)
-        || verdict.verdict == Verdict::Fail
-            && verdict.steps.iter().any(|s| s.verdict == Verdict::Fail && s.origin != Origin::PowerOn)
+/// Runs a case that failed on a clone once more, from power-on, and settles which of the two counts.
+async fn from_power_on(
+    lab: &Lab,
+    case: &Case,
+    shown: &str,
+    dir: &Path,
+    on_clone: CaseVerdict,
+    way: Way<'_>,
+) -> (CaseVerdict, Done) {
+    let message = "failed on a clone; once more from power-on, to see whether it is Xen's fault".to_owned();
+    lab.sink.emit(What::Note { case: Some(shown.to_owned()), message });
+    let (power_on, done) = attempt(lab, case.clone(), &dir.join(POWER_ON), way).await;
+    let verdict = judge::settle(on_clone, &power_on, POWER_ON);
+    match write_verdict(dir, &verdict) {
+        Ok(()) => (verdict, done),
+        Err(error) => (broken(case, &error), done),
+    }
 }
 
-/// Boots a template's case and freezes its machine into `dir`; progress is told of the case `shown`, which waits for it.
-pub async fn template(lab: &Lab, case: Case, folder: &Folder, shown: &str) -> Built {
+/// What is said of a clone is put on Xen only when a cold boot says it too. What was read off the build's files needs no machine, and
+/// stands as it is.
+fn not_yet_believed(verdict: &CaseVerdict, done: &Done) -> bool {
+    let on_clone = || verdict.steps.iter().any(|s| s.verdict == Verdict::Fail && s.origin != Origin::PowerOn);
+    done.cloned_from.is_some()
+        && !xenlab_host::interrupt::requested()
+        && (verdict.cause == Some(Cause::TemplateUnusable) || verdict.verdict == Verdict::Fail && on_clone())
+}
+
+/// Brings a template's case to where its machine is frozen over `memory`; progress is told of the case `shown`, which waits for it.
+pub async fn template(
+    lab: &Lab,
+    case: Case,
+    memory: &Arc<Memory>,
+    shown: &str,
+    from: Option<&Arc<Ready>>,
+) -> Built {
     let bundle = lab.bundles.join(folder_name(&case.shown()));
-    let (verdict, done) = attempt(lab, case, &bundle, Way::Template(folder, shown)).await;
+    let mut taken_in = bundle.clone();
+    let way = Way::Template(memory, shown, from);
+    let (mut verdict, mut done) = attempt(lab, case.clone(), &bundle, way).await;
+    if not_yet_believed(&verdict, &done) {
+        taken_in.push(POWER_ON);
+        let way = Way::Template(memory, shown, None);
+        (verdict, done) = from_power_on(lab, &case, shown, &bundle, verdict, way).await;
+    }
     let (taken, why_not) = match done.taken {
         Some(Ok(taken)) if verdict.verdict == Verdict::Pass => (Some(taken), None),
         Some(Err(why)) => (None, Some(why)),
         _ => (None, None),
     };
-    Built { verdict, bundle, taken, why_not }
+    Built { verdict, bundle, taken_in, taken, why_not }
 }
 
 /// Runs a case once and judges it.
 async fn attempt(lab: &Lab, mut case: Case, dir: &Path, way: Way<'_>) -> (CaseVerdict, Done) {
     let begun = Instant::now();
     let shown = match way {
-        Way::Template(_, of) => of.to_owned(),
+        Way::Template(_, of, _) => of.to_owned(),
         _ => case.shown(),
     };
+    let before = lab.preparer.admission.waited(&shown);
     let mut done = Done { facts: case.facts.clone(), ..Done::default() };
     let bundle = match Bundle::create(dir.to_owned(), &case, &crate::now_rfc3339()) {
         Ok(bundle) => Arc::new(bundle),
@@ -164,12 +191,18 @@ async fn attempt(lab: &Lab, mut case: Case, dir: &Path, way: Way<'_>) -> (CaseVe
         }
     }
     let mut verdict = judge::case(&case, &done.evidence, &done.facts, done.control.as_ref());
-    verdict.seconds = begun.elapsed().as_secs_f64();
+    verdict.seconds = took(lab, begun, &shown, before);
     if let Err(error) = write_end(&bundle, &case, &done, &verdict) {
         verdict = broken(&case, &error);
-        verdict.seconds = begun.elapsed().as_secs_f64();
+        verdict.seconds = took(lab, begun, &shown, before);
     }
     (verdict, done)
+}
+
+/// Seconds since then, without what was waited for a turn; `before` is what had been waited by then.
+fn took(lab: &Lab, begun: Instant, shown: &str, before: Duration) -> f64 {
+    let waited = lab.preparer.admission.waited(shown).saturating_sub(before);
+    begun.elapsed().saturating_sub(waited).as_secs_f64()
 }
 
 /// What a case has left so far.
@@ -226,6 +259,7 @@ async fn go(
     way: Way<'_>,
 ) -> Result<(), EngineError> {
     let preparing = Meter::begin();
+    let before = lab.preparer.admission.waited(shown);
     let prepared = lab.preparer.prepare(case).await?;
     done.facts.extend(&prepared.facts);
     // Before anything is decided by them: a replay has the facts from there.
@@ -236,7 +270,9 @@ async fn go(
         return Ok(());
     }
     let work = Work { lab, case, shown, prepared: &prepared, bundle };
-    work.stage("prepare", &preparing, begun.elapsed());
+    // It may have begun with a wait for the turn of the accelerator's probe.
+    let probe = lab.preparer.admission.waited(shown).saturating_sub(before);
+    work.stage("prepare", &preparing, begun.elapsed().saturating_sub(probe));
 
     // Steps on the build's own files need no machine, and what they find is worth knowing if nothing boots.
     let on_build = perform::build::start(work.case, &prepared);

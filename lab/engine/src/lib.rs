@@ -1,6 +1,7 @@
 //! The executor of one case, the scheduler of many, deadlines, events and bundles.
 
 pub mod boot;
+pub mod budget;
 pub mod bundle;
 pub mod control;
 pub mod error;

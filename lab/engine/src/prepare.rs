@@ -1,6 +1,7 @@
 //! Getting ready what machines are made of: the Xen build, dom0, QEMU, the accelerator; each once for all cases that share it.
 
 use crate::EngineError;
+use crate::budget::Admission;
 use crate::plant::Plant;
 use crate::shared::Shared;
 use std::collections::BTreeMap;
@@ -28,6 +29,8 @@ pub struct Preparer {
     pub sink: Arc<dyn Sink>,
     /// What is broken on purpose.
     pub plant: Option<Arc<dyn Plant>>,
+    /// What lets machines in; all of them where nothing else is set.
+    pub admission: Admission,
     builds: Shared<(Subject, Arch), XenBuild, EngineError>,
     dom0s: Shared<String, Dom0, EngineError>,
     qemus: Shared<(Arch, Option<String>), QemuInfo, EngineError>,
@@ -82,6 +85,7 @@ impl Preparer {
             store,
             sink,
             plant: None,
+            admission: Admission::new(xenlab_host::budget::Budget::none()),
             builds: Shared::default(),
             dom0s: Shared::default(),
             qemus: Shared::default(),
@@ -208,7 +212,9 @@ impl Preparer {
         let shown = case.shown();
         self.accels
             .get(key, || async move {
-                let chosen = accel::choose(choice, &spec, &digest, Some(&memory))
+                // Waited for only if the Xen has to be booted to find out.
+                let turn = self.admission.machine(&*sink, &shown, &case.config);
+                let chosen = accel::choose(choice, &spec, &digest, Some(&memory), Box::pin(turn))
                     .await
                     .map_err(|e| EngineError::part(e.cause(), &e))?;
                 if asked == AccelChoice::Auto && Arch::host() == Some(spec.arch) {

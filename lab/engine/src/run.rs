@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::task::JoinSet;
+use xenlab_host::budget::Budget;
 use xenlab_model::case::Case;
 use xenlab_model::cause::Cause;
 use xenlab_model::event::What;
@@ -23,15 +24,14 @@ pub struct Outcome {
     pub interrupted: bool,
 }
 
-/// Memory that one machine needs beside its guest's: QEMU, its translation buffer, the page cache for its files.
-const MACHINE_OVERHEAD: u64 = 512 << 20;
-
-/// How many cases this host can run side by side: a core each (a machine's two emulated processors are rarely both busy),
-/// and memory for the largest of them.
-pub fn default_jobs(cases: &[Case]) -> usize {
-    let cores = xenlab_host::resources::cores();
-    let largest =
-        cases.iter().map(|c| exec::machine_memory(&c.config).0 + MACHINE_OVERHEAD).max().unwrap_or(1);
+/// How many cases this host can run side by side: a core each (a machine's two emulated processors are rarely both busy). Memory is seen
+/// to by the budget, with every machine; without one, so many as there is memory for the largest of them.
+pub fn default_jobs(budget: &Budget, cases: &[Case]) -> usize {
+    let cores = budget.cores();
+    if budget.is_shared() {
+        return cores;
+    }
+    let largest = cases.iter().map(|c| crate::budget::need(&c.config).memory).max().unwrap_or(1);
     let by_memory = xenlab_host::resources::memory()
         .map_or(cores, |m| usize::try_from(m.available / largest).unwrap_or(cores));
     cores.min(by_memory).max(1)
@@ -39,7 +39,7 @@ pub fn default_jobs(cases: &[Case]) -> usize {
 
 /// Runs every case. Events go to the lab's sink; `started` is when the program began.
 pub async fn run(lab: Arc<Lab>, cases: Vec<Case>, jobs: Option<usize>, started: Instant) -> Outcome {
-    let jobs = jobs.unwrap_or_else(|| default_jobs(&cases)).max(1);
+    let jobs = jobs.unwrap_or_else(|| default_jobs(lab.preparer.admission.budget(), &cases)).max(1);
     let mut queue: VecDeque<(usize, Case)> = cases.into_iter().enumerate().collect();
     let mut running = JoinSet::new();
     let mut ids = std::collections::HashMap::new();

@@ -7,10 +7,10 @@ use crate::control;
 use crate::exec::{Done, Lab, Way, nothing};
 use crate::perform;
 use crate::prepare::Prepared;
-use crate::template::{self, Folder, Given, Ready};
+use crate::template::{self, Given, Ready};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use xenlab_machine::Machine;
+use xenlab_machine::{Backing, Machine, Memory};
 use xenlab_model::bundle::Inputs;
 use xenlab_model::case::Case;
 use xenlab_model::cause::{Blame, Cause};
@@ -112,8 +112,8 @@ impl Work<'_> {
         }
         if reached {
             Box::pin(self.steps(&on_machine, done, &mut machine)).await?;
-            if let (Way::Template(folder, _), Some(kept)) = (way, kept) {
-                done.taken = Some(self.freeze(done, &mut machine, kept, folder).await);
+            if let (Way::Template(..), Some(kept)) = (way, kept) {
+                done.taken = Some(self.freeze(done, &mut machine, kept).await);
             }
         }
         if machine.machine.is_leased() {
@@ -135,30 +135,42 @@ impl Work<'_> {
     ) -> Result<Option<(Running, Option<boot::Made>)>, EngineError> {
         let given = match way {
             Way::Usual => self.lab.templates.of(self.lab, self.case, self.prepared, inputs).await?,
-            Way::Again | Way::Template(..) => Given::Cold(None),
+            Way::Template(_, _, Some(below)) => Given::Clone(below.clone()),
+            Way::Again | Way::Template(_, _, None) => Given::Cold(None),
         };
-        if let Given::Clone(ready) = &given {
-            match self.clone(ready, done, inputs).await {
-                Ok(running) => return Ok(Some((running, None))),
+        if let Given::Nothing(template, message) = given {
+            let loss = Loss::NoTemplate { template, message };
+            done.evidence.push(nothing(BOOT, loss));
+            return Ok(None);
+        }
+        let (sink, config) = (&*self.lab.sink, &self.case.config);
+        let ticket = self.lab.preparer.admission.machine(sink, self.shown, config).await?;
+        let memory = match way {
+            Way::Template(memory, ..) => Some(memory.clone()),
+            _ => None,
+        };
+        match &given {
+            Given::Clone(ready) => match self.clone(ready, memory.as_ref(), done, inputs).await {
+                Ok((mut running, made)) => {
+                    running.ticket = Some(ticket);
+                    return Ok(Some((running, made)));
+                }
                 Err(error) if error.cause() == Cause::TemplateUnusable => {
                     ready.put_aside(&error.to_string());
                     self.note(format!("boots from power-on: {error}"));
                 }
                 Err(error) => return Err(error),
-            }
+            },
+            Given::Cold(Some(why)) => self.note(format!("boots from power-on: {why}")),
+            Given::Cold(None) | Given::Nothing(..) => {}
         }
-        let ram = match (&given, way) {
-            (Given::Nothing(template, message), _) => {
-                let loss = Loss::NoTemplate { template: template.clone(), message: message.clone() };
-                done.evidence.push(nothing(BOOT, loss));
-                return Ok(None);
+        let ram = match &memory {
+            // What an attempt on a clone left in it.
+            Some(memory) => {
+                memory.clear().map_err(|e| EngineError::part(Cause::LabInternal, e))?;
+                Some(memory.path())
             }
-            (_, Way::Template(folder, _)) => Some(folder.ram.clone()),
-            (Given::Cold(Some(why)), _) => {
-                self.note(format!("boots from power-on: {why}"));
-                None
-            }
-            _ => None,
+            None => None,
         };
         let on_phase = |phase: xenlab_console::Phase, seconds: f64| {
             let phase = phase.name().to_owned();
@@ -178,23 +190,38 @@ impl Work<'_> {
         self.bundle.inputs(inputs)?;
         self.judged(&evidence, &done.facts);
         done.evidence.push(evidence);
-        let Some(machine) = machine else { return Ok(None) };
+        let Some(mut machine) = machine else { return Ok(None) };
+        machine.ticket = Some(ticket);
         self.stage("boot", &machine.meter, machine.wall());
         Ok(Some((machine, kept)))
     }
 
-    /// Starts a clone; what its template showed is then the case's, too.
+    /// Starts a clone; what its template showed is then the case's, too. With `memory` it is no clone that others share their pages
+    /// with, but can be frozen in its turn.
     async fn clone(
         &self,
         ready: &Arc<Ready>,
+        memory: Option<&Arc<Memory>>,
         done: &mut Done,
         inputs: &mut Inputs,
-    ) -> Result<Running, EngineError> {
+    ) -> Result<(Running, Option<boot::Made>), EngineError> {
         let cloning = Meter::begin();
-        let waited = Box::pin(self.lab.pool.take(ready)).await;
+        let mut ground = ready.ground();
+        let (made, waited) = match memory {
+            None => (None, Box::pin(self.lab.pool.take(ready)).await),
+            Some(memory) => {
+                let (from, to) = (ready.clone(), memory.clone());
+                crate::blocking(move || from.fill(&to)).await?;
+                ground.spec.backing = Backing::Build(memory.path());
+                (Some((ready.kept.clone(), ground.spec.clone())), None)
+            }
+        };
+        let (case, prepared) = (self.case, self.prepared);
         let running =
-            Box::pin(boot::clone(self.case, self.prepared, self.bundle, ready, waited, inputs)).await?;
-        self.lab.pool.look_ahead(ready);
+            Box::pin(boot::clone(case, prepared, self.bundle, ready, &ground.spec, waited, inputs)).await?;
+        if memory.is_none() {
+            self.lab.pool.look_ahead(ready);
+        }
         if running.machine.is_leased()
             && let Some(from) = &inputs.warm
         {
@@ -207,7 +234,7 @@ impl Work<'_> {
             done.evidence.push(evidence);
         }
         self.ended("clone", &cloning);
-        Ok(running)
+        Ok((running, made))
     }
 
     /// Does the steps that are still to be done.
@@ -314,13 +341,12 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Freezes a template's machine into `dir`, if everything passed.
+    /// Freezes a template's machine, if everything passed.
     async fn freeze(
         &self,
         done: &Done,
         machine: &mut Running,
         kept: boot::Made,
-        folder: &Folder,
     ) -> Result<template::Taken, String> {
         let verdict = judge::case(self.case, &done.evidence, &done.facts, None);
         if verdict.verdict != Verdict::Pass {
@@ -328,12 +354,12 @@ impl Work<'_> {
         }
         let freezing = Meter::begin();
         machine.ways.rest().await?;
-        let frozen = machine.machine.freeze(&folder.state, template::FREEZE).await;
+        let frozen = machine.machine.freeze(template::FREEZE).await;
         let frozen = frozen.map_err(|e| e.to_string())?;
         self.ended("freeze", &freezing);
         let (kept, spec) = kept;
         let evidence = template::inherited(&done.evidence);
-        Ok(template::Taken { kept, spec, evidence, took: frozen.took })
+        Ok(template::Taken { kept, spec, state: frozen.state, evidence })
     }
 }
 

@@ -4,14 +4,28 @@
 //! `/proc/PID/task/TID/schedstat`, nanoseconds; Documentation/scheduler/sched-stats.rst). A busy host stops this
 //! clock, a hung idle guest does not. Of several vCPUs the one that waited most counts: the guest moves on when its
 //! slowest processor does.
+//!
+//! Nor does time count in which a machine could not run though nothing kept it in a queue: the lab itself stood still (its control group
+//! was frozen, the host's own virtual machine paused), or QEMU was stopped by a signal. Both are seen by looking: a thread looks at
+//! every clock four times a second as long as there is one.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
+
+/// Between two looks at every clock.
+const BEAT: Duration = Duration::from_millis(250);
+/// After which nobody looked because nobody could. A busy host keeps a thread waiting for tenths of a second.
+const STILL: Duration = Duration::from_secs(2);
+/// How long a QEMU may be stopped, all told, for that not to count. One that is stopped for good is told by the limits.
+const STOPPED: Duration = Duration::from_secs(30);
 
 /// A clock of guest time, counted from [`GuestClock::start`]. It never goes backwards.
 #[derive(Debug)]
-pub struct GuestClock {
+pub struct GuestClock(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     started: Instant,
     /// Each thread's `schedstat`, with what it had waited at the start.
     threads: Vec<(PathBuf, Duration)>,
@@ -19,8 +33,14 @@ pub struct GuestClock {
     degraded: Option<String>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Seen {
+    /// When it was last looked at.
+    last: Instant,
+    /// How long everything stood still.
+    still: Duration,
+    /// How long QEMU was stopped.
+    stopped: Duration,
     /// The most any thread waited. Kept, for a thread that ended is no longer there to be asked.
     waited: Duration,
     guest: Duration,
@@ -30,7 +50,9 @@ impl GuestClock {
     /// Starts a clock for these threads (`tids`) of the process `pid`, or of one that it started in its process group
     /// (QEMU behind a script that does not `exec` it).
     pub fn start(pid: u32, tids: impl IntoIterator<Item = u32>) -> GuestClock {
-        GuestClock::over(tids.into_iter().map(|tid| schedstat(pid, tid)).collect())
+        let clock = GuestClock::over(tids.into_iter().map(|tid| schedstat(pid, tid)).collect());
+        look_at(&clock.0);
+        clock
     }
 
     fn over(paths: Vec<PathBuf>) -> GuestClock {
@@ -48,50 +70,105 @@ impl GuestClock {
         if threads.is_empty() && degraded.is_none() {
             degraded = Some("no vCPU threads are known: guest time is wall time here".to_owned());
         }
-        GuestClock { started: Instant::now(), threads, seen: Mutex::default(), degraded }
+        let started = Instant::now();
+        let none = Duration::ZERO;
+        let seen = Seen { last: started, still: none, stopped: none, waited: none, guest: none };
+        GuestClock(Arc::new(Inner { started, threads, seen: Mutex::new(seen), degraded }))
     }
 
     /// A clock of wall time, for when there is no machine.
     pub fn wall_only() -> GuestClock {
-        GuestClock::over(Vec::new())
+        let clock = GuestClock::over(Vec::new());
+        look_at(&clock.0);
+        clock
     }
 
     /// Why this clock shows wall time, when it does.
     pub fn degraded(&self) -> Option<&str> {
-        self.degraded.as_deref()
+        self.0.degraded.as_deref()
     }
 
     /// When it was started.
     pub fn started(&self) -> Instant {
-        self.started
+        self.0.started
     }
 
     /// Wall time since the start.
     pub fn wall(&self) -> Duration {
-        self.started.elapsed()
+        self.0.started.elapsed()
     }
 
     /// Guest time since the start.
     pub fn now(&self) -> Duration {
+        self.0.look()
+    }
+
+    /// How much the host kept the machine waiting, as of the last [`GuestClock::now`].
+    pub fn waited(&self) -> Duration {
+        self.0.seen().waited
+    }
+}
+
+impl Inner {
+    fn look(&self) -> Duration {
         let mut seen = self.seen();
+        let before = seen.waited;
         for (path, at_start) in &self.threads {
             if let Some(waited) = waited(path) {
                 seen.waited = seen.waited.max(waited.saturating_sub(*at_start));
             }
         }
+        let now = Instant::now();
+        // What of it was a wait in the queue is taken off already.
+        let since = now.duration_since(seen.last).saturating_sub(seen.waited - before);
+        seen.last = now;
+        if since > STILL {
+            seen.still += since - BEAT;
+        } else if self.threads.first().is_some_and(|(path, _)| stopped(path)) {
+            seen.stopped = (seen.stopped + since).min(STOPPED);
+        }
         // The kernel adds a wait only when it is over, so without this the clock could step back.
-        seen.guest = seen.guest.max(self.started.elapsed().saturating_sub(seen.waited));
+        let off = seen.waited + seen.still + seen.stopped;
+        seen.guest = seen.guest.max(self.started.elapsed().saturating_sub(off));
         seen.guest
-    }
-
-    /// How much the host kept the machine waiting, as of the last [`GuestClock::now`].
-    pub fn waited(&self) -> Duration {
-        self.seen().waited
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(|e| e.into_inner())
     }
+}
+
+/// Has a clock looked at from now on, as long as it is there.
+fn look_at(clock: &Arc<Inner>) {
+    static ALL: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
+    let all = || ALL.lock().unwrap_or_else(|e| e.into_inner());
+    let mut clocks = all();
+    let first = clocks.is_empty();
+    clocks.push(Arc::downgrade(clock));
+    if !first {
+        return;
+    }
+    let run = move || {
+        loop {
+            std::thread::sleep(BEAT);
+            let mut clocks = all();
+            clocks.retain(|clock| clock.upgrade().map(|clock| clock.look()).is_some());
+            if clocks.is_empty() {
+                return;
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("clocks".into()).stack_size(256 << 10).spawn(run) {
+        tracing::warn!("nobody looks at the clocks: {error}");
+        clocks.clear();
+    }
+}
+
+/// A signal has stopped this thread: the first word behind the name in `stat`.
+fn stopped(schedstat: &Path) -> bool {
+    let stat = std::fs::read_to_string(schedstat.with_file_name("stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    matches!(state, Some('T' | 't'))
 }
 
 /// Where the kernel says how long a thread waited.
@@ -188,6 +265,42 @@ mod tests {
         for thread in threads {
             thread.join().unwrap();
         }
+    }
+
+    /// Stopped by a signal it stands; for good, it goes on in the end.
+    #[test]
+    fn a_machine_that_is_stopped_stops_the_clock() {
+        use rustix::process::{Pid, Signal, kill_process};
+        let child = crate::Command::new("sleep").arg("60").spawn().unwrap();
+        let signal =
+            |signal| kill_process(Pid::from_raw(child.pid().cast_signed()).unwrap(), signal).unwrap();
+        let clock = GuestClock::start(child.pid(), [child.pid()]);
+        assert_eq!(clock.degraded(), None);
+        signal(Signal::STOP);
+        // Nobody asks it meanwhile: it is looked at all the same, and a long time is not taken for one in which nobody could look.
+        std::thread::sleep(STILL + BEAT * 3);
+        signal(Signal::CONT);
+        assert!(clock.now() < BEAT * 3, "{:?} of {:?}", clock.now(), clock.wall());
+        let at = clock.now();
+        std::thread::sleep(BEAT * 2);
+        assert!(clock.now() - at >= BEAT, "it goes on");
+        clock.0.seen().stopped = STOPPED;
+        signal(Signal::STOP);
+        std::thread::sleep(BEAT * 2);
+        clock.now();
+        assert_eq!(clock.0.seen().stopped, STOPPED, "no more is taken off");
+    }
+
+    /// As if the lab's own control group had been frozen: nobody looked for long.
+    #[test]
+    fn a_lab_that_stood_still_stops_the_clock() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a");
+        std::fs::write(&file, "5 0 1\n").unwrap();
+        let clock = GuestClock::over(vec![file]);
+        std::thread::sleep(STILL + Duration::from_millis(100));
+        let now = clock.now();
+        assert!(now <= BEAT + Duration::from_millis(100), "{now:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Ctrl-C and SIGTERM: the first asks for an orderly end, the second ends everything at once.
 
-use crate::{child, rundir};
+use crate::{budget, child, rundir};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::sync::LazyLock;
@@ -44,11 +44,12 @@ pub fn install() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Ends what is still there of this process's doing: children with their groups, run folders. The last thing before it exits,
+/// Ends what is still there of this process's doing: children with their groups, run folders, tickets. The last thing before it exits,
 /// for a thread that is cut off then drops nothing.
 pub fn leave() {
     child::kill_all();
     rundir::remove_all();
+    budget::remove_all();
 }
 
 /// Asks for an orderly end, as the first signal does.

@@ -243,13 +243,13 @@ async fn main() -> Result<()> {
         tokio::time::sleep(Duration::from_secs(1)).await;
         println!("{} signs of life before", TICKS.load(Ordering::Relaxed));
     }
-    let frozen = machine.freeze(&state, LIMIT).await?;
+    let frozen = machine.freeze(LIMIT).await?;
     let since = Instant::now();
     machine.stop().await;
     println!(
         "frozen in {:.3} s, {} bytes of state, {} MiB of memory file; QEMU gone {:.3} s later",
         frozen.took.as_secs_f64(),
-        frozen.bytes,
+        frozen.state.len(),
         std::fs::metadata(&ram)?.blocks() >> 11,
         since.elapsed().as_secs_f64()
     );
@@ -263,7 +263,7 @@ async fn main() -> Result<()> {
         spec.qemu = Arc::new(qemu::QemuInfo { machine, ..qemu::find(arch, Some(Path::new(&other)))? });
     }
     spec.backing = Backing::CopyOf(ram);
-    let state = std::fs::read(state)?;
+    let state = frozen.state;
     if let Some(flips) = var("FLIPS") {
         return faults(&spec, &state, flips.parse()?).await;
     }

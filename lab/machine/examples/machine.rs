@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::io::AsyncReadExt;
 use xenlab_host::rundir::RunDir;
-use xenlab_machine::{Accel, Disk, DiskAccess, Machine, MachineSpec, Payload, StartOptions, accel, qemu};
+use xenlab_machine::{
+    Accel, Disk, DiskAccess, Machine, MachineSpec, Payload, StartError, StartOptions, accel, qemu,
+};
 use xenlab_model::scenario::config::AccelChoice;
 
 #[tokio::main(flavor = "current_thread")]
@@ -23,7 +25,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     spec.disks.push(Disk { path: disk.into(), access: DiskAccess::Snapshot });
     spec.dom0_args = ["quiet", "net.ifnames=0", "mitigations=off"].map(str::to_owned).to_vec();
     spec.xen_args.push("bootscrub=0".to_owned());
-    let chosen = accel::choose(AccelChoice::Auto, &spec, xen, None).await?;
+    let chosen =
+        accel::choose(AccelChoice::Auto, &spec, xen, None, async { Ok::<_, StartError>(()) }).await?;
     eprintln!("{}: {}", chosen.accel, chosen.reason);
     spec.accel = chosen.accel;
     let mut machine =

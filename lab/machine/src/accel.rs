@@ -67,22 +67,24 @@ impl AccelError {
 }
 
 /// Chooses the accelerator for `spec` (whose own is not looked at). `xen_digest` tells the Xen under test from
-/// others; `memory` is a file in which verdicts are kept between runs, none are without it.
+/// others; `memory` is a file in which verdicts are kept between runs, none are without it. `turn` is waited for before a machine is
+/// started, if one has to be, and what it yields is kept as long as that; it fails only when the user interrupts.
 ///
 /// # Errors
 /// [`AccelError::Unusable`] only when KVM was asked for; the others when the user interrupted or the host has no room.
-pub async fn choose(
+pub async fn choose<T, E>(
     choice: AccelChoice,
     spec: &MachineSpec,
     xen_digest: &str,
     memory: Option<&Path>,
+    turn: impl Future<Output = Result<T, E>>,
 ) -> Result<Chosen, AccelError> {
     if choice == AccelChoice::Tcg {
         return Ok(Chosen { accel: Accel::Tcg, reason: "emulation was asked for".to_owned() });
     }
     let finding = match excluded(spec.arch, Arch::host(), &probe::kvm()) {
         Some(reason) => Finding { usable: false, reason },
-        None => found(spec, xen_digest, memory).await?,
+        None => found(spec, xen_digest, memory, turn).await?,
     };
     conclude(choice, finding)
 }
@@ -110,7 +112,12 @@ struct Finding {
     reason: String,
 }
 
-async fn found(spec: &MachineSpec, xen_digest: &str, memory: Option<&Path>) -> Result<Finding, AccelError> {
+async fn found<T, E>(
+    spec: &MachineSpec,
+    xen_digest: &str,
+    memory: Option<&Path>,
+    turn: impl Future<Output = Result<T, E>>,
+) -> Result<Finding, AccelError> {
     let spec = MachineSpec { accel: Accel::Kvm, ..spec.clone() };
     // One at a time: cases that run side by side need not all try the same.
     static TRYING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -121,6 +128,8 @@ async fn found(spec: &MachineSpec, xen_digest: &str, memory: Option<&Path>) -> R
     if let Some(finding) = remembered.get(&host).or_else(|| remembered.get(&with_xen)) {
         return Ok(Finding { reason: format!("{} (found out before)", finding.reason), ..finding.clone() });
     }
+    // Nobody is waited for without end but for the user's own.
+    let _turn = turn.await.map_err(|_| StartError::Interrupted)?;
     let (finding, of_this_xen) = try_xen(&spec).await?;
     if let Some(path) = memory {
         let key = if of_this_xen { with_xen } else { host };

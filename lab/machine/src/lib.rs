@@ -8,6 +8,7 @@ pub mod accel;
 pub mod argv;
 mod error;
 mod machine;
+mod memory;
 mod parts;
 pub mod qemu;
 pub mod qmp;
@@ -20,6 +21,7 @@ pub use machine::{
     ConsoleReader, ConsoleWriter, FILES, FreezeError, Frozen, Given, Handed, Machine, Owned, Ports,
     StartOptions,
 };
+pub use memory::Memory;
 pub use parts::template_parts;
 pub use qemu::QemuInfo;
 pub use spec::{Accel, Backing, Disk, DiskAccess, MachineSpec, Payload};

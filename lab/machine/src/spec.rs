@@ -83,8 +83,8 @@ impl Disk {
 pub enum Backing {
     /// QEMU's own, gone with it.
     Private,
-    /// This file, which every write of the guest goes to: a template being made. QEMU makes the file as long as the memory;
-    /// see `xenlab_store::templates` for how room for it is kept.
+    /// This file, which every write of the guest goes to: a template being made. QEMU makes the file as long as the memory. See
+    /// [`Memory`](crate::Memory).
     Build(PathBuf),
     /// A copy of this file that is made page by page, as the guest writes: a clone. Any number of machines share the file.
     CopyOf(PathBuf),

@@ -258,6 +258,11 @@ async fn a_monitor_that_never_answers_is_given_up_in_time() {
     assert_eq!(error.cause(), Cause::QemuProtocol, "{error}");
 }
 
+/// The probe's machine may run as soon as it wants to.
+async fn at_once() -> Result<(), StartError> {
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_probe_believes_what_it_sees() {
     if xenlab_host::probe::kvm().device.is_err() || Arch::host() != Some(Arch::X86_64) {
@@ -268,19 +273,19 @@ async fn the_probe_believes_what_it_sees() {
     let memory = dir.path().join("accel.json");
     let fake_speaks = Fake::new(json!({"then": [{"write": " Xen 4.20\r\n"}]}));
     let speaks = fake_speaks.spec();
-    let chosen = accel::choose(AccelChoice::Auto, &speaks, "a", Some(&memory)).await.unwrap();
+    let chosen = accel::choose(AccelChoice::Auto, &speaks, "a", Some(&memory), at_once()).await.unwrap();
     assert_eq!(chosen.accel, Accel::Kvm, "{}", chosen.reason);
-    let again = accel::choose(AccelChoice::Kvm, &speaks, "another", Some(&memory)).await.unwrap();
+    let again = accel::choose(AccelChoice::Kvm, &speaks, "another", Some(&memory), at_once()).await.unwrap();
     assert!(again.reason.contains("found out before"), "that Xen runs holds for every Xen: {}", again.reason);
 
     let fake_broken = Fake::new(json!({"then": [{"stop": "internal-error"}]}));
     let broken = fake_broken.spec();
-    let chosen = accel::choose(AccelChoice::Auto, &broken, "a", Some(&memory)).await.unwrap();
+    let chosen = accel::choose(AccelChoice::Auto, &broken, "a", Some(&memory), at_once()).await.unwrap();
     assert!(chosen.accel == Accel::Tcg && chosen.reason.contains("internal error"), "{}", chosen.reason);
-    let error = accel::choose(AccelChoice::Kvm, &broken, "a", Some(&memory)).await.unwrap_err();
+    let error = accel::choose(AccelChoice::Kvm, &broken, "a", Some(&memory), at_once()).await.unwrap_err();
     assert_eq!(error.cause(), Cause::AcceleratorUnusable);
     assert!(error.to_string().contains("found out before"));
-    let other = accel::choose(AccelChoice::Auto, &broken, "b", Some(&memory)).await.unwrap();
+    let other = accel::choose(AccelChoice::Auto, &broken, "b", Some(&memory), at_once()).await.unwrap();
     assert!(
         !other.reason.contains("found out before"),
         "one Xen's silence is not another's: {}",
@@ -289,12 +294,12 @@ async fn the_probe_believes_what_it_sees() {
 
     let fake_aborts = Fake::new(json!({"start": "abort", "stderr": "failed to set MSR\nassertion"}));
     let aborts = fake_aborts.spec();
-    let chosen = accel::choose(AccelChoice::Auto, &aborts, "a", Some(&memory)).await.unwrap();
+    let chosen = accel::choose(AccelChoice::Auto, &aborts, "a", Some(&memory), at_once()).await.unwrap();
     assert!(chosen.accel == Accel::Tcg && chosen.reason.contains("signal 6"), "{}", chosen.reason);
-    let other = accel::choose(AccelChoice::Auto, &aborts, "b", Some(&memory)).await.unwrap();
+    let other = accel::choose(AccelChoice::Auto, &aborts, "b", Some(&memory), at_once()).await.unwrap();
     assert!(other.reason.contains("found out before"), "no Xen changes that: {}", other.reason);
 
     // What `tcg` does not do.
-    let chosen = accel::choose(AccelChoice::Tcg, &aborts, "c", None).await.unwrap();
+    let chosen = accel::choose(AccelChoice::Tcg, &aborts, "c", None, at_once()).await.unwrap();
     assert_eq!(chosen.accel, Accel::Tcg);
 }

@@ -75,7 +75,7 @@ pub enum What {
         /// Seconds since power-on.
         seconds: f64,
     },
-    /// A part of a case's work ended: `prepare`, `boot`, `connect`, `checks`, `teardown`.
+    /// A part of a case's work ended: `wait` (for its turn; not part of what it took), `prepare`, `boot`, `connect`, `checks`, `teardown`.
     Stage {
         /// `id @ subject`.
         case: String,

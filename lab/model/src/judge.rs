@@ -77,7 +77,7 @@ pub fn case(case: &Case, evidence: &[Evidence], facts: &Facts, control: Option<&
     // Nothing was reached for a reason that lies elsewhere.
     let without = evidence.iter().find_map(|e| match &e.seen {
         Err(Loss::NoTemplate { template, message }) if decided.verdict == Verdict::NotReached => {
-            Some(format!("`{template}`, which this case starts from, did not boot: {message}"))
+            Some(format!("`{template}`, which this case starts from, failed: {message}"))
         }
         _ => None,
     });

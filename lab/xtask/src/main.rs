@@ -4,6 +4,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use std::process::{Command, ExitCode};
 
+mod guest;
+mod restores;
 mod soak;
 
 #[derive(Parser)]
@@ -23,6 +25,8 @@ enum Verb {
     },
     /// Boot many times in a row and count verdicts; any but Pass fails
     Soak(soak::Soak),
+    /// Start many clones of one template, and look closely at each: build-id, clocks, and a PV guest in some of them
+    Restores(restores::Restores),
     /// Kill the lab at random moments and look for what it leaves behind
     Kill(soak::Kill),
 }
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
         Verb::Test { install } => test(install),
         Verb::Soak(soak) => soak.run(),
+        Verb::Restores(restores) => restores.run(),
         Verb::Kill(kill) => kill.run(),
     };
     match outcome {

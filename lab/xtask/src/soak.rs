@@ -127,7 +127,7 @@ impl Kill {
 }
 
 /// A campaign of none would pass.
-fn at_least_one(text: &str) -> Result<usize, String> {
+pub fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected 1 or more".to_owned())
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use xenlab_console::Phase;
 use xenlab_model::case::Case;
 use xenlab_model::evidence::{CommandEnd, Evidence, Loss, MachineEnd, Origin, WaitEnd};
+use xenlab_model::step::freeze::FreezeEvidence;
 use xenlab_model::step::phase::{Phase as PhaseStep, PhaseEvidence};
 use xenlab_model::step::{At, Body, Observation, Step};
 
@@ -118,6 +119,8 @@ async fn observe(
             Ok(console::console(step, &watch, limit, running.case_start, &running.record, machine.ended())
                 .await)
         }
+        // Its machine is frozen when the case of its template has passed.
+        Body::Freeze(_) => Ok(Observation::Freeze(FreezeEvidence {})),
         body => {
             let env = environment(&prepared.dom0.layout);
             let until = running.ways.of_steps() + limit;
@@ -131,7 +134,11 @@ async fn observe(
                 Body::Service(step) => dom0.service(step).await,
                 Body::Process(_) => dom0.process().await,
                 Body::File(step) => dom0.file(step).await,
-                Body::Phase(_) | Body::Console(_) | Body::PkgConfig(_) | Body::BootFiles(_) => {
+                Body::Phase(_)
+                | Body::Console(_)
+                | Body::PkgConfig(_)
+                | Body::BootFiles(_)
+                | Body::Freeze(_) => {
                     return Err(Loss::Lab {
                         code: xenlab_model::cause::Cause::LabInternal.code().to_owned(),
                         message: format!("a `{}` step is not performed in dom0", body.kind()),

@@ -123,7 +123,7 @@ async fn one(stream: UnixStream, ready: &Ready) -> Result<Result<Warm, String>, 
     let said = Said::new(said.into_iter().map(|(sent, message)| (direction(sent), message)).collect());
     let dir = RunDir::create("a machine of a pool").map_err(|e| EngineError::part(Cause::LabInternal, e))?;
     let mut machine = Machine::take(handed, files, stream, Arc::new(dir), said.tap()).map_err(io)?;
-    boot::as_asked(&ready.spec, &machine).await?;
+    boot::as_asked(&ready.ground().spec, &machine).await?;
     let ports = machine.take_ports().ok_or_else(|| wrong("it has no ports"))?;
     let port = PortShell::connected(ports.shell, ports.stdout, ports.stderr, port);
     Ok(Ok(Warm { machine, port, said, from: format!("from the pool of process {pool}") }))

@@ -203,7 +203,7 @@ async fn fill(lab: Arc<Lab>, shelves: Vec<Arc<Shelf>>, taken: Arc<Notify>) {
     loop {
         for (shelf, failed) in shelves.iter().zip(&mut failed) {
             while shelf.waiting() < shelf.size && *failed < TRIES {
-                let need = shelf.ready.spec.memory.0 + BESIDE;
+                let need = shelf.ready.ground().spec.memory.0 + BESIDE;
                 if let Some(memory) = resources::memory().filter(|memory| memory.available < need) {
                     let (has, needs) = (memory.available >> 20, need >> 20);
                     note(

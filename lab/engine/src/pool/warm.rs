@@ -55,9 +55,10 @@ impl Warm {
         let dir = RunDir::create(&from).map_err(|e| EngineError::part(Cause::LabInternal, e))?;
         let said = Said::new(Vec::new());
         let options = StartOptions { tap: said.tap(), ..Default::default() };
-        let restored = Machine::restore(&ready.spec, &ready.state, Arc::new(dir), options).await;
+        let ground = ready.ground();
+        let restored = Machine::restore(&ground.spec, &ready.state, Arc::new(dir), options).await;
         let mut machine = restored.map_err(|e| EngineError::part(e.cause(), &e))?;
-        boot::as_asked(&ready.spec, &machine).await?;
+        boot::as_asked(&ground.spec, &machine).await?;
         let ports = machine.take_ports().ok_or_else(|| unusable("it has no ports"))?;
         let mut port = PortShell::new(ports.shell, ports.stdout, ports.stderr);
         machine.go_on().await.map_err(unusable)?;

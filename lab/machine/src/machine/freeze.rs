@@ -1,4 +1,4 @@
-//! Freezing a machine: what its processors and devices hold, written to a file beside that of its memory.
+//! Freezing a machine: what its processors and devices hold, which with its memory makes a template.
 
 use super::Machine;
 use super::restore::{capabilities, migrated};
@@ -6,7 +6,6 @@ use crate::qmp::QmpError;
 use crate::spec::{Backing, MachineSpec};
 use serde_json::{Value, json};
 use std::io;
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
@@ -19,11 +18,11 @@ use xenlab_model::evidence::MachineEnd;
 const LONGEST: u64 = 256 << 20;
 
 /// A machine that was frozen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Frozen {
-    /// Bytes of the state.
-    pub bytes: u64,
-    /// Wall time from asking the machine to stop until the state was in its file.
+    /// What its processors and devices hold, in QEMU's own format; some 500 KB.
+    pub state: Vec<u8>,
+    /// Wall time from asking the machine to stop until its state was here.
     pub took: Duration,
 }
 
@@ -43,7 +42,7 @@ pub enum FreezeError {
     /// The machine ended meanwhile.
     #[error("cannot take a template: the machine ended: {0:?}")]
     Ended(MachineEnd),
-    /// The file, or the socket.
+    /// The socket.
     #[error("cannot take a template: {what}: {error}")]
     Io {
         /// What was tried.
@@ -63,11 +62,6 @@ impl FreezeError {
     /// The cause a verdict would carry: that of what went wrong, never Xen's.
     pub fn cause(&self) -> Cause {
         match self {
-            FreezeError::Io { error, .. }
-                if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
-            {
-                Cause::HostDisk
-            }
             FreezeError::Impossible(_) | FreezeError::Io { .. } | FreezeError::TimedOut(_) => {
                 Cause::LabInternal
             }
@@ -93,13 +87,13 @@ pub(super) fn hindrance(spec: &MachineSpec) -> Option<String> {
 }
 
 impl Machine {
-    /// Stops the machine and writes what its processors and devices hold to the file `state`, which with the file of its memory
-    /// ([`Backing::Build`]) is the template. It can only be stopped afterwards. One way for every QEMU: it is asked to migrate to
+    /// Stops the machine and asks what its processors and devices hold, which with the file of its memory ([`Backing::Build`]) is the
+    /// template. It can only be stopped afterwards. One way for every QEMU: it is asked to migrate to
     /// a socket, the lab being the other end (QEMU's own `file:` is of 8.2, and the sandbox forbids `exec:`).
     ///
     /// # Errors
-    /// [`FreezeError`]; there is no file `state` then.
-    pub async fn freeze(&self, state: &Path, limit: Duration) -> Result<Frozen, FreezeError> {
+    /// [`FreezeError`].
+    pub async fn freeze(&self, limit: Duration) -> Result<Frozen, FreezeError> {
         if let Some(why) = &self.cannot_freeze {
             return Err(FreezeError::Impossible(why.clone()));
         }
@@ -108,23 +102,20 @@ impl Machine {
             // How the machine ended explains everything else that went wrong.
             biased;
             end = self.ended() => Err(FreezeError::Ended(end)),
-            done = self.migrate(state) => done,
+            done = self.migrate() => done,
             () = interrupt::wait() => Err(FreezeError::Interrupted),
             () = tokio::time::sleep(limit) => Err(FreezeError::TimedOut(limit)),
         };
         match result {
-            Ok(bytes) => {
+            Ok(state) => {
                 self.frozen.store(true, Ordering::Relaxed);
-                Ok(Frozen { bytes, took: begun.elapsed() })
+                Ok(Frozen { state, took: begun.elapsed() })
             }
-            Err(error) => {
-                let _ = std::fs::remove_file(state);
-                Err(self.explained(error).await)
-            }
+            Err(error) => Err(self.explained(error).await),
         }
     }
 
-    async fn migrate(&self, state: &Path) -> Result<u64, FreezeError> {
+    async fn migrate(&self) -> Result<Vec<u8>, FreezeError> {
         let io = |what: &str| {
             let what = what.to_owned();
             move |error| FreezeError::Io { what, error }
@@ -146,17 +137,11 @@ impl Machine {
         };
         let end = async { migrated(&self.qmp, &mut events).await?.map_err(FreezeError::Failed) };
         let (bytes, ()) = tokio::try_join!(stream, end)?;
-        let length = bytes.len() as u64;
-        if length > LONGEST {
+        if bytes.len() as u64 > LONGEST {
             return Err(FreezeError::Failed(format!("it is longer than {} MiB", LONGEST >> 20)));
         }
-        let path = state.to_owned();
-        let written = tokio::task::spawn_blocking(move || std::fs::write(path, bytes)).await;
-        written
-            .map_err(|e| FreezeError::Failed(e.to_string()))?
-            .map_err(io(&format!("writing {}", state.display())))?;
         let _ = std::fs::remove_file(&socket);
-        Ok(length)
+        Ok(bytes)
     }
 
     /// Leaves the machine so that it can go on; if it died of what went wrong, that is what went wrong.

@@ -62,8 +62,9 @@ async fn status(qmp: &Qmp) -> Result<(String, String), QmpError> {
 }
 
 impl Machine {
-    /// Starts QEMU and has it become the machine that was frozen as `state`, over the memory file that `spec` names
-    /// ([`Backing::CopyOf`]). The rest of `spec` is as it was for the template. As after [`Machine::start`] the machine is
+    /// Starts QEMU and has it become the machine that was frozen as `state`, over the memory file that `spec` names: as a clone
+    /// ([`Backing::CopyOf`]), or over a copy of its own that becomes a template in its turn ([`Backing::Build`]). The rest of `spec`
+    /// is as it was for the template. As after [`Machine::start`] the machine is
     /// paused, its console and ports connected, and [`Machine::resume`] has it go on.
     ///
     /// QEMU has no check of what it is fed: a flipped bit is mostly not noticed. Who calls this has compared the state's digest
@@ -79,7 +80,7 @@ impl Machine {
         options: StartOptions,
     ) -> Result<Machine, StartError> {
         let unusable = |why: String| Err(StartError::Template { why });
-        let Backing::CopyOf(ram) = &spec.backing else {
+        let (Backing::CopyOf(ram) | Backing::Build(ram)) = &spec.backing else {
             return unusable("the machine's description does not say where its memory is".to_owned());
         };
         // QEMU makes a file that is empty as long as it should be, and one that is not there it makes.

@@ -40,7 +40,14 @@ pub(crate) fn cases(
     loop {
         let chosen: Vec<(&Axis, &Node)> =
             scenario.axes.iter().zip(&point).map(|(a, &i)| (a, &a.values[i])).collect();
-        let mut maker = Maker { scenario, settings, facts, chosen: &chosen, diagnostics: Vec::new() };
+        let mut maker = Maker {
+            scenario,
+            settings,
+            facts,
+            chosen: &chosen,
+            diagnostics: Vec::new(),
+            frozen: BTreeSet::new(),
+        };
         match maker.case() {
             Made::Case(case) => cases.push(*case),
             Made::Excluded => excluded += 1,
@@ -100,6 +107,8 @@ struct Maker<'a> {
     facts: &'a Facts,
     chosen: &'a [(&'a Axis, &'a Node)],
     diagnostics: Vec<Diagnostic>,
+    /// Names of the templates its set-up takes.
+    frozen: BTreeSet<String>,
 }
 
 impl Maker<'_> {
@@ -352,6 +361,14 @@ impl Maker<'_> {
             && run.script.is_some()
         {
             run.env = environment.clone();
+            if path.starts_with("setup") {
+                // What a template depends on: cases that differ in what its set-up does not look at share it.
+                let script = run.script.as_deref().unwrap_or_default();
+                run.env.retain(|name, _| script.contains(name.as_str()));
+            }
+        }
+        if let Body::Freeze(freeze) = &body {
+            self.freeze(&freeze.name, &path, key);
         }
         let when = node.get("when").and_then(|n| from_node::<Condition>(n).ok());
         let within = node.get("within").and_then(|n| from_node::<crate::units::GuestDuration>(n).ok());
@@ -373,6 +390,24 @@ impl Maker<'_> {
             within,
             body,
         })
+    }
+
+    /// A `freeze` is in place in `setup`, once for each name.
+    fn freeze(&mut self, name: &str, path: &str, key: &super::tree::Key) {
+        let wrong = if !path.starts_with("setup") {
+            Some(
+                Diagnostic::new(&key.origin, "`freeze` takes a template of what cases start from")
+                    .help("put it into `setup`"),
+            )
+        } else if !self.frozen.insert(name.to_owned()) {
+            Some(
+                Diagnostic::new(&key.origin, format!("there is a template `{name}` already"))
+                    .expected("another name"),
+            )
+        } else {
+            None
+        };
+        self.diagnostics.extend(wrong);
     }
 
     /// The needs that cannot be decided yet, and what is planned.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub mod boot_files;
 pub mod console;
 pub mod file;
+pub mod freeze;
 pub mod phase;
 pub mod pkg_config;
 pub mod process;
@@ -179,6 +180,7 @@ steps! {
     File: file::File;
     PkgConfig: pkg_config::PkgConfig;
     BootFiles: boot_files::BootFiles;
+    Freeze: freeze::Freeze;
 }
 
 /// A kind, for the schema, for messages and for `explain`.

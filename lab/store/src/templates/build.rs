@@ -6,7 +6,7 @@ use crate::entry::Temporary;
 use crate::{FORMAT, Key, Store, StoreError, hash_file, lock};
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -57,15 +57,23 @@ impl Building {
         self.folder.path()
     }
 
-    /// Makes the file of the machine's memory, with room for all of it: what the guest never writes to is given back by
-    /// [`Building::publish`].
+    /// That there is room for a machine's memory, before any time is spent on the machine.
     ///
     /// # Errors
-    /// `DiskFull` when there is not that much room: no template can be taken, and the machine is to boot without one.
-    pub fn reserve(&self, memory: u64) -> Result<PathBuf, StoreError> {
+    /// `DiskFull` when there is not that much room: no template can be kept.
+    pub fn room(&self, memory: u64) -> Result<(), StoreError> {
+        sparse::room(self.path(), memory)
+    }
+
+    /// Puts the machine's memory, which nobody writes to any more, into the folder, without its zeroes.
+    ///
+    /// # Errors
+    /// What the store cannot do.
+    pub fn memory(&self, from: &fs::File) -> Result<(), StoreError> {
         let path = self.path().join(RAM);
-        sparse::reserve(&path, memory)?;
-        Ok(path)
+        let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let to = made.map_err(|e| StoreError::io("make", &path, e))?;
+        sparse::copy_memory(from, &to).map_err(|e| StoreError::io("copy a machine's memory to", &path, e))
     }
 
     /// Where the machine's state goes.
@@ -84,7 +92,6 @@ impl Building {
                 return Err(StoreError::Other(format!("template {}: there is no {name} in it", self.name)));
             }
         }
-        sparse::punch(&dir.join(RAM))?;
         let mut files = BTreeMap::new();
         for item in fs::read_dir(dir).map_err(|e| StoreError::io("read", dir, e))? {
             let path = item.map_err(|e| StoreError::io("read", dir, e))?.path();

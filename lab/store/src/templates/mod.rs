@@ -19,7 +19,7 @@ mod sparse;
 
 pub use build::{Begun, Building};
 pub use list::{Difference, ListedTemplate, Rebuilt};
-pub use sparse::hash_memory;
+pub use sparse::{copy_memory, hash_memory};
 
 use crate::digest::Stamp;
 use crate::{FORMAT, Key, KeyId, Store, StoreError, hash_bytes, hash_file, lock};

@@ -1,39 +1,68 @@
 //! Large files that are mostly holes.
 
 use crate::{StoreError, hex};
-use rustix::fs::{FallocateFlags, SeekFrom, fallocate, fstatvfs, seek};
+use rustix::fs::{SeekFrom, seek, statvfs};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use xenlab_host::interrupt;
 
 /// Memory is hashed in pieces of this size.
 const PIECE: u64 = 64 << 10;
-/// Kept free where room cannot be reserved but only looked at.
+/// And copied in pieces of this one.
+const COPIED: u64 = 1 << 20;
+/// What is told apart as zeroes or not: a guest's page.
+const PAGE: usize = 4 << 10;
+/// Kept free beside what is to be written.
 const SPARE: u64 = 64 << 20;
 
-/// Makes a file of this length with all its room reserved: a guest that writes to memory for which the disk has no room left
-/// kills QEMU by SIGBUS, which would look like a fault of QEMU's.
-pub(super) fn reserve(path: &Path, length: u64) -> Result<(), StoreError> {
-    let io = |e| StoreError::io("reserve room for", path, e);
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|e| StoreError::io("make", path, e))?;
-    match fallocate(&file, FallocateFlags::empty(), 0, length) {
-        Ok(()) => return Ok(()),
-        // Not every file system can.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
-        Err(e) => return Err(io(e.into())),
-    }
-    let fs = fstatvfs(&file).map_err(|e| io(e.into()))?;
+/// That there is room for this much in the folder.
+pub(super) fn room(folder: &Path, length: u64) -> Result<(), StoreError> {
+    let fs = statvfs(folder).map_err(|e| StoreError::io("look for room in", folder, e.into()))?;
     if fs.f_bavail.saturating_mul(fs.f_frsize) < length.saturating_add(SPARE) {
-        return Err(StoreError::DiskFull { path: path.to_owned() });
+        return Err(StoreError::DiskFull { path: folder.to_owned() });
     }
-    file.set_len(length).map_err(io)
+    Ok(())
+}
+
+/// Writes what is not all zeroes of `from` to the same places of `to`, and makes it as long.
+///
+/// # Errors
+/// What the host says, and an interrupt.
+pub fn copy_memory(from: &File, to: &File) -> std::io::Result<()> {
+    let length = from.metadata()?.len();
+    to.set_len(length)?;
+    let mut buffer = vec![0; COPIED as usize];
+    for (begin, end) in data(from, length)? {
+        let mut at = begin;
+        while at < end {
+            if interrupt::requested() {
+                return Err(std::io::ErrorKind::Interrupted.into());
+            }
+            let piece = &mut buffer[..COPIED.min(end - at) as usize];
+            from.read_exact_at(piece, at)?;
+            // Of memory that was ever written to, half is zeroes: firmware and kernels clear what they take.
+            let pages: Vec<&[u8]> = piece.chunks(PAGE).collect();
+            let mut place = at;
+            for run in pages.chunk_by(|a, b| zero(a) == zero(b)) {
+                let bytes: usize = run.iter().map(|page| page.len()).sum();
+                if !zero(run[0]) {
+                    let offset = (place - at) as usize;
+                    to.write_all_at(&piece[offset..offset + bytes], place)?;
+                }
+                place += bytes as u64;
+            }
+            at = place;
+        }
+    }
+    Ok(())
+}
+
+fn zero(page: &[u8]) -> bool {
+    const ZEROES: [u8; PAGE] = [0; PAGE];
+    *page == ZEROES[..page.len()]
 }
 
 /// The ranges of a file that hold data, as the file system knows them.
@@ -57,24 +86,6 @@ fn data(file: &File, length: u64) -> Result<Vec<(u64, u64)>, Errno> {
         at = to;
     }
     Ok(ranges)
-}
-
-/// Gives back the room that was reserved and never written to.
-pub(super) fn punch(path: &Path) -> Result<(), StoreError> {
-    let io = |e: std::io::Error| StoreError::io("look for holes in", path, e);
-    let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
-    let length = file.metadata().map_err(io)?.len();
-    let mut at = 0;
-    for (from, to) in data(&file, length).map_err(|e| io(e.into()))?.into_iter().chain([(length, length)]) {
-        if at < from {
-            match fallocate(&file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, at, from - at) {
-                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
-                Err(e) => return Err(io(e.into())),
-            }
-        }
-        at = to;
-    }
-    Ok(())
 }
 
 /// SHA-256 of a machine's memory: over its length and every piece of 64 KiB that is not all zeroes, each with its place. It does not

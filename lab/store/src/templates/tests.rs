@@ -44,14 +44,19 @@ fn building(store: &Store, key: &Key) -> Building {
     }
 }
 
-/// Writes as a guest does: here and there.
-fn make(store: &Store, key: &Key) -> Template {
-    let building = building(store, key);
-    let ram = building.reserve(MEMORY).unwrap();
-    let mut file = fs::OpenOptions::new().write(true).open(ram).unwrap();
+/// Memory as a guest leaves it: written to here and there, and much of that cleared.
+fn guest() -> fs::File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.set_len(MEMORY).unwrap();
+    file.write_all(&vec![0; 2 << 20]).unwrap();
     file.seek(std::io::SeekFrom::Start(3 << 20)).unwrap();
     file.write_all(b"what the guest wrote").unwrap();
-    drop(file);
+    file
+}
+
+fn make(store: &Store, key: &Key) -> Template {
+    let building = building(store, key);
+    building.memory(&guest()).unwrap();
     fs::write(building.state(), "registers").unwrap();
     fs::write(building.path().join("console"), "(XEN) hello").unwrap();
     building.publish("a test").unwrap()
@@ -192,7 +197,7 @@ fn what_is_half_made_is_not_there_and_goes() {
     let (store, _) = store(dir.path());
     let half = building(&store, &key("1"));
     let path = half.path().to_owned();
-    half.reserve(MEMORY).unwrap();
+    half.memory(&guest()).unwrap();
     let error = half.publish("a test").unwrap_err();
     assert!(error.to_string().contains("there is no state"), "{error}");
     assert!(!path.exists() && store.template(&key("1")).unwrap().is_none());
@@ -218,7 +223,7 @@ fn of_two_makers_one_waits() {
         assert!(rx.try_recv().is_err(), "it did not wait");
         std::thread::yield_now();
     }
-    first.reserve(MEMORY).unwrap();
+    first.memory(&guest()).unwrap();
     fs::write(first.state(), "registers").unwrap();
     first.publish("the first").unwrap();
     match rx.recv_timeout(Duration::from_secs(20)).unwrap() {
@@ -241,8 +246,8 @@ fn no_room_is_told_before_anything_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = store(dir.path());
     let half = building(&store, &key("1"));
-    // More than any disk has, less than what a file system refuses as a length.
-    let error = half.reserve(1 << 43).unwrap_err();
+    // More than any disk has.
+    let error = half.room(1 << 60).unwrap_err();
     assert!(matches!(error, StoreError::DiskFull { .. }), "{error}");
     assert_eq!(error.cause().code(), "host.disk-full");
 }

@@ -57,6 +57,9 @@ struct LabRun {
 
 async fn one(bench: &BootBench<'_>, case: &Case) -> Result<(Value, usize), EngineError> {
     let prepared = bench.preparer.prepare(case).await?;
+    // One machine at a time, and no wait for any of them while it is measured.
+    let (admission, shown) = (&bench.preparer.admission, case.shown());
+    let _ticket = admission.machine(&*bench.preparer.sink, &shown, &case.config).await?;
     let mut bare = Vec::new();
     let mut lab: Vec<LabRun> = Vec::new();
     let (mut bare_failed, mut lab_failed) = (0, 0);
@@ -161,6 +164,8 @@ async fn lab_run(bench: &BootBench<'_>, case: &Case) -> Result<LabRun, EngineErr
         .args(&bench.arguments)
         .args(["--case", &case.shown(), "--report"])
         .arg(report.path())
+        // Its machine is this one's.
+        .env(xenlab_host::budget::VARIABLE, "off")
         .spawn()
         .map_err(|e| wrong(e.to_string()))?;
     let ended = tokio::select! {

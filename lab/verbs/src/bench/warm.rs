@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use xenlab_engine::budget::Admission;
 use xenlab_engine::bundle::Bundle;
 use xenlab_engine::pool::{ROUNDS, Warm as Waiting};
 use xenlab_engine::prepare::{Prepared, Preparer};
@@ -22,7 +23,7 @@ use xenlab_model::case::Case;
 use xenlab_model::cause::Cause;
 use xenlab_model::event::{Sink, What};
 use xenlab_model::evidence::{Origin, Transport};
-use xenlab_model::verdict::Verdict;
+use xenlab_model::verdict::{CaseVerdict, Verdict};
 use xenlab_store::Store;
 
 /// What `bench warm` is asked for.
@@ -31,6 +32,8 @@ pub struct WarmBench<'a> {
     pub store: Arc<Store>,
     /// Where the progress of getting ready goes.
     pub sink: Arc<dyn Sink>,
+    /// Lets the bench's machine in.
+    pub admission: Admission,
     /// One case for each architecture.
     pub cases: Vec<Case>,
     /// Clones of each kind.
@@ -59,6 +62,10 @@ pub async fn warm(bench: WarmBench<'_>) -> Result<(Value, usize), EngineError> {
     }
     Ok((json!({"bench": "warm", "format": 1, "host": host(), "lab": lab(), "results": results}), failed))
 }
+
+/// So many cases on one template, and how often.
+const MANY: usize = 40;
+const ROUNDS_OF_MANY: usize = 3;
 
 /// Keeps what the engine says of cases, with when; what it says of getting ready goes on.
 struct Recorder {
@@ -178,7 +185,7 @@ struct Warm {
     prepared: Arc<Prepared>,
     recorder: Arc<Recorder>,
     /// What starts cases on clones.
-    lab: Lab,
+    lab: Arc<Lab>,
     /// What boots them.
     cold: Lab,
     ready: Arc<Ready>,
@@ -187,6 +194,8 @@ struct Warm {
 }
 
 async fn one(bench: &WarmBench<'_>, case: &Case) -> Result<(Value, usize), EngineError> {
+    // For all of it, one machine at a time: no sample has a wait in it, and the labs below let in what comes.
+    let _ticket = bench.admission.machine(&*bench.sink, &case.shown(), &case.config).await?;
     let warm = Warm::begin(bench, case).await?;
     let since = Instant::now();
     let (arch, progress) = (case.config.arch, bench.progress);
@@ -200,6 +209,7 @@ async fn one(bench: &WarmBench<'_>, case: &Case) -> Result<(Value, usize), Engin
     for case in [&port, &ssh] {
         warm.judged(&warm.lab, case, "first", Origin::Clone).await?;
     }
+    let mut many = Samples::default();
     let [mut restores, mut firsts, mut pooled, mut by_port, mut by_ssh, mut cold, mut cost, mut freezes] =
         std::array::from_fn(|_| Samples::default());
     let (mut pss, mut of_clones, mut of_boots, mut of_templates) =
@@ -227,6 +237,11 @@ async fn one(bench: &WarmBench<'_>, case: &Case) -> Result<(Value, usize), Engin
             by_port.shown(),
             by_ssh.shown(),
         ));
+    }
+    for n in 1..=ROUNDS_OF_MANY {
+        doing(bench, format!("{arch}: {MANY} cases on clones"), n, ROUNDS_OF_MANY);
+        many.take("many cases", warm.many(&port, n).await, |s| *s, &progress)?;
+        progress(format!("{arch} {MANY} cases {n}/{ROUNDS_OF_MANY}: median so far {}", many.shown()));
     }
     let pairs = (bench.n / 4).max(3);
     for n in 1..=pairs {
@@ -258,6 +273,10 @@ async fn one(bench: &WarmBench<'_>, case: &Case) -> Result<(Value, usize), Engin
     let ratio = median(&cold.seconds)
         .zip(median(&by_port.seconds))
         .map(|(cold, clone)| (cold / clone * 100.0).round() / 100.0);
+    // What they would take if nothing but the processors were shared.
+    let ideal =
+        median(&by_port.seconds).map(|one| one * MANY as f64 / xenlab_host::resources::cores() as f64);
+    let over = median(&many.seconds).zip(ideal).map(|(many, ideal)| (many / ideal * 100.0).round() / 100.0);
     let prepared = &warm.prepared;
     let value = json!({
         "qemu": prepared.qemu.version.to_string(), "accel": prepared.accel.accel.name(),
@@ -269,11 +288,14 @@ async fn one(bench: &WarmBench<'_>, case: &Case) -> Result<(Value, usize), Engin
         "cold_stages": Stages::medians(&of_boots, &["prepare", "boot", "connect", "checks", "teardown"]),
         "template_cost": cost.summary(), "template_freeze": freezes.summary(),
         "template_stages": Stages::medians(&of_templates, &["prepare", "boot", "freeze", "teardown", "keep"]),
+        "cases_40": many.summary(), "cases_40_over_ideal": {"value": over},
         "clone_pss_bytes": {"value": median(&pss)}, "cold_over_clone": {"value": ratio},
     });
     // A cost is missing only where one of its pair is, which was counted.
-    let failed =
-        [&restores, &firsts, &pooled, &by_port, &by_ssh, &cold, &freezes].map(|s| s.failed).iter().sum();
+    let failed = [&restores, &firsts, &pooled, &by_port, &by_ssh, &many, &cold, &freezes]
+        .map(|s| s.failed)
+        .iter()
+        .sum();
     Ok((value, failed))
 }
 
@@ -292,7 +314,7 @@ impl Warm {
             pool: Default::default(),
             controls: Default::default(),
         };
-        let (cold, lab) = (lab(true), lab(false));
+        let (cold, lab) = (lab(true), Arc::new(lab(false)));
         // Both have everything ready before anything is measured.
         cold.preparer.prepare(case).await?;
         let prepared = lab.preparer.prepare(case).await?;
@@ -314,7 +336,8 @@ impl Warm {
         };
         let dir = Arc::new(RunDir::create("bench").map_err(wrong)?);
         let options = StartOptions { tap: Arc::new(tap), ..Default::default() };
-        let machine = match Machine::restore(&self.ready.spec, &self.ready.state, dir, options).await {
+        let ground = self.ready.ground();
+        let machine = match Machine::restore(&ground.spec, &self.ready.state, dir, options).await {
             Ok(machine) => machine,
             Err(_) if interrupt::requested() => return Err(EngineError::Interrupted),
             Err(error) => return Err(EngineError::part(error.cause(), &error)),
@@ -345,7 +368,10 @@ impl Warm {
                 Some(warm) => Some(Box::pin(warm.start()).await?),
                 None => None,
             };
-            let cloned = boot::clone(&self.case, &self.prepared, &bundle, &self.ready, waited, &mut inputs);
+            let (ready, bundle) = (&self.ready, &bundle);
+            let ground = ready.ground();
+            let cloned =
+                boot::clone(&self.case, &self.prepared, bundle, ready, &ground.spec, waited, &mut inputs);
             let mut running = Box::pin(cloned).await?;
             let script = Script::new(format!("echo {word}"));
             let answer = running.ways.run_via(Transport::Port, &script, ANSWER).await;
@@ -394,6 +420,29 @@ impl Warm {
             return Err(wrong("the engine did not say when the case began and ended"));
         };
         Ok(Judged { seconds: ended.duration_since(begun).as_secs_f64(), stages: Stages::of(&seen) })
+    }
+
+    /// Seconds for so many cases on clones, side by side as a run has them.
+    async fn many(&self, case: &Case, round: usize) -> Result<f64, EngineError> {
+        let cases: Vec<Case> = (1..=MANY)
+            .map(|n| Case { id: format!("{} many {round} {n}", case.id), ..case.clone() })
+            .collect();
+        self.recorder.take();
+        let begun = Instant::now();
+        let outcome = xenlab_engine::run::run(self.lab.clone(), cases, None, begun).await;
+        let seconds = begun.elapsed().as_secs_f64();
+        self.recorder.take();
+        if outcome.interrupted {
+            return Err(EngineError::Interrupted);
+        }
+        let on_clone = |v: &CaseVerdict| v.steps.last().is_some_and(|step| step.origin == Origin::Clone);
+        let bad = outcome.verdicts.iter().find(|v| v.verdict != Verdict::Pass || !on_clone(v));
+        match bad {
+            Some(verdict) => {
+                Err(wrong(format!("{}: {}: {}", verdict.case, verdict.verdict.word(), verdict.message)))
+            }
+            None => Ok(seconds),
+        }
     }
 
     /// Boots the machine once more and takes a template of it, which is then removed: how long all that took until a clone could have

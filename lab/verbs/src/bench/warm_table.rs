@@ -21,6 +21,7 @@ pub fn warm_table(value: &Value) -> String {
             ("pool, first command", "pool_first_command"),
             ("clone, judged by port", "clone_judged"),
             ("clone, judged by SSH", "clone_judged_ssh"),
+            ("40 cases on clones", "cases_40"),
             ("power-on, judged", "cold_judged"),
             ("template, over the boot", "template_cost"),
             ("template, freezing", "template_freeze"),
@@ -48,9 +49,11 @@ pub fn warm_table(value: &Value) -> String {
         let (pss, ratio) = (&of["clone_pss_bytes"]["value"], &of["cold_over_clone"]["value"]);
         let _ = writeln!(
             text,
-            "  a clone takes {} of memory (PSS) after its first command; from power-on a case takes {} times as long",
+            "  a clone takes {} of memory (PSS) after its first command; from power-on a case takes {} times as long; \
+             40 cases take {} times 40 medians by the processors",
             pss.as_f64().map_or("-".to_owned(), |b| format!("{:.0} MB", b / 1e6)),
-            ratio.as_f64().map_or("-".to_owned(), |r| format!("{r:.1}"))
+            ratio.as_f64().map_or("-".to_owned(), |r| format!("{r:.1}")),
+            of["cases_40_over_ideal"]["value"].as_f64().map_or("-".to_owned(), |r| format!("{r:.2}"))
         );
     }
     text

@@ -3,18 +3,24 @@
 //! A template is the boot of a case of its own: the machine that others need, brought to "dom0 ready" and through their `setup`, judged
 //! like any other. Where it passes it is frozen and kept in the store under a key of everything its state depends on; where
 //! it does not, that is told once, and of the cases that were to start from it nothing is known.
+//!
+//! A case with a `setup` starts from a template on a template: dom0 is ready, which others share, and on it each part of the
+//! set-up up to the next `freeze`.
 
+mod ready;
+
+pub use ready::{Ground, Ready};
+
+use crate::EngineError;
 use crate::boot::{self, Kept};
 use crate::exec::{self, Lab};
 use crate::prepare::Prepared;
 use crate::shared::Shared;
-use crate::{EngineError, bundle};
-use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use xenlab_console::Phase;
-use xenlab_machine::{Backing, MachineSpec, Payload};
+use xenlab_machine::{Backing, MachineSpec, Memory, Payload};
 use xenlab_model::bundle::Inputs;
 use xenlab_model::case::{Case, Planned};
 use xenlab_model::cause::Cause;
@@ -22,83 +28,13 @@ use xenlab_model::event::What;
 use xenlab_model::evidence::{Evidence, Origin};
 use xenlab_model::judge::{self, BOOT};
 use xenlab_model::scenario::config::Start;
-use xenlab_model::step::{Body, Observation, Step, phase};
+use xenlab_model::step::{Body, Step, phase};
 use xenlab_model::verdict::{CaseVerdict, Verdict};
-use xenlab_store::templates::{self, Building, RAM, Template};
+use xenlab_store::templates::{self, Building, Template};
 use xenlab_store::{Key, Store};
 
 /// How long freezing may take, wall time: it takes hundredths of a second.
 pub const FREEZE: Duration = Duration::from_secs(30);
-
-/// A template that clones can be made of.
-pub struct Ready {
-    /// The machine, its memory a copy of the template's.
-    pub spec: MachineSpec,
-    /// What its processors and devices held.
-    pub state: Vec<u8>,
-    /// What its dom0 and the lab know.
-    pub kept: Kept,
-    /// What its console had said.
-    pub console: Vec<u8>,
-    evidence: Vec<Evidence>,
-    held: Template,
-    store: Arc<Store>,
-    digest: OnceLock<String>,
-    /// Why it is not used again, once that is so.
-    aside: OnceLock<String>,
-}
-
-impl Ready {
-    /// When it reached each phase.
-    pub fn phases(&self) -> Vec<(Phase, f64)> {
-        match self.evidence.iter().find(|e| e.step == BOOT).map(|e| &e.seen) {
-            Some(Ok(Observation::Phase(seen))) => seen.reached.clone(),
-            _ => vec![(Phase::PowerOn, 0.0)],
-        }
-    }
-
-    /// The evidence of its boot and set-up, as a case that starts from it has it.
-    pub fn evidence(&self) -> impl Iterator<Item = Evidence> {
-        self.evidence.iter().cloned()
-    }
-
-    /// What people call it.
-    pub fn name(&self) -> &str {
-        self.held.name()
-    }
-
-    /// SHA-256 of its state: one that was made again has another, whatever its key.
-    pub fn digest(&self) -> &str {
-        self.digest.get_or_init(|| crate::digest_hex(&self.state))
-    }
-
-    /// What it was found by.
-    pub fn key(&self) -> &str {
-        self.held.key().as_str()
-    }
-
-    /// Hashes its files; what is no longer what it was, in words. It is put aside then.
-    pub fn changed(&self) -> Option<String> {
-        let error = self.held.verify().err()?;
-        self.put_aside(&error.to_string());
-        Some(error.to_string())
-    }
-
-    /// Removes it: it was made to see what that costs, and nothing else will start from it.
-    ///
-    /// # Errors
-    /// What the store cannot do.
-    pub fn remove(&self) -> Result<(), EngineError> {
-        self.store.remove_template(&self.held).map_err(|e| EngineError::part(e.cause(), e))
-    }
-
-    /// It is not used again, by this run or any other.
-    pub fn put_aside(&self, reason: &str) {
-        if self.aside.set(reason.to_owned()).is_ok() {
-            self.store.put_template_aside(&self.held, reason);
-        }
-    }
-}
 
 /// What a case starts from.
 #[derive(Clone)]
@@ -117,23 +53,9 @@ pub struct Templates {
     made: Shared<String, Given, EngineError>,
     /// Verdicts of those that did not boot.
     failed: Mutex<Vec<CaseVerdict>>,
-    /// What is still being hashed.
+    /// What is still on its way into the store.
     settling: Mutex<Vec<tokio::task::JoinHandle<Result<(), String>>>>,
 }
-
-/// What lies beside memory and state, for clones to go on with.
-#[derive(Serialize, Deserialize)]
-struct Beside {
-    kept: Kept,
-    /// Of boot and set-up.
-    evidence: Vec<Evidence>,
-    /// Size of its initramfs.
-    initrd_bytes: u64,
-}
-
-const BESIDE: &str = "kept.json";
-const CONSOLE: &str = "console.raw";
-const MADE_BY: &str = concat!("xenlab ", env!("CARGO_PKG_VERSION"));
 
 impl Templates {
     /// The verdicts of templates that did not boot, once.
@@ -170,39 +92,40 @@ impl Templates {
         if let Some(why) = spec.cannot_freeze() {
             return Ok(Given::Cold(Some(why)));
         }
-        let key = key(case, prepared, inputs, &spec)?;
+        let layers = layers(&case.setup);
+        let wanted = Wanted { lab, case, prepared, inputs, spec: &spec, layers: &layers };
+        Box::pin(self.layer(&wanted)).await
+    }
+
+    /// The template of the last layer that is wanted.
+    async fn layer(&self, wanted: &Wanted<'_>) -> Result<Given, EngineError> {
+        let key = key(wanted)?;
         let given = self
             .made
-            .get(key.id().to_string(), || async { self.find_or_make(lab, case, prepared, key).await })
+            .get(key.id().to_string(), || Box::pin(self.find_or_make(wanted, key)))
             .await
             .map_err(|e| EngineError::part(e.cause(), e))?;
         // What another case found out about it while it ran.
         if let Given::Clone(ready) = &*given
-            && let Some(why) = ready.aside.get()
+            && let Some(why) = ready.aside()
         {
             return Ok(Given::Cold(Some(format!("its template was put aside: {why}"))));
         }
         Ok((*given).clone())
     }
 
-    async fn find_or_make(
-        &self,
-        lab: &Lab,
-        case: &Case,
-        prepared: &Arc<Prepared>,
-        key: Key,
-    ) -> Result<Given, EngineError> {
-        let of = template_case(case);
+    async fn find_or_make(&self, wanted: &Wanted<'_>, key: Key) -> Result<Given, EngineError> {
+        let Wanted { lab, case, prepared, .. } = *wanted;
+        let of = wanted.template_case();
         let name = of.shown();
-        let (store, wanted, memory) =
-            (lab.preparer.store.clone(), name.clone(), exec::machine_memory(&case.config));
+        let memory = exec::machine_memory(&case.config);
         let begin = || {
-            let (store, wanted, key) = (store.clone(), wanted.clone(), key.clone());
-            crate::blocking(move || begin(&store, &wanted, &key, memory.0))
+            let (store, name, key) = (lab.preparer.store.clone(), name.clone(), key.clone());
+            crate::blocking(move || begin(&store, &name, &key, memory.0))
         };
         let mut begun = begin().await;
         if let Ok(Begun::Ready(template)) = begun {
-            match load(lab, &of, prepared, template.clone()) {
+            match Ready::load(lab, &of, prepared, template.clone()) {
                 Ok(ready) => return Ok(Given::Clone(Arc::new(ready))),
                 // Damage that its stamps do not show: with that out of the way it is made again.
                 Err(why) => {
@@ -215,7 +138,7 @@ impl Templates {
         let (building, why) = match begun {
             Ok(Begun::Ready(template)) => {
                 // Another process was faster.
-                return Ok(match load(lab, &of, prepared, template) {
+                return Ok(match Ready::load(lab, &of, prepared, template) {
                     Ok(ready) => Given::Clone(Arc::new(ready)),
                     Err(why) => Given::Cold(Some(why)),
                 });
@@ -224,31 +147,40 @@ impl Templates {
             Err(EngineError::Interrupted) => return Err(EngineError::Interrupted),
             Err(error) => return Ok(Given::Cold(Some(format!("no template can be kept: {error}")))),
         };
+        // What it stands on is looked for first: the lock of a layer is taken before that of the one below by everybody.
+        let from = match wanted.below() {
+            None => None,
+            Some(below) => match Box::pin(self.layer(&below)).await? {
+                Given::Clone(ready) => Some(ready),
+                Given::Cold(_) => None,
+                nothing @ Given::Nothing(..) => return Ok(nothing),
+            },
+        };
+        let after = match wanted.setup().last() {
+            None => String::new(),
+            Some(Step { body: Body::Freeze(freeze), .. }) => format!(" at `{}`", freeze.name),
+            Some(_) => " after its set-up".to_owned(),
+        };
         lab.sink.emit(What::Note {
             case: Some(case.shown()),
-            message: format!("a template is taken of this machine: {why}"),
+            message: format!("a template is taken of this machine{after}: {why}"),
         });
-        let folder = Folder { ram: building.path().join(RAM), state: building.state() };
-        // A case boots its template, whose boot is that of a case.
-        let mut built = Box::pin(exec::template(lab, of.clone(), &folder, &case.shown())).await;
-        let Some(taken) = built.taken.take() else { return self.not_taken(lab, case, &name, built) };
-        let bundle = built.bundle.clone();
-        let published = crate::blocking(move || {
-            write_beside(building.path(), &taken, &bundle)
-                .map_err(|e| EngineError::part(Cause::LabInternal, e))?;
-            building.publish(MADE_BY).map_err(|e| EngineError::part(e.cause(), e))
-        })
-        .await;
-        let ready = match published {
-            Ok(template) => load(lab, &of, prepared, template),
-            Err(error) => Err(error.to_string()),
+        let memory = match Memory::new(memory) {
+            Ok(memory) => Arc::new(memory),
+            Err(error) => return Ok(Given::Cold(Some(format!("no template can be taken: {error}")))),
         };
+        // A case boots its template, whose boot is that of a case.
+        let mut built =
+            Box::pin(exec::template(lab, of.clone(), &memory, &case.shown(), from.as_ref())).await;
+        let Some(taken) = built.taken.take() else { return self.not_taken(lab, case, &name, built) };
+        let ready = Ready::fresh(lab, &of, &key, taken, memory, &built.taken_in);
         Ok(match ready {
             Ok(ready) => {
-                self.settle(&ready);
-                Given::Clone(Arc::new(ready))
+                let ready = Arc::new(ready);
+                self.keep(ready.clone(), building);
+                Given::Clone(ready)
             }
-            Err(why) => Given::Cold(Some(format!("the template cannot be kept: {why}"))),
+            Err(why) => Given::Cold(Some(format!("no template can be taken: {why}"))),
         })
     }
 
@@ -273,15 +205,14 @@ impl Templates {
         Ok(Given::Nothing(name.to_owned(), message))
     }
 
-    /// Hashes what was just published and has it reach the disk, beside whatever else goes on; a run that ends before that waits
-    /// for it in [`Templates::settled`].
-    fn settle(&self, ready: &Ready) {
-        let template = ready.held.clone();
-        let task = tokio::task::spawn_blocking(move || template.settle().map_err(|e| e.to_string()));
+    /// Puts what was just frozen into the store and has it reach the disk, beside whatever else goes on; a run that ends before that
+    /// waits for it in [`Templates::settled`].
+    fn keep(&self, ready: Arc<Ready>, building: Building) {
+        let task = tokio::task::spawn_blocking(move || ready.keep(building));
         self.settling.lock().unwrap_or_else(PoisonError::into_inner).push(task);
     }
 
-    /// Waits until everything that was published can be used after a restart of this host; what could not, in words.
+    /// Waits until everything that was frozen is in the store and can be used after a restart of this host; what is not, in words.
     pub async fn settled(&self) -> Vec<String> {
         let tasks = std::mem::take(&mut *self.settling.lock().unwrap_or_else(PoisonError::into_inner));
         let mut wrong = Vec::new();
@@ -294,14 +225,6 @@ impl Templates {
         }
         wrong
     }
-}
-
-/// A template's files while it is made.
-pub struct Folder {
-    /// The machine's memory.
-    pub ram: PathBuf,
-    /// What its processors and devices hold.
-    pub state: PathBuf,
 }
 
 /// What there is of a template.
@@ -324,7 +247,7 @@ fn begin(store: &Store, name: &str, key: &Key, memory: u64) -> Result<Begun, Eng
         Some(rebuilt) => rebuilt.to_string(),
         None => "it is the first of its kind".to_owned(),
     };
-    building.reserve(memory).map_err(failed)?;
+    building.room(memory).map_err(failed)?;
     Ok(Begun::Build(building, why))
 }
 
@@ -334,10 +257,10 @@ pub struct Taken {
     pub kept: Kept,
     /// What it was made of.
     pub spec: MachineSpec,
+    /// What its processors and devices held.
+    pub state: Vec<u8>,
     /// What was seen of its boot and set-up.
     pub evidence: Vec<Evidence>,
-    /// How long freezing took.
-    pub took: Duration,
 }
 
 /// What came of a template's boot.
@@ -346,20 +269,84 @@ pub struct Built {
     pub verdict: CaseVerdict,
     /// Its bundle.
     pub bundle: PathBuf,
+    /// The bundle of the attempt that was frozen.
+    pub taken_in: PathBuf,
     /// It was frozen.
     pub taken: Option<Taken>,
     /// Why it was not, though it had passed.
     pub why_not: Option<String>,
 }
 
+/// A layer that a case wants to start from, the last of `layers`.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    lab: &'a Lab,
+    case: &'a Case,
+    prepared: &'a Arc<Prepared>,
+    inputs: &'a Inputs,
+    /// The machine, its memory in a file.
+    spec: &'a MachineSpec,
+    /// How many steps of the set-up each has behind it, the lowest first.
+    layers: &'a [usize],
+}
+
+/// The layers of a set-up: dom0 is ready, each `freeze`, and the end. Each is how many steps it has behind it.
+fn layers(setup: &[Step]) -> Vec<usize> {
+    let marks =
+        setup.iter().enumerate().filter(|(_, s)| matches!(s.body, Body::Freeze(_))).map(|(n, _)| n + 1);
+    let mut layers: Vec<usize> = std::iter::once(0).chain(marks).chain([setup.len()]).collect();
+    layers.dedup();
+    layers
+}
+
+impl Wanted<'_> {
+    /// The part of the set-up that it has behind it.
+    fn setup(&self) -> &[Step] {
+        &self.case.setup[..self.layers.last().copied().unwrap_or_default()]
+    }
+
+    /// The layer that it stands on.
+    fn below(&self) -> Option<Self> {
+        let (_, layers) = self.layers.split_last()?;
+        (!layers.is_empty()).then_some(Wanted { layers, ..*self })
+    }
+
+    /// The template's own case: the same machine, brought to "dom0 ready" and through this part of the set-up.
+    fn template_case(&self) -> Case {
+        let ready = Step {
+            path: "steps[0]".to_owned(),
+            name: None,
+            when: None,
+            within: None,
+            body: Body::Phase(phase::Phase { reach: Phase::Dom0Ready }),
+        };
+        let what = match self.setup().last() {
+            None => "template".to_owned(),
+            Some(Step { body: Body::Freeze(freeze), .. }) => format!("template {}", freeze.name),
+            Some(_) => "template after setup".to_owned(),
+        };
+        let id = format!("{} ({what})", self.case.id);
+        let setup = self.setup().to_vec();
+        Case { id, setup, steps: vec![ready], plan: Planned::Run, ..self.case.clone() }
+    }
+}
+
 /// Everything the state depends on, by name.
-fn key(case: &Case, prepared: &Prepared, inputs: &Inputs, spec: &MachineSpec) -> Result<Key, EngineError> {
+fn key(wanted: &Wanted<'_>) -> Result<Key, EngineError> {
+    let Wanted { case, prepared, inputs, spec, .. } = *wanted;
     let mut artefacts: Vec<(String, String)> =
         inputs.artefacts.iter().map(|a| (a.role.clone(), a.digest.clone())).collect();
     if let Some(digest) = &prepared.xen_digest {
         artefacts.push(("xen, unpacked".to_owned(), digest.clone()));
     }
-    let setup = serde_json::to_vec(&case.setup).map_err(|e| EngineError::part(Cause::LabInternal, e))?;
+    let mut setup = wanted.setup().to_vec();
+    for step in &mut setup {
+        // Drawn anew for each case: in a set-up it is the template's.
+        if let Body::Run(run) = &mut step.body {
+            run.env.remove("RUN_NONCE");
+        }
+    }
+    let setup = serde_json::to_vec(&setup).map_err(|e| EngineError::part(Cause::LabInternal, e))?;
     artefacts.push(("setup".to_owned(), crate::digest_hex(&setup)));
     artefacts.push(("layer of the case".to_owned(), boot::layer_digest(case, prepared)));
     let parts = xenlab_machine::template_parts(spec, &artefacts)
@@ -372,53 +359,4 @@ fn key(case: &Case, prepared: &Prepared, inputs: &Inputs, spec: &MachineSpec) ->
 pub fn inherited(evidence: &[Evidence]) -> Vec<Evidence> {
     let inherited = evidence.iter().filter(|e| e.step == BOOT || e.step.starts_with("setup["));
     inherited.map(|e| Evidence { origin: Origin::Template, ..e.clone() }).collect()
-}
-
-/// The template's own case: the same machine, brought to "dom0 ready" and through the set-up.
-fn template_case(case: &Case) -> Case {
-    let ready = Step {
-        path: "steps[0]".to_owned(),
-        name: None,
-        when: None,
-        within: None,
-        body: Body::Phase(phase::Phase { reach: Phase::Dom0Ready }),
-    };
-    Case { id: format!("{} (template)", case.id), steps: vec![ready], plan: Planned::Run, ..case.clone() }
-}
-
-/// Reads a template that is in the store.
-fn load(lab: &Lab, of: &Case, prepared: &Prepared, template: Template) -> Result<Ready, String> {
-    let read = |name: &str| template.read(name).map_err(|e| e.to_string());
-    let beside: Beside = serde_json::from_slice(&read(BESIDE)?).map_err(|e| format!("{BESIDE}: {e}"))?;
-    let console = read(CONSOLE)?;
-    let state = template.state().map_err(|e| e.to_string())?;
-    // No clone reads it; where it lay follows from its size.
-    let initrd = Payload { path: PathBuf::from("initrd"), size: beside.initrd_bytes };
-    let mut spec =
-        boot::spec(of, &prepared.parts, prepared.accel.accel, initrd).map_err(|e| e.to_string())?;
-    spec.backing = Backing::CopyOf(template.ram());
-    let Beside { kept, evidence, .. } = beside;
-    let store = lab.preparer.store.clone();
-    Ok(Ready {
-        spec,
-        state,
-        kept,
-        console,
-        evidence,
-        held: template,
-        store,
-        digest: OnceLock::new(),
-        aside: OnceLock::new(),
-    })
-}
-
-/// Puts beside memory and state what clones need besides.
-fn write_beside(dir: &Path, taken: &Taken, bundle: &Path) -> Result<(), EngineError> {
-    let io = |e: std::io::Error| EngineError::part(Cause::LabInternal, e);
-    std::fs::write(dir.join(CONSOLE), bundle::console(bundle)?).map_err(io)?;
-    let initrd_bytes = taken.spec.initrd.size;
-    let beside = Beside { kept: taken.kept.clone(), evidence: taken.evidence.clone(), initrd_bytes };
-    let text = serde_json::to_vec_pretty(&beside).map_err(|e| EngineError::part(Cause::LabInternal, e))?;
-    // The store makes it readable by nobody else: a private key is in it.
-    std::fs::write(dir.join(BESIDE), text).map_err(io)
 }
