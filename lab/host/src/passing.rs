@@ -28,6 +28,10 @@ pub fn is_own(stream: &UnixStream) -> bool {
 /// When the other end is gone, or there are more than [`MOST_FILES`].
 pub async fn send(stream: &UnixStream, message: &[u8], files: &[BorrowedFd<'_>]) -> io::Result<()> {
     let length = u32::try_from(message.len()).map_err(|_| io::Error::other("the message is too long"))?;
+    // The space for them is rounded up, and would hold more.
+    if files.len() > MOST_FILES {
+        return Err(io::Error::other("too many files for one message"));
+    }
     let mut left = [&length.to_le_bytes()[..], message].concat();
     let mut files = files;
     while !left.is_empty() {
@@ -36,7 +40,7 @@ pub async fn send(stream: &UnixStream, message: &[u8], files: &[BorrowedFd<'_>])
                 let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FILES))];
                 let mut control = SendAncillaryBuffer::new(&mut space);
                 if !files.is_empty() && !control.push(SendAncillaryMessage::ScmRights(files)) {
-                    return Err(io::Error::other("too many files for one message"));
+                    return Err(io::Error::other("the files do not fit into one message"));
                 }
                 Ok(sendmsg(stream, &[IoSlice::new(&left)], &mut control, SendFlags::NOSIGNAL)?)
             })
