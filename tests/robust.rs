@@ -13,6 +13,8 @@ mod flood;
 mod host;
 #[path = "robust/kill.rs"]
 mod kill;
+#[path = "robust/pool.rs"]
+mod pool;
 #[path = "robust/layers.rs"]
 mod layers;
 #[path = "robust/real.rs"]

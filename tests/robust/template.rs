@@ -28,7 +28,7 @@ pub fn cases(n: usize, steps: &str) -> String {
 pub const FINE: &str = "  - run: {script: echo hello, stdout: hello}\n";
 /// One that passes on a machine that was booted and fails on a clone.
 const NOT_ON_A_CLONE: &str = "  - run: {script: 'test $STANDS_ON = power-on'}\n";
-const LONG: &str = "  - run: {script: sleep 1000}\n";
+pub const LONG: &str = "  - run: {script: sleep 1000}\n";
 
 /// A lab with a store of its own and a machine to freeze.
 pub struct Cold {
@@ -42,8 +42,8 @@ impl Cold {
         for name in ["port", "port.agent"] {
             fs::copy(root().join("images/initramfs").join(name), bench.path(name)).expect("copied");
         }
-        // What a clone is told first is kept, since this host's clock is not to be set.
-        let first = format!("#!/bin/sh\nexec cat >{}\n", bench.path("words").display());
+        // What a clone is told first is kept, since this host's clock is not to be set: here, and in the machine's own /run.
+        let first = format!("#!/bin/sh\nexec tee /run/words >{}\n", bench.path("words").display());
         write_executable(&bench.path("port.first"), &first);
         let mut cold = Cold { bench, qemu: String::new() };
         cold.qemu = cold.machine(json!({}));
@@ -51,7 +51,7 @@ impl Cold {
     }
 
     /// The machine from now on, with these words of the fake QEMU's script changed.
-    fn machine(&self, with: Value) -> String {
+    pub fn machine(&self, with: Value) -> String {
         let serves = |on: &str| {
             let port = self.bench.path("port").display().to_string();
             let text = format!("export STANDS_ON={on}; exec busybox sh {port} serve /run/ports\n");
@@ -93,7 +93,7 @@ impl Cold {
     }
 
     /// With a template of its machine.
-    fn warmed() -> Cold {
+    pub fn warmed() -> Cold {
         let cold = Cold::new();
         let did = cold.run(&warm(FINE));
         assert_eq!(did.code, Some(0), "{}", did.stderr);
@@ -108,14 +108,14 @@ impl Cold {
         found.map(|e| e.path()).filter(|p| p.join("template.json").is_file()).collect()
     }
 
-    fn template(&self) -> PathBuf {
+    pub fn template(&self) -> PathBuf {
         let mut found = self.templates();
         assert_eq!(found.len(), 1, "{found:?}");
         found.remove(0)
     }
 
     /// Where the last step of the only case ran.
-    fn origin(&self) -> String {
+    pub fn origin(&self) -> String {
         let verdict = self.case();
         let last = verdict["steps"].as_array().and_then(|steps| steps.last()).expect("steps");
         // What goes without saying is not said.
@@ -123,7 +123,7 @@ impl Cold {
     }
 
     /// The only case's verdict, not its template's.
-    fn case(&self) -> Value {
+    pub fn case(&self) -> Value {
         let mut found = self.verdicts();
         found.retain(|v| !v["case"].as_str().is_some_and(|name| name.contains("template")));
         assert_eq!(found.len(), 1, "{found:#?}");
@@ -135,7 +135,7 @@ impl Cold {
         bundles.iter().map(|b| read(&b.join("verdict.json")).expect("a verdict")).collect()
     }
 
-    fn on_a_clone(&self, did: &Did) {
+    pub fn on_a_clone(&self, did: &Did) {
         assert_eq!(self.origin(), "clone", "{}", did.stderr);
     }
 

@@ -2,7 +2,7 @@
 
 use crate::args::{Global, Pool};
 use crate::failure::Failure;
-use crate::run::{open_store, repeat, runtime};
+use crate::run::{admission, open_store, repeat, runtime};
 use crate::select;
 use std::sync::{Arc, Mutex, PoisonError};
 use xenlab_engine::pool::serve::{self, Wish};
@@ -57,8 +57,10 @@ pub fn pool(args: &Pool, global: &Global) -> Result<Exit, Failure> {
         sink.emit(What::Note { case: None, message: format!("cannot look for what earlier runs left: {e}") });
     }
     let dir = tempfile::tempdir().map_err(|e| Failure::lab(format!("no temporary folder: {e}")))?;
+    let mut preparer = Preparer::new(open_store(global, sink.clone())?, sink.clone());
+    preparer.admission = admission(&*sink)?;
     let lab = Arc::new(Lab {
-        preparer: Preparer::new(open_store(global, sink.clone())?, sink.clone()),
+        preparer,
         sink: sink.clone(),
         control: false,
         bundles: dir.path().to_owned(),

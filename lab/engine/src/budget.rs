@@ -13,7 +13,7 @@ use xenlab_model::event::{Sink, What};
 use xenlab_model::scenario::config::Config;
 
 /// Memory that one machine needs beside its guest's: QEMU, its translation buffer, the page cache for its files.
-const MACHINE_OVERHEAD: u64 = 512 << 20;
+pub const MACHINE_OVERHEAD: u64 = 512 << 20;
 
 /// What a machine of this configuration takes: a core (its emulated processors are rarely all busy), and all the memory it can
 /// come to have. That goes for a clone, too: it begins with some 150 MB of its own, but every page that its guest writes to is one more, and

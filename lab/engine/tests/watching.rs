@@ -322,6 +322,7 @@ async fn a_case_that_panics_is_an_error_of_its_own() {
         repeat: Vec::new(),
         cold: true,
         templates: Default::default(),
+        pool: Default::default(),
         controls: Shared::default(),
     });
     let outcome = run::run(lab, cases(), Some(2), Instant::now()).await;

@@ -12,11 +12,13 @@ mod warm;
 pub use said::Said;
 pub use warm::{ROUNDS, Started, Warm};
 
+use crate::budget::MACHINE_OVERHEAD;
 use crate::template::Ready;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::JoinHandle;
+use xenlab_host::resources;
 
 /// Where a run's cases find machines. The default one never has any.
 #[derive(Default)]
@@ -59,7 +61,7 @@ impl State {
 impl Pool {
     /// For a run on this host.
     pub fn of_run() -> Pool {
-        Pool { most: xenlab_host::resources::cores(), others: true, ..Pool::default() }
+        Pool { most: resources::cores(), others: true, ..Pool::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -96,8 +98,12 @@ impl Pool {
     pub fn look_ahead(&self, ready: &Arc<Ready>) {
         let mut state = self.state();
         // The case's own machine waits for its first command just now, and is not among those that run.
-        let busy = xenlab_host::resources::runnable().unwrap_or(usize::MAX);
-        while state.made() < state.waiting && busy.saturating_add(state.running + state.warming()) < self.most
+        let busy = resources::runnable().unwrap_or(usize::MAX);
+        // What waits is no burden but for its memory, which is asked for as the budget asks for a machine's.
+        let need = ready.ground().spec.memory.0 + MACHINE_OVERHEAD;
+        while state.made() < state.waiting
+            && resources::memory().is_none_or(|memory| memory.available >= need)
+            && busy.saturating_add(state.running + state.warming()) < self.most
         {
             let of = ready.clone();
             let task = tokio::spawn(async move {

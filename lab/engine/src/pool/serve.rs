@@ -5,6 +5,7 @@
 use super::offer::{self, Answer, Offered, PATIENCE, QUESTION, Wanted};
 use super::warm::{ROUNDS, Warm};
 use crate::EngineError;
+use crate::budget::MACHINE_OVERHEAD;
 use crate::exec::{self, Lab};
 use crate::template::{Given, Ready};
 use std::collections::{BTreeMap, VecDeque};
@@ -28,9 +29,6 @@ const TRIES: usize = 3;
 
 /// How long the pool waits before it listens again, when the host did not let it.
 const BREATH: Duration = Duration::from_millis(200);
-
-/// Memory a machine takes at most beside its guest's, as a run counts it.
-const BESIDE: u64 = 512 << 20;
 
 /// What a pool is asked for.
 pub struct Wish {
@@ -203,7 +201,7 @@ async fn fill(lab: Arc<Lab>, shelves: Vec<Arc<Shelf>>, taken: Arc<Notify>) {
     loop {
         for (shelf, failed) in shelves.iter().zip(&mut failed) {
             while shelf.waiting() < shelf.size && *failed < TRIES {
-                let need = shelf.ready.ground().spec.memory.0 + BESIDE;
+                let need = shelf.ready.ground().spec.memory.0 + MACHINE_OVERHEAD;
                 if let Some(memory) = resources::memory().filter(|memory| memory.available < need) {
                     let (has, needs) = (memory.available >> 20, need >> 20);
                     note(
