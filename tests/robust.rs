@@ -13,10 +13,10 @@ mod flood;
 mod host;
 #[path = "robust/kill.rs"]
 mod kill;
-#[path = "robust/pool.rs"]
-mod pool;
 #[path = "robust/layers.rs"]
 mod layers;
+#[path = "robust/pool.rs"]
+mod pool;
 #[path = "robust/real.rs"]
 mod real;
 #[path = "robust/store.rs"]

@@ -215,7 +215,7 @@ async fn main() -> Result<()> {
     spec.disks = dom0.disks.iter().map(Disk::read_only).collect();
     spec.xen_args = ["bootscrub=0", "spec-ctrl=no"].map(str::to_owned).to_vec();
     spec.dom0_args = ["quiet", "net.ifnames=0", "mitigations=off"].map(str::to_owned).to_vec();
-    let (ram, state) = (dir.path().join("ram"), dir.path().join("state"));
+    let ram = dir.path().join("ram");
     if var("COLD").is_none() {
         spec.backing = Backing::Build(ram.clone());
     }
