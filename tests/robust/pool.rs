@@ -404,3 +404,23 @@ fn an_interrupt_while_a_run_looks_ahead() {
     pause(500);
     run.ends_orderly(Signal::INT);
 }
+
+/// What cannot be a pool says so and ends.
+#[test]
+fn there_is_no_pool_of_nothing() {
+    let cold = Cold::new();
+    for (more, size, code, says) in [
+        ("", 0, 2, "--size 0"),
+        ("", 65, 2, "--size 65"),
+        ("soon", 1, 2, "--idle soon"),
+        ("1s", 1, 3, "there is no template whose machines could wait"),
+    ] {
+        let scenario = warm(FINE).replace("machine: {", "machine: {start: power-on, ");
+        let idle = ["--idle", more];
+        let more = if more.is_empty() { &[][..] } else { &idle[..] };
+        let did = xenlab_tests::finish(Pool::command(&cold, &scenario, size, more));
+        assert_eq!(did.code, Some(code), "{}", did.stderr);
+        assert!(did.stderr.contains(says), "{}", did.stderr);
+        cold.bench.clean();
+    }
+}
