@@ -23,8 +23,7 @@ const ANSWER: Duration = Duration::from_secs(8);
 const THERE: Duration = Duration::from_secs(1);
 
 /// How often a machine that waits in a pool is asked something and told the first words again, so that the emulator has translated
-/// what both lead over. Its first command then took 0.053 s, with one round 0.07 to 0.08 s, with none 0.095 s (medians of 10, both
-/// architectures).
+/// what both lead over. Its first command then took 0.053 s, with one round 0.074 to 0.09 s (medians of 10, both architectures, 2 cores).
 pub const ROUNDS: usize = 3;
 
 /// See the module.
