@@ -54,7 +54,11 @@ pub(super) fn write(how: Wrapper, real: &Path, to: &Path) -> Result<PathBuf, Str
             without("-kernel|-append|-initrd")
         )),
         Wrapper::DropsSerial => rewriting(&instead("-serial", "null")),
-        Wrapper::LittleMemory => rewriting(&instead("-m", "224M")),
+        // An emulated machine's memory has an object of its own, which says its size once more.
+        Wrapper::LittleMemory => rewriting(&format!(
+            "{}\tmemory-backend-ram,*) set -- \"$@\" 'memory-backend-ram,id=ram,size=224M,share=on' ;;\n",
+            instead("-m", "224M")
+        )),
         Wrapper::Kills(tenths) => {
             format!(
                 "( sleep {}.{}; kill -9 $$ ) </dev/null >/dev/null 2>&1 &\nexec \"$real\" \"$@\"\n",
@@ -105,6 +109,8 @@ mod tests {
             "a 'b' $c",
             "-m",
             "1024M",
+            "-object",
+            "memory-backend-ram,id=ram,size=1024M,share=on",
             "-device",
             "guest-loader,addr=1",
             "-device",
@@ -112,10 +118,17 @@ mod tests {
         ];
         assert_eq!(
             given(Wrapper::WrongProcessor, &boot),
-            "<-cpu><486><-kernel></x y><-append><a 'b' $c><-m><1024M><-device><guest-loader,addr=1><-device><nic>"
+            "<-cpu><486><-kernel></x y><-append><a 'b' $c><-m><1024M>\
+             <-object><memory-backend-ram,id=ram,size=1024M,share=on><-device><guest-loader,addr=1><-device><nic>"
         );
-        assert_eq!(given(Wrapper::DropsKernel, &boot), "<-cpu><max><-m><1024M><-device><nic>");
-        assert!(given(Wrapper::LittleMemory, &boot).contains("<-m><224M>"));
+        assert_eq!(
+            given(Wrapper::DropsKernel, &boot),
+            "<-cpu><max><-m><1024M><-object><memory-backend-ram,id=ram,size=1024M,share=on><-device><nic>"
+        );
+        assert!(
+            given(Wrapper::LittleMemory, &boot)
+                .contains("<-m><224M><-object><memory-backend-ram,id=ram,size=224M,share=on>")
+        );
     }
 
     #[test]
