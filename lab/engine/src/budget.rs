@@ -15,11 +15,17 @@ use xenlab_model::scenario::config::Config;
 /// Memory that one machine needs beside its guest's: QEMU, its translation buffer, the page cache for its files.
 pub const MACHINE_OVERHEAD: u64 = 512 << 20;
 
-/// What a machine of this configuration takes: a core (its emulated processors are rarely all busy), and all the memory it can
-/// come to have. That goes for a clone, too: it begins with some 150 MB of its own, but every page that its guest writes to is one more, and
+/// What a machine of this configuration takes: a core for each of its processors, and all the memory it can come to have.
+///
+/// Its processors are rarely all busy, but Xen and dom0 have one wait for another in a loop (TLB flushes, above all), which lasts until the host
+/// lets that other one run: two machines of two processors on two cores take longer side by side than one after the other, x86_64
+/// nearly twice as long (docs/PERFORMANCE.md).
+///
+/// The memory goes for a clone, too: it begins with some 150 MB of its own, but every page that its guest writes to is one more, and
 /// a host without memory kills somebody, which no case can wait for. Where that is too careful, cores mostly bind first.
 pub fn need(config: &Config) -> Need {
-    Need { cores: 1, memory: exec::machine_memory(config).0 + MACHINE_OVERHEAD }
+    let cores = u64::from(config.machine.cpus.max(1));
+    Need { cores, memory: exec::machine_memory(config).0 + MACHINE_OVERHEAD }
 }
 
 /// A budget, and how long was waited for it.

@@ -24,17 +24,21 @@ pub struct Outcome {
     pub interrupted: bool,
 }
 
-/// How many cases this host can run side by side: a core each (a machine's two emulated processors are rarely both busy). Memory is seen
-/// to by the budget, with every machine; without one, so many as there is memory for the largest of them.
+/// How many cases this host can run side by side: as many as their machines have processors for. Where labs share a budget it sees to each
+/// machine's cores and memory itself; without one the largest of the cases counts.
 pub fn default_jobs(budget: &Budget, cases: &[Case]) -> usize {
-    let cores = budget.cores();
+    let needs = || cases.iter().map(|c| crate::budget::need(&c.config));
+    let by_cores = |of_one: Option<u64>| {
+        budget.cores() / of_one.and_then(|n| usize::try_from(n).ok()).unwrap_or(1).max(1)
+    };
     if budget.is_shared() {
-        return cores;
+        return by_cores(needs().map(|n| n.cores).min()).max(1);
     }
-    let largest = cases.iter().map(|c| crate::budget::need(&c.config).memory).max().unwrap_or(1);
+    let largest = needs().map(|n| n.memory).max().unwrap_or(1);
+    let by_cores = by_cores(needs().map(|n| n.cores).max());
     let by_memory = xenlab_host::resources::memory()
-        .map_or(cores, |m| usize::try_from(m.available / largest).unwrap_or(cores));
-    cores.min(by_memory).max(1)
+        .map_or(by_cores, |m| usize::try_from(m.available / largest).unwrap_or(by_cores));
+    by_cores.min(by_memory).max(1)
 }
 
 /// Runs every case. Events go to the lab's sink; `started` is when the program began.
