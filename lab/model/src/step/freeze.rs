@@ -32,7 +32,7 @@ impl StepKind for Freeze {
     }
 
     fn judge(&self, _: &FreezeEvidence, cx: &JudgeContext<'_>) -> Vec<Check> {
-        // Everything before it passed, else nobody had come here.
+        // What came before has verdicts of its own.
         let message = format!("the set-up came to `{}`", self.name);
         vec![Check::pass("freeze", message).at(cx.place(Self::NAME, "name"))]
     }
