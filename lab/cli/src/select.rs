@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use xenlab_model::case::Case;
 use xenlab_model::fact::Facts;
-use xenlab_model::scenario::{self, Set, Settings};
+use xenlab_model::scenario::{self, Set, Settings, Trees};
 
 /// The scenario that runs when none is named.
 pub const DEFAULT: &str = "scenarios/dom0-boot.yaml";
@@ -161,7 +161,7 @@ fn settings(select: &Scenarios) -> Result<Settings, Failure> {
         };
         sets.push(Set { path: path.to_owned(), value: value.to_owned(), argument: taken.of("--set", text) });
     }
-    Ok(Settings { sets, seed: crate::seed() })
+    Ok(Settings { sets, seed: crate::seed(), trees: Trees(xenlab_engine::xtf::tree) })
 }
 
 fn absolute(path: &Path) -> PathBuf {

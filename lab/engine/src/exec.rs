@@ -301,6 +301,10 @@ pub fn decide(case: &mut Case, facts: &Facts) {
             return;
         }
     }
+    if let Some(why) = xenlab_model::case::cannot(case.config.arch, &case.steps, facts) {
+        case.plan = Planned::Skip(why);
+        return;
+    }
     let mut part_of_case = |step: &mut Step| match step.when.take() {
         None => true,
         Some(condition) => holds(&condition) == Truth::Holds,

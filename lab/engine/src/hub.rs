@@ -92,6 +92,11 @@ impl State {
         best.into_iter().chain(rest).take(8).map(|s| (s.code.to_owned(), s.text.clone())).collect()
     }
 
+    /// The number that the next line will have.
+    pub fn next_line(&self) -> u64 {
+        self.next_number
+    }
+
     /// Lines from `number` on that are still kept.
     pub fn lines_from(&self, number: u64) -> impl Iterator<Item = &Numbered> {
         self.recent.iter().filter(move |l| l.number >= number)

@@ -20,6 +20,7 @@ pub mod template;
 pub mod wait;
 pub mod ways;
 pub mod work;
+pub mod xtf;
 
 pub use error::EngineError;
 pub use exec::Lab;

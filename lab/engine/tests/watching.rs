@@ -28,7 +28,7 @@ const SCENARIO: &str = "xenlab: 1\nname: t\nxen: debian:bookworm\nmatrix: {arch:
                         - console: {of: dom0, lacks: [panic]}\n";
 
 fn cases() -> Vec<Case> {
-    scenario::load(SCENARIO, "t.yaml", &Settings { sets: Vec::new(), seed: 1 }, &Facts::default())
+    scenario::load(SCENARIO, "t.yaml", &Settings { seed: 1, ..Settings::default() }, &Facts::default())
         .expect("a good scenario")
 }
 

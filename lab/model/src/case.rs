@@ -60,9 +60,20 @@ impl Case {
     pub fn plan(&self, facts: &Facts, absent: Absent) -> Planned {
         match &self.plan {
             Planned::Skip(because) => Planned::Skip(because.clone()),
-            _ => plan(self.needs.clone(), facts, absent).1,
+            _ => match cannot(self.config.arch, &self.steps, facts) {
+                Some(because) => Planned::Skip(because),
+                None => plan(self.needs.clone(), facts, absent).1,
+            },
         }
     }
+}
+
+/// Why a case with these steps makes no sense, whatever its `needs` say: an XTF instance that this Xen cannot run.
+pub fn cannot(arch: crate::Arch, steps: &[Step], facts: &Facts) -> Option<String> {
+    steps.iter().find_map(|step| match &step.body {
+        crate::step::Body::Xtf(xtf) => xtf.cannot(arch, facts),
+        _ => None,
+    })
 }
 
 /// Decides needs as far as `facts` go: those still undecided, and what is planned.

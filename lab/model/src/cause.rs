@@ -96,6 +96,12 @@ causes! {
     ConsoleLacks = "console.missing", Xen, "an expected line never appeared on a console";
     ConsoleHas = "console.unwanted", Xen, "an unwanted line appeared on a console";
     CaptureCut = "capture.cut", Scenario, "output was cut, so its absence cannot be shown";
+    XtfFailure = "xtf.failure", Xen, "an XTF test says that what it tests is not as it should be";
+    XtfError = "xtf.error", Scenario, "an XTF test says that something is wrong with itself";
+    XtfCrash = "xtf.crash", Xen, "an XTF test ended without a result";
+    XtfTimeout = "xtf.timeout", Xen, "an XTF test had not ended when its limit passed";
+    XtfNoDomain = "xtf.no-domain", Build, "the domain of an XTF test could not be made";
+    XtfNotBuilt = "xtf.not-built", Scenario, "the XTF tree has no such file";
     QemuMissing = "qemu.missing", Host, "there is no QEMU for this architecture";
     QemuRefused = "qemu.refused", Qemu, "QEMU refused to start";
     QemuKilled = "qemu.killed", Qemu, "QEMU was killed by a signal";

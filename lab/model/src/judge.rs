@@ -55,6 +55,7 @@ pub fn case(case: &Case, evidence: &[Evidence], facts: &Facts, control: Option<&
             cause: None,
             blame: None,
             message: because,
+            xtf: xtf(case, &[], Verdict::Skip),
             steps: Vec::new(),
             control: None,
             seconds,
@@ -90,10 +91,27 @@ pub fn case(case: &Case, evidence: &[Evidence], facts: &Facts, control: Option<&
         cause: decided.cause,
         blame: decided.blame,
         message: decided.message,
+        xtf: xtf(case, &steps, decided.verdict),
         steps,
         control: control.cloned(),
         seconds,
     }
+}
+
+/// The XTF instance that a case runs and how it ended; without an outcome where it was not run, and where the lab could not say.
+fn xtf(case: &Case, steps: &[StepVerdict], verdict: Verdict) -> Option<crate::xtf::Ended> {
+    let (path, known) = case.steps.iter().find_map(|step| match &step.body {
+        Body::Xtf(xtf) => Some((&step.path, xtf.known.as_ref()?)),
+        _ => None,
+    })?;
+    let checks = steps.iter().find(|s| s.step == *path).map_or(&[][..], |s| &s.checks);
+    let outcome = checks.iter().find_map(crate::step::xtf::Xtf::outcome);
+    Some(crate::xtf::Ended {
+        instance: known.instance.to_string(),
+        environment: known.instance.environment.clone(),
+        category: known.category.clone(),
+        outcome: outcome.filter(|_| !matches!(verdict, Verdict::Error | Verdict::NotReached)),
+    })
 }
 
 /// The verdict of a case that failed on a clone and was run once more from power-on. Where both say the same it stands; where they do
@@ -274,7 +292,13 @@ fn judge_step(case: &Case, step: &Step, evidence: &Evidence, facts: &Facts) -> S
             return not_reached(&step.path, title, kind, seconds);
         }
         // Steps come after the boot: dom0 ran.
-        Err(loss) => vec![lost(kind, loss, Phase::Dom0Ready).at(cx.place(kind, ""))],
+        Err(loss) => {
+            let check = lost(kind, loss, Phase::Dom0Ready).at(cx.place(kind, ""));
+            vec![match &step.body {
+                Body::Xtf(xtf) => xtf.lost(check, loss),
+                _ => check,
+            }]
+        }
     };
     verdict(&step.path, title, kind, checks, seconds)
 }

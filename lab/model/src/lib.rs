@@ -23,6 +23,7 @@ pub mod step;
 pub mod units;
 pub mod verdict;
 pub mod version;
+pub mod xtf;
 
 pub use arch::Arch;
 pub use exit::Exit;

@@ -170,6 +170,9 @@ pub struct CaseVerdict {
     pub blame: Option<Blame>,
     /// One sentence, or the reason of a skip.
     pub message: String,
+    /// The XTF instance that the case runs, and how it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xtf: Option<crate::xtf::Ended>,
     /// The boot and each step, in order.
     pub steps: Vec<StepVerdict>,
     /// The control boot, where one was made.

@@ -21,8 +21,14 @@ pub struct Dom0<'a> {
 }
 
 impl Dom0<'_> {
-    async fn sh(&mut self, text: &str) -> CommandResult {
-        let script = Script::new(text).with_env(self.env.iter().cloned());
+    /// A script with the environment that every one gets.
+    pub(super) fn script(&self, text: &str) -> Script {
+        Script::new(text).with_env(self.env.iter().cloned())
+    }
+
+    /// Runs a script within what is left of the step.
+    pub(super) async fn sh(&mut self, text: &str) -> CommandResult {
+        let script = self.script(text);
         self.ways.run(&script, self.left()).await
     }
 

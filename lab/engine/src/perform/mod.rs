@@ -4,6 +4,7 @@ pub mod build;
 mod console;
 mod dom0;
 pub mod scripts;
+mod xtf;
 
 use crate::boot::Running;
 use crate::limits;
@@ -134,6 +135,7 @@ async fn observe(
                 Body::Service(step) => dom0.service(step).await,
                 Body::Process(_) => dom0.process().await,
                 Body::File(step) => dom0.file(step).await,
+                Body::Xtf(step) => dom0.xtf(step, &hub, limit).await?,
                 Body::Phase(_)
                 | Body::Console(_)
                 | Body::PkgConfig(_)

@@ -1,11 +1,59 @@
 //! The scripts that steps run in dom0: POSIX sh, and nothing that a busybox userland lacks.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as STANDARD;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use std::io::Write as _;
+
 /// Quotes a word for sh.
 pub fn quote(word: &str) -> String {
     if !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-./=:@%+,".contains(&b)) {
         return word.to_owned();
     }
     format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// Base64 that one script may carry: what dom0's shell takes less room for the commands around it.
+const CARRIED: usize = xenlab_guest::SCRIPT_LIMIT - (8 << 10);
+
+/// Scripts that put files into dom0 and then do `last`: as few as their sizes allow, since each costs a process under emulation. The
+/// folders must be absolute; the last script is the one that ends with `last`.
+pub fn put_files(files: &[(String, &[u8])], last: &str) -> Vec<String> {
+    let mut scripts = Vec::new();
+    let mut script = String::from("set -e\n");
+    let mut room = CARRIED.saturating_sub(last.len());
+    for (path, bytes) in files {
+        let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
+        let (to, packed) = (quote(path), quote(&format!("{path}.gz")));
+        let text = STANDARD.encode(gzip(bytes));
+        script.push_str(&format!("mkdir -p {}\n: >{packed}\n", quote(folder)));
+        let mut rest = text.as_str();
+        while !rest.is_empty() {
+            if room < 4 << 10 {
+                scripts.push(std::mem::replace(&mut script, String::from("set -e\n")));
+                room = CARRIED.saturating_sub(last.len());
+            }
+            // Whole groups of four, so that each part can be decoded by itself.
+            let (part, more) = rest.split_at(rest.len().min(room / 4 * 4));
+            script.push_str(&format!("base64 -d >>{packed} <<'E'\n{part}\nE\n"));
+            room = room.saturating_sub(part.len() + packed.len() + 64);
+            rest = more;
+        }
+        script.push_str(&format!("gunzip -c {packed} >{to}\nrm {packed}\n"));
+        room = room.saturating_sub(2 * (to.len() + packed.len()) + 128);
+    }
+    script.push_str("set +e\n");
+    script.push_str(last);
+    scripts.push(script);
+    scripts
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    // Writing to memory does not fail.
+    let written = encoder.write_all(bytes).and_then(|()| encoder.finish());
+    written.unwrap_or_default()
 }
 
 /// One line for each process that could be the store daemon: by the pid files that Xen's init scripts and units use

@@ -184,6 +184,10 @@ impl Maker<'_> {
         let typed_steps = self.steps(&mut steps, "steps", &environment, &facts);
         let (needs_left, plan) = self.needs(&mut needs, &facts);
         let (Some(config), Some(subject)) = (config, subject) else { return Made::Nothing };
+        let plan = match crate::case::cannot(config.arch, &typed_steps, &facts) {
+            Some(why) => Planned::Skip(why),
+            None => plan,
+        };
         if typed_steps.is_empty() && !scenario.steps.items().is_empty() && self.diagnostics.is_empty() {
             let d = Diagnostic::new(&scenario.steps.origin, format!("no step is left in case {id}"));
             self.diagnostics
@@ -367,6 +371,9 @@ impl Maker<'_> {
                 run.env.retain(|name, _| script.contains(name.as_str()));
             }
         }
+        if let Body::Xtf(xtf) = &mut body {
+            self.xtf(xtf, node.get(&key.text).unwrap_or(node));
+        }
         if let Body::Freeze(freeze) = &body {
             self.freeze(&freeze.name, &path, key);
         }
@@ -390,6 +397,33 @@ impl Maker<'_> {
             within,
             body,
         })
+    }
+
+    /// What the tree says of an instance.
+    fn xtf(&mut self, xtf: &mut crate::step::xtf::Xtf, body: &Node) {
+        let at = |key: &str| body.get(key).map_or(&body.origin, |n| &n.origin);
+        let tree = match (self.settings.trees.0)(&xtf.tree) {
+            Ok(tree) => tree,
+            Err(message) => {
+                let d = Diagnostic::new(at("tree"), message);
+                self.diagnostics
+                    .push(d.expected("the folder of a built XTF tree, with tests/NAME/info.json"));
+                return;
+            }
+        };
+        match tree.find(&xtf.test) {
+            Some((instance, test)) => {
+                xtf.known = Some(crate::step::xtf::Known { instance, category: test.category.clone() });
+            }
+            None => {
+                let d = Diagnostic::new(at("test"), format!("this tree has no instance `{}`", xtf.test));
+                let known: Vec<String> = tree.instances().iter().map(|(i, _)| i.to_string()).collect();
+                self.diagnostics.push(
+                    d.expected("test-ENVIRONMENT-NAME, and ~VARIATION where the test has some")
+                        .nearest(&xtf.test, known.iter().map(String::as_str)),
+                );
+            }
+        }
     }
 
     /// A `freeze` is in place in `setup`, once for each name.

@@ -31,7 +31,7 @@ pub struct ScenarioFile {
     pub vars: BTreeMap<Ident, Var>,
     /// Axes: each puts every one of its values at its PATH in turn.
     #[schemars(default)]
-    pub matrix: BTreeMap<Path, Vec<Anything>>,
+    pub matrix: BTreeMap<Path, Axis>,
     /// Points of the matrix that are no cases.
     #[schemars(default)]
     pub exclude: Vec<Condition>,
@@ -59,6 +59,25 @@ pub struct ScenarioFile {
     /// What is done and judged, in order.
     #[schemars(length(min = 1))]
     pub steps: Vec<StepFile>,
+}
+
+/// An axis: its values, or what they are made from.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+#[serde(untagged)]
+pub enum Axis {
+    /// Each in turn.
+    Values(Vec<Anything>),
+    /// What a generator gives.
+    Generated(Generated),
+}
+
+/// An axis whose values come from elsewhere.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Generated {
+    /// The instances of a built XTF tree.
+    pub xtf: crate::xtf::Selection,
 }
 
 /// An entry of `overrides:`.

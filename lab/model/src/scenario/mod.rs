@@ -9,6 +9,7 @@ mod de;
 pub mod diagnostic;
 mod expand;
 pub mod file;
+mod generator;
 mod interpolate;
 mod known;
 mod parts;
@@ -24,9 +25,11 @@ mod tests;
 use crate::case::Case;
 use crate::fact::Facts;
 use crate::place::Place;
+use crate::xtf::Tree;
 pub use config::Config;
 pub use diagnostic::{Diagnostic, render};
 pub use schema::{PathInfo, schema};
+use std::sync::Arc;
 
 /// A value that the command line puts at a PATH: `--set PATH=VALUE`, `--xen X` (`xen=X`), `--arch A` (`arch=A`), ….
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,13 +42,31 @@ pub struct Set {
     pub argument: usize,
 }
 
+/// Reads built XTF trees: by it the language, which knows no file system, learns what a generator's values are.
+#[derive(Clone, Copy)]
+pub struct Trees(pub fn(&str) -> Result<Arc<Tree>, String>);
+
+impl Default for Trees {
+    fn default() -> Self {
+        Trees(|tree| Err(format!("{tree}: no XTF tree can be read here")))
+    }
+}
+
+impl std::fmt::Debug for Trees {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Trees")
+    }
+}
+
 /// What the command line says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// In the order given. Several for one PATH make an axis.
     pub sets: Vec<Set>,
     /// What nonces are made from: different in every run, so that no guest can know one beforehand.
     pub seed: u64,
+    /// Reads the trees that a scenario names.
+    pub trees: Trees,
 }
 
 /// Reads a scenario and makes its cases, in the order of its matrix, the last axis turning fastest.

@@ -20,6 +20,8 @@ pub(crate) struct Axis {
     pub subject: bool,
     /// `--set` gave the values.
     pub from_command_line: bool,
+    /// What its values are to be made from.
+    pub generator: Option<Node>,
 }
 
 /// A declared variable.
@@ -101,7 +103,6 @@ pub(crate) fn read(
     let vars = reader.vars(&root);
     let mistakes = !reader.diagnostics.is_empty();
     let sets = reader.sets(settings, &mut axes);
-    let sound = !axes.iter().any(|a| a.values.is_empty());
 
     let take = |key: &str| root.get(key).cloned();
     let list =
@@ -117,6 +118,8 @@ pub(crate) fn read(
             base.put(&format!("vars.{}", key.text), default.clone());
         }
     }
+    reader.generate(&mut axes, &base, &sets, settings);
+    let sound = !axes.iter().any(|a| a.values.is_empty());
     let words = |key: &str| root.get(key).map(Node::items).unwrap_or_default().iter().filter_map(Node::text);
     let scenario = Scenario {
         file: file.to_owned(),
@@ -157,9 +160,9 @@ fn variables(root: &Node) -> Variables {
     declared.chain(axes.filter_map(|(k, _)| k.text.strip_prefix("vars.").map(str::to_owned))).collect()
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     variables: &'a Variables,
-    diagnostics: Vec<Diagnostic>,
+    pub(super) diagnostics: Vec<Diagnostic>,
 }
 
 impl Reader<'_> {
@@ -230,8 +233,12 @@ impl Reader<'_> {
         let mut axes: Vec<Axis> = Vec::new();
         let Some(Node { kind: Kind::Map(entries), .. }) = root.get_mut("matrix") else { return axes };
         for (key, node) in entries.iter_mut() {
+            let generator = matches!(node.kind, Kind::Map(_)).then(|| node.clone());
+            if generator.is_some() {
+                node.kind = Kind::List(Vec::new());
+            }
             let Kind::List(values) = &mut node.kind else { continue };
-            if values.is_empty() {
+            if values.is_empty() && generator.is_none() {
                 let d = Diagnostic::new(
                     &node.origin,
                     format!("the axis `{}` has no values, so there are no cases", key.text),
@@ -258,6 +265,7 @@ impl Reader<'_> {
                 key: key.clone(),
                 values: values.clone(),
                 from_command_line: false,
+                generator,
             });
         }
         axes
@@ -373,6 +381,7 @@ impl Reader<'_> {
                 axis.path = key.text;
                 axis.values = values;
                 axis.from_command_line = true;
+                axis.generator = None;
             } else if values.len() == 1 {
                 single.extend(values.pop().map(|v| (key.text, v)));
             } else {
@@ -382,6 +391,7 @@ impl Reader<'_> {
                     key,
                     values,
                     from_command_line: true,
+                    generator: None,
                 });
             }
         }

@@ -27,6 +27,7 @@ pub(crate) mod testing;
 pub mod under_xen;
 pub mod xenstored;
 pub mod xl_info;
+pub mod xtf;
 
 /// Where a step does its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,6 +182,7 @@ steps! {
     PkgConfig: pkg_config::PkgConfig;
     BootFiles: boot_files::BootFiles;
     Freeze: freeze::Freeze;
+    Xtf: xtf::Xtf;
 }
 
 /// A kind, for the schema, for messages and for `explain`.

@@ -141,7 +141,7 @@ mod tests {
                 };
                 let arch_set = format!("arch={arch}");
                 let sets = row.sets.iter().copied().chain([arch_set.as_str()]).map(set).collect();
-                let settings = Settings { sets, seed: 1 };
+                let settings = Settings { sets, seed: 1, ..Settings::default() };
                 let cases = scenario::load(row.scenario, row.name, &settings, &Facts::default())
                     .unwrap_or_else(|e| panic!("{}: {}", row.name, scenario::render(&e, false)));
                 let planted =

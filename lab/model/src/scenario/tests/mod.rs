@@ -21,7 +21,7 @@ fn settings(sets: &[&str]) -> Settings {
             Set { path: path.to_owned(), value: value.to_owned(), argument: i + 2 }
         })
         .collect();
-    Settings { sets, seed: 7 }
+    Settings { sets, seed: 7, ..Settings::default() }
 }
 
 /// The cases of a text that has no mistakes.

@@ -7,7 +7,7 @@ use crate::scenario::{load, render};
 use proptest::prelude::*;
 
 fn anything(text: &str, sets: Vec<Set>) {
-    match load(text, "t.yaml", &Settings { sets, seed: 0 }, &Facts::default()) {
+    match load(text, "t.yaml", &Settings { sets, ..Settings::default() }, &Facts::default()) {
         Ok(cases) => assert!(!cases.is_empty(), "no case and no mistake"),
         Err(mistakes) => {
             assert!(!mistakes.is_empty());

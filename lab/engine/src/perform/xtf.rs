@@ -1,0 +1,102 @@
+//! The `xtf` step: an instance of the Xen Test Framework as a domain that dom0 makes.
+
+use super::dom0::Dom0;
+use super::scripts::{self, quote};
+use crate::hub::Hub;
+use crate::xtf::{self, Guest};
+use std::time::Duration;
+use xenlab_console::Speaker;
+use xenlab_model::evidence::{Captured, CommandEnd, CommandResult, Loss};
+use xenlab_model::step::Observation;
+use xenlab_model::step::xtf::{RunAs, Xtf, XtfEvidence};
+
+/// Where an instance's files are in dom0.
+const FOLDER: &str = "/run/xenlab-xtf";
+
+/// Guest time for reading what a guest wrote, once its own limit has passed.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What Xen said is kept up to so many lines: a test that makes it talk says what it has to say in the first and the last.
+const XEN_LINES: usize = 64;
+
+impl Dom0<'_> {
+    /// `xtf`, as a domain. `xl` stays with it (`-F`) until it has ended, and what it wrote is read from the log of Xen's console daemon, which
+    /// is `xtf-runner --results-mode=logfile`.
+    pub async fn xtf(&mut self, step: &Xtf, hub: &Hub, limit: Duration) -> Result<Observation, Loss> {
+        let begun = hub.state().next_line();
+        let of = step.clone();
+        let guest = crate::blocking(move || xtf::guest(&of, FOLDER))
+            .await
+            .map_err(|e| Loss::Lab { code: e.cause().code().to_owned(), message: e.to_string() })?;
+        let mut evidence = XtfEvidence {
+            run_as: RunAs::DomU,
+            image: guest.digest.clone(),
+            config: guest.config.clone(),
+            caps: None,
+            run: None,
+            timed_out: None,
+            console: Captured::default(),
+            xen: Vec::new(),
+        };
+        // Whoever asks over this port is a PV domain on Xen: what needs no more than that can run.
+        if step.known.as_ref().is_none_or(|known| known.instance.needs().iter().any(|need| *need != "pv")) {
+            let caps = self.sh("xl info virt_caps && xl info xen_caps").await;
+            let lacks = step.lacks(&caps);
+            evidence.caps = Some(caps);
+            if !matches!(lacks, Ok(None)) {
+                return Ok(Observation::Xtf(evidence));
+            }
+        }
+        let name = &step.test;
+        let log = format!("/var/log/xen/console/guest-{name}.log");
+        let run = self.create(&guest, &log).await;
+        match &run.end {
+            CommandEnd::TimedOut(_) => {
+                evidence.timed_out = Some(limit.as_secs_f64());
+                let said = self.ways.run(&self.script(&format!("cat {}", quote(&log))), GRACE).await;
+                evidence.console = said.stdout;
+            }
+            _ => evidence.console = run.stdout.clone(),
+        }
+        evidence.run = Some(CommandResult { stdout: Captured::default(), ..run });
+        evidence.xen = of_xen(hub, begun);
+        Ok(Observation::Xtf(evidence))
+    }
+
+    /// Puts the instance into dom0 and runs it until it has ended; its console is the standard output.
+    async fn create(&mut self, guest: &Guest, log: &str) -> CommandResult {
+        let config = format!("{FOLDER}/cfg");
+        let mut files: Vec<(String, &[u8])> =
+            guest.files.iter().map(|(name, bytes)| (format!("{FOLDER}/{name}"), bytes.as_slice())).collect();
+        files.push((config.clone(), guest.config.as_bytes()));
+        let (config, log) = (quote(&config), quote(log));
+        // What `xl` itself says goes where its complaints go. A log of an earlier domain of that name is not this one's.
+        let last = format!(
+            "rm -f {log}\nxl create -F {config} >&2 </dev/null\ns=$?\n[ -e {log} ] && cat {log}\nexit $s"
+        );
+        let mut scripts = scripts::put_files(&files, &last);
+        let last = scripts.pop().unwrap_or_default();
+        for script in scripts {
+            let put = self.sh(&script).await;
+            if !put.ok() {
+                return put;
+            }
+        }
+        self.sh(&last).await
+    }
+}
+
+/// What Xen wrote to its console since the line of that number.
+pub fn of_xen(hub: &Hub, since: u64) -> Vec<String> {
+    let state = hub.state();
+    let lines = state.lines_from(since).filter(|l| l.speaker == Speaker::Xen).map(|l| l.text.clone());
+    let mut lines: Vec<String> = lines.collect();
+    if lines.len() > XEN_LINES {
+        let left_out = lines.len() - XEN_LINES;
+        let rest = lines.split_off(lines.len() - XEN_LINES / 2);
+        lines.truncate(XEN_LINES / 2);
+        lines.push(format!("({left_out} lines left out)"));
+        lines.extend(rest);
+    }
+    lines
+}
