@@ -27,7 +27,7 @@ use xenlab_image::{CaseLayer, Dance, HostKey, Layout, UserKey};
 use xenlab_machine::qmp::Direction;
 use xenlab_machine::{Accel, Backing, Disk, Machine, MachineSpec, Payload, StartOptions};
 use xenlab_model::bundle::{Inputs, TickWhat};
-use xenlab_model::case::Case;
+use xenlab_model::case::{Case, as_dom0};
 use xenlab_model::cause::Cause;
 use xenlab_model::evidence::{Evidence, MachineEnd, Origin, Transport, WaitEnd};
 use xenlab_model::judge::BOOT;
@@ -149,6 +149,14 @@ pub fn spec(case: &Case, parts: &Parts, accel: Accel, initrd: Payload) -> Result
     spec.dom0_args.clone_from(&config.dom0.args);
     spec.disks = parts.dom0.disks.iter().map(Disk::read_only).collect();
     spec.devices.clone_from(&config.machine.devices);
+    if let Some(test) = as_dom0(&case.steps) {
+        let guest = crate::xtf::guest(test, "")?;
+        spec.kernel = payload(&guest.kernel)?;
+        spec.kernel_alone = true;
+        spec.disks.clear();
+        spec.network = false;
+        spec.dom0_args = vec![guest.cmdline];
+    }
     Ok(spec)
 }
 
@@ -182,6 +190,17 @@ pub async fn boot(
     let kept = Kept { nonce: case.nonce.clone(), keys: Keys::generate()? };
     let initrd = initrd(case, prepared, &kept.keys, &kept.nonce, &dir).await?;
     let mut spec = spec(case, &prepared.parts, prepared.accel.accel, initrd)?;
+    if let Some(test) = as_dom0(&case.steps) {
+        // What is recorded of it is what ran, whatever becomes of the tree.
+        let (test, to) = (test.clone(), dir.path().join("test"));
+        spec.kernel = crate::blocking(move || {
+            let io = |e| EngineError::part(Cause::LabInternal, e);
+            let guest = crate::xtf::guest(&test, "")?;
+            std::fs::write(&to, &guest.files[0].1).map_err(io)?;
+            Payload::of(&to).map_err(io)
+        })
+        .await?;
+    }
     if let Some(ram) = ram {
         spec.backing = Backing::Build(ram.to_owned());
     }

@@ -284,7 +284,9 @@ impl Work<'_> {
         }
         self.ended("checks", &checking);
         // What was seen was seen of a machine that lived; it must also have lived until nobody looked any more.
+        // A test that was dom0 has ended, and Xen with it.
         if !done.evidence.iter().any(|e| e.seen.is_err())
+            && xenlab_model::case::as_dom0(&self.case.steps).is_none()
             && let Some(loss) = perform::lost_by_now(machine).await
         {
             let evidence = Evidence { origin: machine.origin, ..nothing(judge::END, loss) };

@@ -50,7 +50,10 @@ pub fn xen_command_line(spec: &MachineSpec) -> String {
 
 /// dom0's kernel command line.
 pub fn dom0_command_line(spec: &MachineSpec) -> String {
-    let mut words = vec!["console=hvc0".to_owned()];
+    let mut words = Vec::new();
+    if !spec.kernel_alone {
+        words.push("console=hvc0".to_owned());
+    }
     words.extend(spec.dom0_args.iter().cloned());
     words.join(" ")
 }
@@ -168,7 +171,8 @@ fn boot(spec: &MachineSpec, argv: &mut Argv) -> Result<(), SpecError> {
         Arch::X86_64 => {
             // hw/i386/multiboot.c: modules are separated by commas (doubled where meant), each is a file name up to the
             // first space and then its command line.
-            for payload in [&spec.kernel, &spec.initrd] {
+            let files = [Some(&spec.kernel), (!spec.kernel_alone).then_some(&spec.initrd)];
+            for payload in files.into_iter().flatten() {
                 if payload.path.as_os_str().as_bytes().contains(&b' ') {
                     return Err(SpecError::Space(payload.path.clone()));
                 }
@@ -176,8 +180,10 @@ fn boot(spec: &MachineSpec, argv: &mut Argv) -> Result<(), SpecError> {
             let mut modules = doubled(spec.kernel.path.as_os_str());
             modules.push(" ");
             modules.push(doubled(OsStr::new(&dom0)));
-            modules.push(",");
-            modules.push(doubled(spec.initrd.path.as_os_str()));
+            if !spec.kernel_alone {
+                modules.push(",");
+                modules.push(doubled(spec.initrd.path.as_os_str()));
+            }
             argv.option("-initrd").0.push(modules);
         }
         Arch::Aarch64 => {

@@ -129,6 +129,8 @@ pub struct MachineSpec {
     pub devices: Vec<String>,
     /// Leave Xen out and boot dom0's kernel on the bare machine: what must never be taken for a dom0.
     pub without_xen: bool,
+    /// dom0 is its kernel and nothing else: no initramfs, no words of the lab's own on its command line. x86 only.
+    pub kernel_alone: bool,
 }
 
 impl MachineSpec {
@@ -160,6 +162,7 @@ impl MachineSpec {
             network: true,
             devices: Vec::new(),
             without_xen: false,
+            kernel_alone: false,
         }
     }
 
@@ -196,7 +199,8 @@ impl MachineSpec {
     /// Every file the machine uses, with its role in `inputs.json`.
     pub fn files(&self) -> Vec<(String, &Path)> {
         let boot = [("xen", &self.xen), ("kernel", &self.kernel), ("initrd", &self.initrd)];
-        let boot = boot.into_iter().map(|(role, p)| (role.to_owned(), p.path.as_path()));
+        let boot = boot.into_iter().filter(|(role, _)| !self.kernel_alone || *role != "initrd");
+        let boot = boot.map(|(role, p)| (role.to_owned(), p.path.as_path()));
         boot.chain(self.disks.iter().enumerate().map(|(i, d)| (format!("disk{i}"), d.path.as_path())))
             .collect()
     }

@@ -68,6 +68,14 @@ impl Case {
     }
 }
 
+/// The XTF instance that is this case's dom0, if there is one.
+pub fn as_dom0<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Option<&'a crate::step::xtf::Xtf> {
+    steps.into_iter().find_map(|step| match &step.body {
+        crate::step::Body::Xtf(xtf) if xtf.run_as == crate::step::xtf::RunAs::Dom0 => Some(xtf),
+        _ => None,
+    })
+}
+
 /// Why a case with these steps makes no sense, whatever its `needs` say: an XTF instance that this Xen cannot run.
 pub fn cannot(arch: crate::Arch, steps: &[Step], facts: &Facts) -> Option<String> {
     steps.iter().find_map(|step| match &step.body {

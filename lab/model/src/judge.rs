@@ -6,6 +6,7 @@ use crate::condition::{Absent, Truth};
 use crate::evidence::{Evidence, Loss, Origin};
 use crate::fact::Facts;
 use crate::matcher::quote;
+use crate::step::xtf::RunAs;
 use crate::step::{At, Body, JudgeContext, Observation, Step, phase};
 use crate::verdict::{CaseVerdict, Check, Control, StepVerdict, Verdict};
 use xenlab_console::Phase;
@@ -233,6 +234,8 @@ pub fn target<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Phase {
     let furthest =
         steps.into_iter().filter(|step| step.body.at() != At::Build).map(|step| match &step.body {
             Body::Phase(phase) => phase.reach,
+            // It is what Xen builds in dom0's place.
+            Body::Xtf(xtf) if xtf.run_as == RunAs::Dom0 => Phase::Dom0Build,
             _ => Phase::Dom0Ready,
         });
     furthest.max().unwrap_or(Phase::PowerOn)
@@ -360,6 +363,16 @@ struct Decided {
 
 fn decide(case: &Case, steps: &[StepVerdict], control: Option<&Control>) -> Decided {
     let decided = decide_by(steps.iter());
+    // That the machine booted is what a case begins with; where nothing that the scenario asks for was judged, nothing was.
+    let mut asked = steps.iter().filter(|s| find(case, &s.step).is_some());
+    if decided.verdict == Verdict::Pass
+        && let Some(first) = asked.clone().next()
+        && asked.all(|s| s.verdict == Verdict::Skip)
+    {
+        let why = first.checks.iter().find(|c| c.verdict == Verdict::Skip).map(|c| c.message.clone());
+        let message = why.unwrap_or_else(|| "nothing was judged".to_owned());
+        return Decided { verdict: Verdict::Skip, cause: None, blame: None, message };
+    }
     let Some(control) = control else { return decided };
     if let Some(why) = &control.unavailable {
         let message = format!(

@@ -17,6 +17,7 @@ mod run;
 mod summary;
 pub mod terminal;
 mod text;
+mod xtf;
 
 pub use events::Events;
 pub use fan::Fan;

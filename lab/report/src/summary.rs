@@ -45,6 +45,14 @@ fn markdown(run: &Run) -> String {
     } else if run.finished.is_none() {
         out.push_str("**The run has not ended, or was killed.**\n\n");
     }
+    for table in crate::xtf::tables(run) {
+        out.push_str(&instances(&table));
+    }
+    // Whoever reads a long list looks for something in it: it is not in the way of those who do not.
+    let long = run.cases.len() > LONG;
+    if long {
+        let _ = write!(out, "<details><summary>{} cases</summary>\n\n", run.cases.len());
+    }
     out.push_str("| case | Xen | verdict | cause | seconds |\n|---|---|---|---|---:|\n");
     for case in &run.cases {
         let (id, subject) = case.id_and_subject();
@@ -58,6 +66,9 @@ fn markdown(run: &Run) -> String {
         };
         let word = if matches!(word, "PASS" | "SKIP") { word.to_owned() } else { format!("**{word}**") };
         let _ = writeln!(out, "| {} | {} | {word} | {cause} | {seconds} |", code(id), code(subject));
+    }
+    if long {
+        out.push_str("\n</details>\n");
     }
     for case in &run.cases {
         match &case.verdict {
@@ -89,6 +100,28 @@ fn markdown(run: &Run) -> String {
         code(&run.id),
         plain(&run.started)
     );
+    out
+}
+
+/// With more cases than this their table is folded.
+const LONG: usize = 40;
+
+/// XTF's instances on one build, by category and environment.
+fn instances(table: &crate::xtf::Table) -> String {
+    let mut out = format!("XTF on {}:\n\n| category | environment |", code(&table.subject));
+    for column in &table.columns {
+        let _ = write!(out, " {} |", column.word());
+    }
+    out.push_str("\n|---|---|");
+    out.push_str(&"---:|".repeat(table.columns.len()));
+    out.push('\n');
+    let shown = |n: &usize| if *n == 0 { String::new() } else { n.to_string() };
+    for (category, environment, counts) in &table.rows {
+        let counts: Vec<String> = counts.iter().map(shown).collect();
+        let _ = writeln!(out, "| {} | {} | {} |", plain(category), plain(environment), counts.join(" | "));
+    }
+    let totals: Vec<String> = table.totals().iter().map(|n| format!("**{n}**")).collect();
+    let _ = writeln!(out, "| **all** | | {} |\n", totals.join(" | "));
     out
 }
 

@@ -16,6 +16,7 @@ use xenlab_console::Phase;
 use xenlab_model::case::Case;
 use xenlab_model::evidence::{CommandEnd, Evidence, Loss, MachineEnd, Origin, WaitEnd};
 use xenlab_model::step::freeze::FreezeEvidence;
+use xenlab_model::step::xtf::RunAs;
 use xenlab_model::step::phase::{Phase as PhaseStep, PhaseEvidence};
 use xenlab_model::step::{At, Body, Observation, Step};
 
@@ -119,6 +120,9 @@ async fn observe(
         Body::Console(step) => {
             Ok(console::console(step, &watch, limit, running.case_start, &running.record, machine.ended())
                 .await)
+        }
+        Body::Xtf(step) if step.run_as == RunAs::Dom0 => {
+            xtf::as_dom0(step, &watch, limit, &running.record, machine.ended()).await
         }
         // Its machine is frozen when the case of its template has passed.
         Body::Freeze(_) => Ok(Observation::Freeze(FreezeEvidence {})),

@@ -1,13 +1,17 @@
-//! The `xtf` step: an instance of the Xen Test Framework as a domain that dom0 makes.
+//! The `xtf` step: an instance of the Xen Test Framework, as a domain that dom0 makes or as dom0 straight on Xen.
 
 use super::dom0::Dom0;
 use super::scripts::{self, quote};
-use crate::hub::Hub;
+use crate::hub::{Hub, State};
+use crate::wait::{Allowed, Phases, Watch};
 use crate::xtf::{self, Guest};
+use std::path::Path;
 use std::time::Duration;
 use xenlab_console::Speaker;
-use xenlab_model::evidence::{Captured, CommandEnd, CommandResult, Loss};
+use xenlab_model::cause::Cause;
+use xenlab_model::evidence::{Captured, CommandEnd, CommandResult, Loss, MachineEnd, WaitEnd};
 use xenlab_model::step::Observation;
+use xenlab_model::xtf::Outcome;
 use xenlab_model::step::xtf::{RunAs, Xtf, XtfEvidence};
 
 /// Where an instance's files are in dom0.
@@ -87,10 +91,14 @@ impl Dom0<'_> {
 }
 
 /// What Xen wrote to its console since the line of that number.
-pub fn of_xen(hub: &Hub, since: u64) -> Vec<String> {
+fn of_xen(hub: &Hub, since: u64) -> Vec<String> {
     let state = hub.state();
     let lines = state.lines_from(since).filter(|l| l.speaker == Speaker::Xen).map(|l| l.text.clone());
-    let mut lines: Vec<String> = lines.collect();
+    shortened(lines.collect())
+}
+
+/// No more than [`XEN_LINES`]: the first and the last.
+fn shortened(mut lines: Vec<String>) -> Vec<String> {
     if lines.len() > XEN_LINES {
         let left_out = lines.len() - XEN_LINES;
         let rest = lines.split_off(lines.len() - XEN_LINES / 2);
@@ -99,4 +107,55 @@ pub fn of_xen(hub: &Hub, since: u64) -> Vec<String> {
         lines.extend(rest);
     }
     lines
+}
+
+/// `xtf`, as dom0 straight on Xen: it has ended when Xen says that dom0 has.
+pub async fn as_dom0(
+    step: &Xtf,
+    watch: &Watch<'_>,
+    limit: Duration,
+    record: &Path,
+    ended: impl Future<Output = MachineEnd>,
+) -> Result<Observation, Loss> {
+    let over = |state: &State| {
+        let mut lines = state.lines_from(0);
+        lines.any(|l| l.speaker != Speaker::Xen && Outcome::of_line(&l.text).is_some())
+            && state.fatal().is_some_and(|sign| sign.code == Cause::Dom0PowerOff.code())
+    };
+    let end = watch.until(Allowed { limit, phases: Phases::None }, ended, over).await;
+    let mut timed_out = None;
+    match end {
+        WaitEnd::Reached => {}
+        // As a domain it would have crashed, or been ended by `on_reboot`; the host would have stood.
+        WaitEnd::Failed { code, .. } if code.starts_with("dom0.") => {}
+        WaitEnd::Ended(MachineEnd::GuestReset | MachineEnd::GuestPowerOff) => {}
+        WaitEnd::Failed { code, line } => return Err(Loss::Guest { code, line }),
+        WaitEnd::Ended(end) => return Err(Loss::Machine(end)),
+        WaitEnd::Interrupted => return Err(Loss::Interrupted),
+        WaitEnd::TimedOut { .. } | WaitEnd::Stalled { .. } => timed_out = Some(limit.as_secs_f64()),
+    }
+    let internal = |message: String| Loss::Lab { code: Cause::LabInternal.code().to_owned(), message };
+    let bytes = std::fs::read(record).map_err(|e| internal(format!("{}: {e}", record.display())))?;
+    let total = watch.hub.state().total;
+    let lines = xenlab_console::lines(&bytes);
+    // What comes before Xen's first line is firmware's.
+    let lines = lines.iter().skip_while(|l| l.speaker != Speaker::Xen);
+    let (xen, own): (Vec<_>, Vec<_>) = lines.partition(|l| l.speaker == Speaker::Xen);
+    let text: String = own.iter().flat_map(|l| [&*l.text, "\n"]).collect();
+    let cut = u64::try_from(bytes.len()).is_ok_and(|kept| kept < total);
+    let of = step.clone();
+    let guest = crate::blocking(move || xtf::guest(&of, "")).await;
+    let guest = guest.map_err(|e| Loss::Lab { code: e.cause().code().to_owned(), message: e.to_string() })?;
+    // Of Xen's own boot nothing is said; of the end of dom0, all.
+    let boot = xen.iter().rposition(|l| l.text.contains("init memory")).map_or(0, |at| at + 1);
+    Ok(Observation::Xtf(XtfEvidence {
+        run_as: RunAs::Dom0,
+        image: guest.digest,
+        config: String::new(),
+        caps: None,
+        run: None,
+        timed_out,
+        console: Captured { total: text.len() as u64, text, cut },
+        xen: shortened(xen.iter().skip(boot).map(|l| l.text.to_string()).collect()),
+    }))
 }

@@ -12,10 +12,11 @@ use super::walk::Walk;
 use super::{Settings, known};
 use crate::case::{Case, Planned};
 use crate::condition::{Absent, Condition, Truth};
-use crate::fact::Facts;
-use crate::place::Places;
+use crate::fact::{FactValue, Facts};
+use crate::place::{Place, Places};
 use crate::spec::Subject;
-use crate::step::{Body, Step};
+use crate::step::xtf::Known;
+use crate::step::{At, Body, Step, xtf};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// More points than this are a mistake in the matrix.
@@ -181,9 +182,22 @@ impl Maker<'_> {
         }
         // Looked at even without a configuration: every mistake is told at once.
         let typed_setup = self.steps(&mut setup, "setup", &environment, &facts);
-        let typed_steps = self.steps(&mut steps, "steps", &environment, &facts);
+        let mut typed_steps = self.steps(&mut steps, "steps", &environment, &facts);
         let (needs_left, plan) = self.needs(&mut needs, &facts);
-        let (Some(config), Some(subject)) = (config, subject) else { return Made::Nothing };
+        self.settle_run_as(&typed_setup, &mut typed_steps, &steps);
+        let (Some(mut config), Some(subject)) = (config, subject) else { return Made::Nothing };
+        if crate::case::as_dom0(&typed_steps).is_some() {
+            // Nobody needs the room that a Linux would, and a second processor is one more for Xen to start.
+            let said = |path: &str| resolved.at(path).is_some_and(|n| n.origin.place != Place::Default);
+            if !said("machine.cpus") {
+                config.machine.cpus = 1;
+                facts.set("machine.cpus", FactValue::Integer(1));
+            }
+            if !said("dom0.memory") {
+                config.dom0.memory = xtf::DOM0_MEMORY;
+                facts.set("dom0.memory", FactValue::Size(xtf::DOM0_MEMORY.0));
+            }
+        }
         let plan = match crate::case::cannot(config.arch, &typed_steps, &facts) {
             Some(why) => Planned::Skip(why),
             None => plan,
@@ -372,7 +386,8 @@ impl Maker<'_> {
             }
         }
         if let Body::Xtf(xtf) = &mut body {
-            self.xtf(xtf, node.get(&key.text).unwrap_or(node));
+            let body = node.get(&key.text).unwrap_or(node);
+            self.known(xtf, body);
         }
         if let Body::Freeze(freeze) = &body {
             self.freeze(&freeze.name, &path, key);
@@ -399,8 +414,24 @@ impl Maker<'_> {
         })
     }
 
+    /// As what XTF instances run, where that is not said; one that is dom0 leaves no dom0 to other steps.
+    fn settle_run_as(&mut self, setup: &[Step], steps: &mut [Step], node: &Node) {
+        let on_machine = setup.iter().chain(steps.iter()).filter(|s| s.body.at() != At::Build).count();
+        for step in steps {
+            let Body::Xtf(body) = &mut step.body else { continue };
+            body.run_as = body.settled(on_machine == 1);
+            if body.run_as == xtf::RunAs::Dom0 && on_machine != 1 {
+                let index = step.path.trim_start_matches("steps[").trim_end_matches(']').parse::<usize>();
+                let own = index.ok().and_then(|i| node.items().get(i)?.get("xtf"));
+                let at = own.map_or(&node.origin, |n| n.get("run-as").map_or(&n.origin, |n| &n.origin));
+                let d = Diagnostic::new(at, "an instance that runs as dom0 leaves no dom0 to the other steps");
+                self.diagnostics.push(d.help("`run-as: domU`, or a scenario of its own"));
+            }
+        }
+    }
+
     /// What the tree says of an instance.
-    fn xtf(&mut self, xtf: &mut crate::step::xtf::Xtf, body: &Node) {
+    fn known(&mut self, xtf: &mut xtf::Xtf, body: &Node) {
         let at = |key: &str| body.get(key).map_or(&body.origin, |n| &n.origin);
         let tree = match (self.settings.trees.0)(&xtf.tree) {
             Ok(tree) => tree,
@@ -413,7 +444,7 @@ impl Maker<'_> {
         };
         match tree.find(&xtf.test) {
             Some((instance, test)) => {
-                xtf.known = Some(crate::step::xtf::Known { instance, category: test.category.clone() });
+                xtf.known = Some(Known { instance, category: test.category.clone() });
             }
             None => {
                 let d = Diagnostic::new(at("test"), format!("this tree has no instance `{}`", xtf.test));

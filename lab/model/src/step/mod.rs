@@ -82,6 +82,10 @@ pub trait StepKind:
     const AT: At;
     /// It changes the machine: when it fails the case ends. Others only observe: when one fails the rest go on.
     const ACTS: bool = false;
+    /// Where this one works, if not all of its kind do in one place.
+    fn at(&self) -> At {
+        Self::AT
+    }
     /// The key that a scalar in the body's place stands for, if there is one.
     const PRIMARY: Option<&'static str> = None;
     /// What it observes.
@@ -145,7 +149,7 @@ macro_rules! steps {
             /// The key in a scenario.
             pub fn kind(&self) -> &'static str { match self { $(Body::$variant(_) => <$ty as StepKind>::NAME),* } }
             /// Where it works.
-            pub fn at(&self) -> At { match self { $(Body::$variant(_) => <$ty as StepKind>::AT),* } }
+            pub fn at(&self) -> At { match self { $(Body::$variant(b) => b.at()),* } }
             /// It changes the machine.
             pub fn acts(&self) -> bool { match self { $(Body::$variant(_) => <$ty as StepKind>::ACTS),* } }
 

@@ -16,7 +16,7 @@ pub struct Xtf {
     pub tree: String,
     /// The instance: `test-ENVIRONMENT-NAME`, and `~VARIATION` where the test has some.
     pub test: String,
-    /// As what it runs.
+    /// As what it runs; never `auto` in a case.
     #[serde(default)]
     pub run_as: RunAs,
     /// What the tree says of it; filled when the case is planned.
@@ -78,6 +78,10 @@ impl StepKind for Xtf {
     const AT: At = At::Dom0;
     type Evidence = XtfEvidence;
 
+    fn at(&self) -> At {
+        if self.run_as == RunAs::Dom0 { At::Boot } else { At::Dom0 }
+    }
+
     fn check(&self) -> Vec<Complaint> {
         let mut wrong = Vec::new();
         if self.tree.is_empty() {
@@ -97,10 +101,10 @@ impl StepKind for Xtf {
 }
 
 impl Xtf {
-    /// As what it runs; never `auto`.
-    pub fn run_as(&self) -> RunAs {
+    /// As what it runs where that is not said; `alone` when the case has nothing else that needs a machine.
+    pub fn settled(&self, alone: bool) -> RunAs {
         match self.run_as {
-            RunAs::Auto if xtf::same_as_dom0(&self.test) => RunAs::Dom0,
+            RunAs::Auto if alone && xtf::same_as_dom0(&self.test) => RunAs::Dom0,
             RunAs::Auto => RunAs::DomU,
             said => said,
         }
@@ -188,6 +192,8 @@ impl Xtf {
             .rev()
             .find(|l| ["Fail", "Error", "Skip", "Warning"].iter().any(|w| l.starts_with(w)))
             .map_or_else(String::new, |l| format!(": {}", quote(l)));
+        // XTF's own panic is framed by lines of stars.
+        let panic = said.lines().map(str::trim).rev().find(|l| l.starts_with("PANIC: "));
         let check = match outcome {
             Outcome::Success => Check::pass(name, "it says so"),
             Outcome::SuccessWithWarnings => Check::pass(name, format!("it says so{complaint}")),
@@ -203,7 +209,8 @@ impl Xtf {
                 format!("what it tests is not as it should be{complaint}{}", of_xen(evidence)),
             ),
             Outcome::Crash | Outcome::HostCrash | Outcome::Timeout => {
-                let message = format!("it ended without a result; {}{}", last_words(), of_xen(evidence));
+                let last = panic.map_or_else(last_words, |line| format!("it said {}", quote(line)));
+                let message = format!("it ended without a result; {last}{}", of_xen(evidence));
                 Check::fail(name, Cause::XtfCrash, message)
             }
         };
@@ -227,6 +234,9 @@ impl Xtf {
         Ok(Some(format!("needs {}, and this Xen has on this machine {}", lacks.join(", "), has.join(", "))))
     }
 }
+
+/// Memory of an instance that is dom0: what XTF's own configurations give it as a domain.
+pub const DOM0_MEMORY: crate::units::Size = crate::units::Size::mib(128);
 
 /// The label under which a check shows how an instance ended.
 pub const LABEL: &str = "XTF";

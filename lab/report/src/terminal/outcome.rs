@@ -79,6 +79,9 @@ pub(super) fn report(style: Style, run: &Run) -> String {
             out.push_str(&block(style, case, verdict));
         }
     }
+    for table in crate::xtf::tables(run) {
+        out.push_str(&instances(style, &table));
+    }
     let seconds = run.finished.map(|(_, s)| format!(" ({s:.1} s)")).unwrap_or_default();
     let interrupted = if run.interrupted { "interrupted; " } else { "" };
     out.push_str(&format!("\n{interrupted}{}{seconds}\n", run.tally()));
@@ -101,6 +104,27 @@ fn table(style: Style, run: &Run) -> String {
         out.push_str(&format!("{}  {word}  {seconds:>SECONDS$}\n", pad(&shorten(name, column), column)));
     }
     out
+}
+
+/// XTF's instances on one build, by category and environment.
+fn instances(style: Style, table: &crate::xtf::Table) -> String {
+    let rows = table.rows.iter();
+    let category = rows.clone().map(|(c, ..)| width(&escape(c))).max().unwrap_or(0).max(8);
+    let environment = rows.clone().map(|(_, e, _)| width(&escape(e))).max().unwrap_or(0).max(11);
+    let line = |c: &str, e: &str, cells: Vec<String>| {
+        let mut line = format!("{}  {}", pad(&escape(c), category), pad(&escape(e), environment));
+        for (cell, column) in cells.iter().zip(&table.columns) {
+            line.push_str(&format!("  {cell:>0$}", width(column.word()).max(4)));
+        }
+        line + "\n"
+    };
+    let head = line("category", "environment", table.columns.iter().map(|c| c.word().to_owned()).collect());
+    let mut out = format!("\nXTF on {}\n{}", escape(&table.subject), style.paint("1", &head));
+    for (category, environment, counts) in rows {
+        let shown = |n: &usize| if *n == 0 { String::new() } else { n.to_string() };
+        out.push_str(&line(category, environment, counts.iter().map(shown).collect()));
+    }
+    out + &line("all", "", table.totals().iter().map(usize::to_string).collect())
 }
 
 /// Everything about a case that did not pass.

@@ -1,0 +1,89 @@
+//! The table of a run's XTF instances: how many of each category and environment ended how.
+
+use crate::run::{CaseState, Run};
+use std::collections::{BTreeMap, BTreeSet};
+use xenlab_model::verdict::{CaseVerdict, Verdict};
+use xenlab_model::xtf::{Ended, Outcome};
+
+/// How an instance ended, for counting. In the order of the columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Column {
+    /// XTF's words.
+    Ended(Outcome),
+    /// This Xen or this machine cannot run it.
+    NotHere,
+    /// The lab could not say.
+    NoWord,
+}
+
+impl Column {
+    fn of(verdict: &CaseVerdict, ended: &Ended) -> Column {
+        match (ended.outcome, verdict.verdict) {
+            (Some(outcome), _) => Column::Ended(outcome),
+            (None, Verdict::Skip) => Column::NotHere,
+            (None, _) => Column::NoWord,
+        }
+    }
+
+    /// Its head.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Column::Ended(outcome) => outcome.word(),
+            Column::NotHere => "not here",
+            Column::NoWord => "lab error",
+        }
+    }
+}
+
+/// The instances of one Xen build.
+pub(crate) struct Table {
+    /// The build.
+    pub subject: String,
+    /// What at least one instance came to.
+    pub columns: Vec<Column>,
+    /// Category, environment, and how many of each column.
+    pub rows: Vec<(String, String, Vec<usize>)>,
+}
+
+impl Table {
+    /// The sums of the columns.
+    pub fn totals(&self) -> Vec<usize> {
+        (0..self.columns.len()).map(|i| self.rows.iter().map(|(_, _, counts)| counts[i]).sum()).collect()
+    }
+}
+
+/// A table for each build that instances were run on, in the order of the run.
+pub(crate) fn tables(run: &Run) -> Vec<Table> {
+    let mut subjects: Vec<&str> = Vec::new();
+    for (case, ..) in instances(run) {
+        let subject = case.id_and_subject().1;
+        if !subjects.contains(&subject) {
+            subjects.push(subject);
+        }
+    }
+    subjects.into_iter().map(|subject| table(run, subject)).collect()
+}
+
+fn instances(run: &Run) -> impl Iterator<Item = (&CaseState, &CaseVerdict, &Ended)> {
+    run.cases.iter().filter_map(|case| {
+        let verdict = case.verdict.as_ref()?;
+        Some((case, verdict, verdict.xtf.as_ref()?))
+    })
+}
+
+fn table(run: &Run, subject: &str) -> Table {
+    let of = instances(run).filter(|(case, ..)| case.id_and_subject().1 == subject);
+    let mut counts: BTreeMap<(&str, &str), BTreeMap<Column, usize>> = BTreeMap::new();
+    let mut columns = BTreeSet::new();
+    for (_, verdict, ended) in of {
+        let column = Column::of(verdict, ended);
+        columns.insert(column);
+        *counts.entry((&ended.category, &ended.environment)).or_default().entry(column).or_default() += 1;
+    }
+    let columns: Vec<Column> = columns.into_iter().collect();
+    let row = |counts: &BTreeMap<Column, usize>| {
+        columns.iter().map(|column| counts.get(column).copied().unwrap_or(0)).collect()
+    };
+    let rows = counts.iter().map(|((c, e), n)| ((*c).to_owned(), (*e).to_owned(), row(n))).collect();
+    Table { subject: subject.to_owned(), rows, columns }
+}
