@@ -23,3 +23,5 @@ mod real;
 mod store;
 #[path = "robust/template.rs"]
 mod template;
+#[path = "robust/xtf.rs"]
+mod xtf;

@@ -1,5 +1,7 @@
 //! What the end-to-end tests share: the program under test, running it, and reading what it left.
 
+pub mod xtf;
+
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -36,6 +36,8 @@ pub struct Global {
 pub enum Verb {
     /// Boot and judge every case of the scenarios
     Run(Run),
+    /// Run the instances of a built XTF tree (the Xen Test Framework), each in a machine of its own
+    Xtf(Xtf),
     /// Keep machines of the scenarios' templates waiting, for runs of this user to begin with
     Pool(Pool),
     /// List the cases of the scenarios, and what is planned for each
@@ -112,7 +114,7 @@ pub struct Scenarios {
     pub shard: Option<String>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Default)]
 pub struct Run {
     #[command(flatten)]
     pub select: Scenarios,
@@ -132,6 +134,38 @@ pub struct Run {
     /// Break this on purpose (a row of verbs::faults), to see that it is caught; brings its own scenario
     #[arg(long, value_name = "ROW", hide = true, conflicts_with_all = ["scenarios", "xen"])]
     pub plant: Option<String>,
+}
+
+/// What chooses instances of XTF.
+#[derive(Debug, Args)]
+pub struct XtfOf {
+    /// The tree, built
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub tree: PathBuf,
+    /// Only tests of this category, or of all [default: functional and xsa, or what --test names]
+    #[arg(long, value_name = "CATEGORY")]
+    pub category: Vec<String>,
+    /// Only in this environment, as pv64; pv and hvm stand for all that begin so
+    #[arg(long, value_name = "ENVIRONMENT")]
+    pub environment: Vec<String>,
+    /// Only this test or instance: NAME, ENVIRONMENT-NAME, with ~VARIATION or without
+    #[arg(long, value_name = "TEST")]
+    pub test: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Xtf {
+    #[command(flatten)]
+    pub of: XtfOf,
+    /// As what instances run: domU, as xtf-runner runs them; or auto: straight on Xen in dom0's place where that was measured to be
+    /// the same test [default: auto]
+    #[arg(long = "as", value_name = "domU|auto", value_parser = ["domU", "auto", "dom0"], hide_possible_values = true)]
+    pub run_as: Option<String>,
+    /// Print the chosen instances and do nothing
+    #[arg(long)]
+    pub list: bool,
+    #[command(flatten)]
+    pub run: Run,
 }
 
 #[derive(Debug, Args)]
@@ -276,6 +310,26 @@ pub enum Bench {
         /// Clones of each kind; a quarter as many boots, at least three
         #[arg(short, default_value_t = 20)]
         n: usize,
+    },
+    /// XTF instances a minute
+    Xtf {
+        #[command(flatten)]
+        of: XtfOf,
+        /// As what they run
+        #[arg(long = "as", value_name = "domU|auto", value_parser = ["domU", "auto", "dom0"], hide_possible_values = true)]
+        run_as: Option<String>,
+        /// The Xen build
+        #[arg(long, value_name = "SPEC", default_value = "debian:bookworm")]
+        xen: String,
+        /// The QEMU binary
+        #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+        qemu: Option<PathBuf>,
+        /// How many side by side at most [default: as many as cores]
+        #[arg(short, long, value_name = "N")]
+        jobs: Option<usize>,
+        /// As JSON, alone on stdout
+        #[arg(long)]
+        json: bool,
     },
     /// Bytes a second through the console's matcher
     Console {

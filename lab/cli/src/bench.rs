@@ -1,6 +1,6 @@
 //! `xenlab bench`: the lab, measured.
 
-use crate::args::{BenchOf, Global, Scenarios};
+use crate::args::{BenchOf, Global, Scenarios, Xtf};
 use crate::failure::Failure;
 use crate::run::{admission, open_store, repeat, runtime};
 use crate::select;
@@ -11,7 +11,7 @@ use xenlab_model::case::Case;
 use xenlab_model::event::{Sink, What};
 use xenlab_model::exit::Exit;
 use xenlab_report::{Fan, Terminal};
-use xenlab_verbs::bench::{self, BootBench, WarmBench};
+use xenlab_verbs::bench::{self, BootBench, WarmBench, XtfBench};
 
 /// The bench's scenario: dom0 becomes ready, and `xl info` is judged.
 const SCENARIO: &str = include_str!("../../../scenarios/xl-info.yaml");
@@ -97,6 +97,23 @@ pub fn warm(of: &BenchOf, n: usize, global: &Global) -> Result<Exit, Failure> {
     let outcome = runtime()?.block_on(bench::warm(bench));
     let _ = fan.finish();
     show(outcome, of.json, bench::warm_table)
+}
+
+/// `xenlab bench xtf`
+pub fn xtf(args: &Xtf, json: bool, global: &Global) -> Result<Exit, Failure> {
+    // What a run that was killed left behind goes before anything new is started.
+    if let Err(e) = xenlab_host::rundir::sweep() {
+        progress(format!("cannot look for what earlier runs left: {e}"));
+    }
+    let cases = crate::xtf::cases(args)?;
+    let fan = Arc::new(Fan::start(vec![Box::new(Terminal::stderr())]));
+    let sink: Arc<dyn Sink> = fan.clone();
+    let store = open_store(global, sink.clone())?;
+    let admission = admission(&*sink)?;
+    let bench = XtfBench { store, sink, admission, cases, jobs: args.run.jobs };
+    let outcome = runtime()?.block_on(bench::xtf(bench));
+    let _ = fan.finish();
+    show(outcome, json, bench::xtf_table)
 }
 
 /// `xenlab bench console`

@@ -15,6 +15,7 @@ mod replay;
 mod run;
 mod select;
 mod templates;
+mod xtf;
 
 use args::{Bench, Cli, Report, Verb};
 use clap::{CommandFactory, Parser};
@@ -71,6 +72,7 @@ fn dispatch(cli: Cli, started: Instant) -> Result<Exit, Failure> {
     let global = cli.global;
     match cli.verb {
         Verb::Run(args) => run::run(&args, &global, started),
+        Verb::Xtf(args) => xtf::xtf(&args, &global, started),
         Verb::Pool(args) => pool::pool(&args, &global),
         Verb::List(args) => plan::list(&args),
         Verb::Validate(args) => plan::validate(&args),
@@ -82,6 +84,11 @@ fn dispatch(cli: Cli, started: Instant) -> Result<Exit, Failure> {
         Verb::Template(args) => templates::template(&args, &global),
         Verb::Bench(Bench::Boot { of, n }) => bench::boot(&of, n, &global),
         Verb::Bench(Bench::Warm { of, n }) => bench::warm(&of, n, &global),
+        Verb::Bench(Bench::Xtf { of, run_as, xen, qemu, jobs, json }) => {
+            let select = args::Scenarios { xen: vec![xen], qemu, ..Default::default() };
+            let run = args::Run { select, jobs, ..Default::default() };
+            bench::xtf(&args::Xtf { of, run_as, list: false, run }, json, &global)
+        }
         Verb::Bench(Bench::Console { json }) => bench::console(json),
         Verb::Report(Report::Merge { out, shards }) => replay::merge(&out, &shards),
         Verb::Schema => {

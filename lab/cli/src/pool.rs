@@ -64,6 +64,7 @@ pub fn pool(args: &Pool, global: &Global) -> Result<Exit, Failure> {
         sink: sink.clone(),
         control: false,
         bundles: dir.path().to_owned(),
+        command: Vec::new(),
         repeat: repeat(&args.select, global),
         cold: false,
         templates: Default::default(),

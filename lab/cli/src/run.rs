@@ -62,12 +62,40 @@ pub fn run(args: &Run, global: &Global, started: Instant) -> Result<Exit, Failur
         None => args.select.clone(),
     };
     let cases = select::cases(&select, &facts::host())?;
+    judged(args, global, row, cases, &[], started)
+}
+
+/// Runs cases; `command` are the words of the command that chose them.
+pub fn cases(
+    args: &Run,
+    global: &Global,
+    cases: Vec<Case>,
+    command: &[String],
+    started: Instant,
+) -> Result<Exit, Failure> {
+    if global.install {
+        host_packages::install(false)?;
+    }
+    if args.jobs == Some(0) {
+        return Err(Failure::bad_input("--jobs 0 runs nothing; expected 1 or more"));
+    }
+    judged(args, global, None, cases, command, started)
+}
+
+fn judged(
+    args: &Run,
+    global: &Global,
+    row: Option<&'static Row>,
+    cases: Vec<Case>,
+    command: &[String],
+    started: Instant,
+) -> Result<Exit, Failure> {
     let mut reporters: Vec<Box<dyn Reporter>> = vec![Box::new(Terminal::stderr())];
     if let Some(dir) = &args.report {
         reporters.extend(xenlab_report::files(dir).map_err(|e| Failure::of(e.cause(), e))?);
     }
     let fan = Arc::new(Fan::start(reporters));
-    let outcome = inner(args, global, row, cases, started, &fan);
+    let outcome = inner(args, global, row, cases, command, started, &fan);
     let unwritten = fan.finish();
     let exit = outcome?;
     if unwritten.is_empty() {
@@ -118,6 +146,7 @@ fn inner(
     global: &Global,
     row: Option<&'static Row>,
     cases: Vec<Case>,
+    command: &[String],
     started: Instant,
     fan: &Arc<Fan>,
 ) -> Result<Exit, Failure> {
@@ -172,6 +201,7 @@ fn inner(
         templates: Default::default(),
         pool: xenlab_engine::pool::Pool::of_run(),
         bundles,
+        command: command.to_vec(),
         repeat: args
             .plant
             .iter()

@@ -9,24 +9,40 @@ use xenlab_model::case::Case;
 use xenlab_model::fact::Facts;
 use xenlab_model::scenario::{self, Set, Settings, Trees};
 
+/// The most cases that a message tells.
+const MOST_TOLD: usize = 30;
+
 /// The scenario that runs when none is named.
 pub const DEFAULT: &str = "scenarios/dom0-boot.yaml";
 const DEFAULT_TEXT: &str = include_str!("../../../scenarios/dom0-boot.yaml");
 
+/// A scenario that is part of the program.
+pub struct Shipped {
+    /// Where it is in the project.
+    pub file: &'static str,
+    /// The scenario.
+    pub text: &'static str,
+}
+
 /// Reads the scenarios and returns their chosen cases in order. Every file's errors are reported, all of them.
 pub fn cases(select: &Scenarios, facts: &Facts) -> Result<Vec<Case>, Failure> {
+    cases_of(select, &Shipped { file: DEFAULT, text: DEFAULT_TEXT }, facts)
+}
+
+/// The same, with another scenario where none is named.
+pub fn cases_of(select: &Scenarios, shipped: &Shipped, facts: &Facts) -> Result<Vec<Case>, Failure> {
     let shard = select.shard.as_deref().map(parse_shard).transpose()?;
     let mut files: Vec<(String, String)> = Vec::new();
     if select.scenarios.is_empty() {
         // A file of that name in the user's own folder is what they mean; otherwise the one that ships.
-        let text = match std::fs::read_to_string(DEFAULT) {
+        let text = match std::fs::read_to_string(shipped.file) {
             Ok(text) => text,
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                DEFAULT_TEXT.to_owned()
+                shipped.text.to_owned()
             }
-            Err(e) => return Err(Failure::bad_input(format!("{DEFAULT}: {e}"))),
+            Err(e) => return Err(Failure::bad_input(format!("{}: {e}", shipped.file))),
         };
-        files.push((DEFAULT.to_owned(), text));
+        files.push((shipped.file.to_owned(), text));
     }
     let mut problems = Vec::new();
     for path in &select.scenarios {
@@ -70,7 +86,11 @@ pub fn cases(select: &Scenarios, facts: &Facts) -> Result<Vec<Case>, Failure> {
         let unmatched: Vec<&String> =
             select.cases.iter().filter(|want| named(&cases, want).is_empty()).collect();
         if !unmatched.is_empty() {
-            let known: Vec<String> = cases.iter().map(Case::shown).collect();
+            let mut known: Vec<String> = cases.iter().map(Case::shown).collect();
+            if let Some(more) = known.len().checked_sub(MOST_TOLD).filter(|more| *more > 0) {
+                known.truncate(MOST_TOLD);
+                known.push(format!("… and {more} more; `xenlab list` shows them all"));
+            }
             let list = unmatched.iter().map(|u| format!("`{u}`")).collect::<Vec<_>>().join(", ");
             return Err(Failure::bad_input(format!(
                 "no case is called {list}; the cases are:\n  {}",

@@ -37,6 +37,8 @@ pub struct Lab {
     pub control: bool,
     /// Where bundles go, a folder each.
     pub bundles: PathBuf,
+    /// The words of the command that chose the cases, where it was not `run` with a scenario.
+    pub command: Vec<String>,
     /// The command line's own words that a reproducing command repeats.
     pub repeat: Vec<String>,
     /// Boot every case, and take no templates.
@@ -52,11 +54,15 @@ pub struct Lab {
 impl Lab {
     /// The command that runs this case again.
     pub fn reproduce(&self, case: &Case) -> String {
-        let mut words = vec!["xenlab".to_owned(), "run".to_owned()];
-        // What is planted brings its own scenario.
-        if self.preparer.plant.is_none() {
-            words.push(perform::scripts::quote(&case.file));
+        let mut words = vec!["xenlab".to_owned()];
+        if self.command.is_empty() {
+            words.push("run".to_owned());
+            // What is planted brings its own scenario.
+            if self.preparer.plant.is_none() {
+                words.push(perform::scripts::quote(&case.file));
+            }
         }
+        words.extend(self.command.iter().map(|w| perform::scripts::quote(w)));
         words.extend(self.repeat.iter().map(|w| perform::scripts::quote(w)));
         words.push("--case".into());
         words.push(perform::scripts::quote(&case.shown()));

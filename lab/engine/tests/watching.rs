@@ -319,6 +319,7 @@ async fn a_case_that_panics_is_an_error_of_its_own() {
         sink: sink.clone(),
         control: false,
         bundles: dir.path().join("bundles"),
+        command: Vec::new(),
         repeat: Vec::new(),
         cold: true,
         templates: Default::default(),

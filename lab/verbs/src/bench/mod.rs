@@ -4,10 +4,12 @@
 mod boot;
 mod warm;
 mod warm_table;
+mod xtf;
 
 pub use boot::{BootBench, boot, table};
 pub use warm::{WarmBench, warm};
 pub use warm_table::warm_table;
+pub use xtf::{XtfBench, xtf, xtf_table};
 
 use serde_json::{Value, json};
 use std::time::Instant;

@@ -308,6 +308,7 @@ impl Warm {
             sink: recorder.clone(),
             control: false,
             bundles: dir.path().to_owned(),
+            command: Vec::new(),
             repeat: Vec::new(),
             cold,
             templates: Default::default(),

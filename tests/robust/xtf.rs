@@ -1,0 +1,98 @@
+//! XTF instances on a real Xen: each way to end costs only the instance that ends so, and has its own word.
+
+use crate::bench::{Bench, user_store};
+use serde_json::Value;
+use xenlab_tests::xtf::{ENDS, tree};
+
+/// How each of [`ENDS`] is to be called: the word, the verdict, the cause.
+fn expected(end: &str) -> (&'static str, &'static str, Value) {
+    match end {
+        "SUCCESS" => ("success", "pass", Value::Null),
+        "WARNINGS" => ("success-with-warnings", "pass", Value::Null),
+        "SKIP" => ("skip", "skip", Value::Null),
+        "ERROR" => ("error", "fail", "xtf.error".into()),
+        "FAILURE" => ("failure", "fail", "xtf.failure".into()),
+        "SILENT" | "AFTER" | "CRASH" => ("crash", "fail", "xtf.crash".into()),
+        "HANG" => ("timeout", "fail", "xtf.timeout".into()),
+        _ => ("host-crash", "fail", "xen.panic".into()),
+    }
+}
+
+fn scenario(tree: &str, run_as: &str, watcher: &str) -> String {
+    format!(
+        "\
+xenlab: 1
+name: ends
+matrix:
+  vars.test:
+    xtf: {{tree: '{tree}', category: all}}
+arch: x86_64
+xen: {{build: debian:bookworm, args: [bootscrub=0, nmi=fatal]}}
+steps:
+{watcher}  - xtf: {{tree: '{tree}', test: '${{vars.test}}', run-as: {run_as}}}
+    within: 12s
+"
+    )
+}
+
+/// Every instance came to what it should, and the others were not touched by it.
+fn judged(bench: &Bench, stderr: &str, environment: &str) {
+    for end in ENDS {
+        let name = format!("test-{environment}-{}", end.to_lowercase());
+        let verdict = bench.verdict(&format!("{name}_"));
+        let (outcome, word, cause) = expected(end);
+        let seen = (&verdict["xtf"]["outcome"], &verdict["verdict"], &verdict["cause"]);
+        assert_eq!(seen, (&outcome.into(), &word.into(), &cause), "{name}: {verdict}\n{stderr}");
+        assert_eq!(verdict["xtf"]["environment"], environment);
+    }
+}
+
+/// As dom0 straight on Xen, where a guest that crashes takes no host with it that anybody else is on.
+#[test]
+fn every_end_as_dom0() {
+    let bench = Bench::new();
+    user_store();
+    let dir = tempfile::tempdir().expect("a folder for the tree");
+    let root = dir.path().display().to_string();
+    tree(dir.path(), &ENDS, &["pv64"]);
+    let did = bench.run(&scenario(&root, "dom0", ""), &[]);
+    assert_eq!(did.code, Some(1), "{}", did.stderr);
+    judged(&bench, &did.stderr, "pv64");
+    let summary = std::fs::read_to_string(bench.report().join("summary.md")).expect("a summary");
+    let table: Vec<&str> = summary.lines().skip_while(|l| !l.starts_with("| category")).take(5).collect();
+    assert_eq!(
+        table,
+        [
+            "| category | environment | SUCCESS | SUCCESS with warnings | SKIP | ERROR | FAILURE | CRASH | HOST CRASH | TIMEOUT |",
+            "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+            "| functional | pv64 | 1 | 1 | 1 | 1 |  |  |  |  |",
+            "| xsa | pv64 |  |  |  |  | 1 | 3 | 1 | 1 |",
+            "| **all** | | **1** | **1** | **1** | **1** | **1** | **3** | **1** | **1** |",
+        ],
+        "{summary}"
+    );
+    bench.clean();
+    xenlab_tests::replay_agrees(&bench.report()).expect("judged alike from the bundle");
+}
+
+/// As domains that dom0 makes. The one that is to take the host down has dom0 do it.
+#[test]
+fn every_end_as_a_domain() {
+    let bench = Bench::new();
+    user_store();
+    let dir = tempfile::tempdir().expect("a folder for the tree");
+    let root = dir.path().display().to_string();
+    tree(dir.path(), &ENDS, &["pv64"]);
+    let watcher = "  \
+  - when: {vars.test: test-pv64-host}
+    run: |
+      log=/var/log/xen/console/guest-test-pv64-host.log
+      (until grep -q 'take the host down' $log 2>/dev/null; do sleep 0.1; done; exec xl debug-keys N) >/dev/null 2>&1 &
+";
+    let watcher = watcher.strip_prefix("  ").unwrap_or(watcher);
+    let did = bench.run(&scenario(&root, "domU", watcher), &[]);
+    assert_eq!(did.code, Some(1), "{}", did.stderr);
+    judged(&bench, &did.stderr, "pv64");
+    bench.clean();
+    xenlab_tests::replay_agrees(&bench.report()).expect("judged alike from the bundle");
+}
