@@ -75,6 +75,13 @@ fn every_end_as_dom0() {
     xenlab_tests::replay_agrees(&bench.report()).expect("judged alike from the bundle");
 }
 
+/// dom0's part in taking the host down: a domain that may not waits until it is done for it.
+const WATCHER: &str = "  - when: {vars.test: test-pv64-host}
+    run: |
+      log=/var/log/xen/console/guest-test-pv64-host.log
+      (until grep -q 'take the host down' $log 2>/dev/null; do sleep 0.1; done; exec xl debug-keys N) >/dev/null 2>&1 &
+";
+
 /// As domains that dom0 makes. The one that is to take the host down has dom0 do it.
 #[test]
 fn every_end_as_a_domain() {
@@ -83,14 +90,13 @@ fn every_end_as_a_domain() {
     let dir = tempfile::tempdir().expect("a folder for the tree");
     let root = dir.path().display().to_string();
     tree(dir.path(), &ENDS, &["pv64"]);
-    let watcher = "  \
+
   - when: {vars.test: test-pv64-host}
     run: |
       log=/var/log/xen/console/guest-test-pv64-host.log
       (until grep -q 'take the host down' $log 2>/dev/null; do sleep 0.1; done; exec xl debug-keys N) >/dev/null 2>&1 &
 ";
-    let watcher = watcher.strip_prefix("  ").unwrap_or(watcher);
-    let did = bench.run(&scenario(&root, "domU", watcher), &[]);
+    let did = bench.run(&scenario(&root, "domU", WATCHER), &[]);
     assert_eq!(did.code, Some(1), "{}", did.stderr);
     judged(&bench, &did.stderr, "pv64");
     bench.clean();

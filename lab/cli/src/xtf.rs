@@ -93,7 +93,7 @@ fn instances(args: &Xtf) -> Result<(std::sync::Arc<Tree>, Vec<Instance>), Failur
         test: split(&args.of.test),
     };
     let instances = tree.select(&selection).map_err(|unknown| {
-        let lines: Vec<String> = unknown.iter().map(|u| told(u)).collect();
+        let lines: Vec<String> = unknown.iter().map(told).collect();
         Failure::bad_input(lines.join("\n"))
     })?;
     if instances.is_empty() {
@@ -106,6 +106,9 @@ fn instances(args: &Xtf) -> Result<(std::sync::Arc<Tree>, Vec<Instance>), Failur
 }
 
 fn told(unknown: &Unknown) -> String {
+    if let Some(near) = &unknown.near {
+        return format!("--{}: {}; did you mean `{near}`?", unknown.key, unknown.message);
+    }
     let known = if unknown.known.len() <= 12 {
         format!("; expected one of {}", unknown.known.join(", "))
     } else {

@@ -5,6 +5,7 @@
 
 use crate::arch::Arch;
 use crate::fact::{FactValue, Facts};
+use crate::scenario::diagnostic::nearest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -229,6 +230,15 @@ pub struct Unknown {
     pub message: String,
     /// What there is.
     pub known: Vec<String>,
+    /// What may have been meant.
+    pub near: Option<String>,
+}
+
+impl Unknown {
+    fn new(key: &'static str, index: usize, word: &str, message: String, known: Vec<String>) -> Self {
+        let near = nearest(word, known.iter().map(String::as_str)).map(str::to_owned);
+        Unknown { key, index, message, known, near }
+    }
 }
 
 impl Tree {
@@ -277,18 +287,13 @@ impl Tree {
                 let message = format!("no test of this tree is of the category `{word}`");
                 let mut known = owned(self.categories());
                 known.push("all".into());
-                unknown.push(Unknown { key: "category", index, message, known });
+                unknown.push(Unknown::new("category", index, word, message, known));
             }
         }
         for (index, word) in selection.environment.iter().enumerate() {
             if !self.environments().iter().any(|e| is_environment(word, e)) {
                 let message = format!("no test of this tree has the environment `{word}`");
-                unknown.push(Unknown {
-                    key: "environment",
-                    index,
-                    message,
-                    known: owned(self.environments()),
-                });
+                unknown.push(Unknown::new("environment", index, word, message, owned(self.environments())));
             }
         }
         for (index, word) in selection.test.iter().enumerate() {
@@ -296,7 +301,7 @@ impl Tree {
                 let message = format!("this tree has no test or instance `{word}`");
                 let known = self.tests.iter().map(|t| t.name.clone());
                 let known = known.chain(all.iter().map(|(i, _)| i.to_string())).collect();
-                unknown.push(Unknown { key: "test", index, message, known });
+                unknown.push(Unknown::new("test", index, word, message, known));
             }
         }
         if !unknown.is_empty() {

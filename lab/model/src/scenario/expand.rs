@@ -3,7 +3,7 @@
 use super::config::{Config, Need};
 use super::de::from_node;
 use super::diagnostic::Diagnostic;
-use super::interpolate::{Names, environment_name, not_given};
+use super::interpolate::{Names, environment_name};
 use super::parts::{apply, defaults, has_bad, nonce, shown, variables, without};
 use super::read::{Axis, Scenario};
 use super::schema::Schemas;
@@ -276,12 +276,7 @@ impl Maker<'_> {
         for var in &self.scenario.vars {
             let path = format!("vars.{}", var.key.text);
             if var.required && tree.at(&path).is_none() {
-                let d = Diagnostic::new(&var.key.origin, not_given(&var.key.text));
-                let how = format!("give it one: --set {path}=VALUE");
-                self.diagnostics.push(match &var.help {
-                    Some(help) => d.expected(help.clone()).help(how),
-                    None => d.help(how),
-                });
+                self.diagnostics.push(var.not_given());
                 tree.put(&path, Node { origin: var.key.origin.clone(), kind: Kind::Bad });
             }
         }
@@ -424,7 +419,8 @@ impl Maker<'_> {
                 let index = step.path.trim_start_matches("steps[").trim_end_matches(']').parse::<usize>();
                 let own = index.ok().and_then(|i| node.items().get(i)?.get("xtf"));
                 let at = own.map_or(&node.origin, |n| n.get("run-as").map_or(&n.origin, |n| &n.origin));
-                let d = Diagnostic::new(at, "an instance that runs as dom0 leaves no dom0 to the other steps");
+                let d =
+                    Diagnostic::new(at, "an instance that runs as dom0 leaves no dom0 to the other steps");
                 self.diagnostics.push(d.help("`run-as: domU`, or a scenario of its own"));
             }
         }

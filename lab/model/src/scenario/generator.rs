@@ -5,8 +5,8 @@ use super::de::from_node;
 use super::diagnostic::Diagnostic;
 use super::interpolate::Names;
 use super::parts::has_bad;
-use super::read::{Axis, Reader};
-use super::tree::Node;
+use super::read::{Axis, Reader, Variable};
+use super::tree::{Kind, Node};
 use crate::xtf::{DEFAULT_CATEGORIES, Selection};
 
 impl Reader<'_> {
@@ -17,6 +17,7 @@ impl Reader<'_> {
         axes: &mut [Axis],
         base: &Node,
         sets: &[(String, Node)],
+        vars: &[Variable],
         settings: &Settings,
     ) {
         let mut tree = base.clone();
@@ -25,6 +26,14 @@ impl Reader<'_> {
         }
         for axis in axes.iter_mut() {
             let Some(generator) = axis.generator.take() else { continue };
+            // Without an axis no case is made, and none says it.
+            for var in vars.iter().filter(|var| var.required) {
+                let path = format!("vars.{}", var.key.text);
+                if tree.at(&path).is_none() {
+                    self.diagnostics.push(var.not_given());
+                    tree.put(&path, Node { origin: var.key.origin.clone(), kind: Kind::Bad });
+                }
+            }
             let names = Names::new(&tree, None);
             let resolved = names.resolve(&generator);
             self.diagnostics.append(&mut names.diagnostics.into_inner());
@@ -67,11 +76,14 @@ impl Reader<'_> {
                     let list = node.get(unknown.key);
                     let at = list.map(|n| n.items().get(unknown.index).unwrap_or(n));
                     let origin = at.map_or(&node.origin, |n| &n.origin);
-                    let word = at.and_then(Node::text).unwrap_or_default().to_owned();
-                    let known: Vec<&str> = unknown.known.iter().map(String::as_str).collect();
-                    let d = Diagnostic::new(origin, unknown.message);
-                    let d = if known.len() <= 12 { d.expected(known.join(", ")) } else { d };
-                    self.diagnostics.push(d.nearest(&word, known));
+                    let mut d = Diagnostic::new(origin, unknown.message);
+                    if unknown.known.len() <= 12 {
+                        d = d.expected(unknown.known.join(", "));
+                    }
+                    self.diagnostics.push(match unknown.near {
+                        Some(near) => d.help(format!("did you mean `{near}`?")),
+                        None => d,
+                    });
                 }
                 Vec::new()
             }

@@ -2,6 +2,7 @@
 
 use super::Settings;
 use super::diagnostic::{Diagnostic, Sources, nearest};
+use super::interpolate::not_given;
 use super::schema::{SECTIONS, Schemas};
 use super::tree::{self, Key, Kind, Node, Origin, Within};
 use super::walk::{Variables, Walk};
@@ -32,6 +33,18 @@ pub(crate) struct Variable {
     pub required: bool,
     /// What it is.
     pub help: Option<String>,
+}
+
+impl Variable {
+    /// Nobody gave it a value.
+    pub fn not_given(&self) -> Diagnostic {
+        let d = Diagnostic::new(&self.key.origin, not_given(&self.key.text));
+        let how = format!("give it one: --set vars.{}=VALUE", self.key.text);
+        match &self.help {
+            Some(help) => d.expected(help.clone()).help(how),
+            None => d.help(how),
+        }
+    }
 }
 
 /// A file, sorted.
@@ -118,7 +131,7 @@ pub(crate) fn read(
             base.put(&format!("vars.{}", key.text), default.clone());
         }
     }
-    reader.generate(&mut axes, &base, &sets, settings);
+    reader.generate(&mut axes, &base, &sets, &vars, settings);
     let sound = !axes.iter().any(|a| a.values.is_empty());
     let words = |key: &str| root.get(key).map(Node::items).unwrap_or_default().iter().filter_map(Node::text);
     let scenario = Scenario {

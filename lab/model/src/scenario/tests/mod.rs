@@ -1,8 +1,10 @@
 //! Tests of the language, by concern.
 
-use super::{Set, Settings, load, render};
+use super::{Set, Settings, Trees, load, render};
 use crate::case::Case;
 use crate::fact::Facts;
+use crate::xtf::{Test, Tree};
+use std::sync::Arc;
 
 mod mistakes;
 mod planning;
@@ -10,6 +12,7 @@ mod precedence;
 mod properties;
 mod shipped;
 mod values;
+mod xtf;
 
 /// `PATH=VALUE`s as the command line's arguments.
 fn settings(sets: &[&str]) -> Settings {
@@ -21,7 +24,27 @@ fn settings(sets: &[&str]) -> Settings {
             Set { path: path.to_owned(), value: value.to_owned(), argument: i + 2 }
         })
         .collect();
-    Settings { sets, seed: 7, ..Settings::default() }
+    Settings { sets, seed: 7, trees: Trees(tree) }
+}
+
+/// The one tree there is, in /a/tree.
+fn tree(path: &str) -> Result<Arc<Tree>, String> {
+    if path != "/a/tree" {
+        return Err(format!("{path} is no XTF tree"));
+    }
+    let words = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect();
+    let test = |name: &str, category: &str, environments: &[&str], variations: &[&str]| Test {
+        name: name.to_owned(),
+        category: category.to_owned(),
+        environments: words(environments),
+        variations: words(variations),
+    };
+    let tests = vec![
+        test("example", "special", &["pv64", "hvm64"], &[]),
+        test("invlpg", "functional", &["hvm64"], &["hap", "shadow"]),
+        test("xsa-7", "xsa", &["pv64"], &[]),
+    ];
+    Ok(Arc::new(Tree { tests }))
 }
 
 /// The cases of a text that has no mistakes.

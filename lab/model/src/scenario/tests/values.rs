@@ -89,7 +89,7 @@ fn interpolation() {
 fn the_nonce_is_the_case_s_and_the_run_s() {
     let text = format!("{BASE}dom0: {{args: ['n=${{run.nonce}}']}}\nsteps: [{{under-xen: {{}}}}]\n");
     let load = |seed| {
-        let settings = crate::scenario::Settings { seed, ..Settings::default() };
+        let settings = crate::scenario::Settings { seed, ..Default::default() };
         crate::scenario::load(&text, "t.yaml", &settings, &crate::fact::Facts::default()).unwrap().remove(0)
     };
     let (a, again, b) = (load(1), load(1), load(2));
