@@ -47,6 +47,9 @@ pub struct Case {
     pub facts: Facts,
     /// What is planned.
     pub plan: Planned,
+    /// What it may be known to come to: the entries that name it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expectations: Vec<crate::expectation::Expectation>,
 }
 
 impl Case {

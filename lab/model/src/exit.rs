@@ -3,7 +3,7 @@
 /// How a command ended. The numbers are a contract with users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Exit {
-    /// 0: every case passed, and at least one did.
+    /// 0: every case passed, or failed as expected, and at least one did.
     Passed,
     /// 1: something was judged and failed.
     Failed,

@@ -3,7 +3,9 @@
 use crate::case::{Case, Planned};
 use crate::cause::{Blame, Cause};
 use crate::condition::{Absent, Truth};
+use crate::date::Date;
 use crate::evidence::{Evidence, Loss, Origin};
+use crate::expectation;
 use crate::fact::Facts;
 use crate::matcher::quote;
 use crate::step::xtf::RunAs;
@@ -60,6 +62,7 @@ pub fn case(case: &Case, evidence: &[Evidence], facts: &Facts, control: Option<&
             steps: Vec::new(),
             control: None,
             seconds,
+            expected: None,
         };
     }
     let mut steps = steps(case, evidence, &facts);
@@ -96,7 +99,15 @@ pub fn case(case: &Case, evidence: &[Evidence], facts: &Facts, control: Option<&
         steps,
         control: control.cloned(),
         seconds,
+        expected: None,
     }
+}
+
+/// A verdict with how it stands to what was expected of its case; `facts` are what is known besides the case's own, `on` is the day of
+/// the run. The verdict itself stays what it is.
+pub fn against(case: &Case, facts: &Facts, on: Option<Date>, verdict: CaseVerdict) -> CaseVerdict {
+    let expected = expectation::compare(case, &known(case, facts), on, &verdict);
+    CaseVerdict { expected, ..verdict }
 }
 
 /// The XTF instance that a case runs and how it ended; without an outcome where it was not run, and where the lab could not say.

@@ -3,6 +3,7 @@
 use crate::cause::{Blame, Cause};
 use crate::evidence::Origin;
 use crate::exit::Exit;
+use crate::expectation::{Expectation, Expected, Kind};
 use crate::place::Place;
 use serde::{Deserialize, Serialize};
 
@@ -180,12 +181,23 @@ pub struct CaseVerdict {
     pub control: Option<Control>,
     /// Seconds of wall time, all told.
     pub seconds: f64,
+    /// How it stands to what was expected, where something was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
 }
 
 impl CaseVerdict {
-    /// What this case contributes to the exit code; a skip contributes nothing.
+    /// The entry that it is as expected by.
+    pub fn as_expected(&self) -> Option<&Expectation> {
+        self.expected.as_ref().filter(|e| e.kind == Kind::AsExpected).map(|e| &e.entry)
+    }
+
+    /// What this case contributes to the exit code; a skip contributes nothing. A Fail that was expected was judged, and is what it
+    /// should be; an Error that was expected has judged nothing.
     pub fn exit(&self) -> Option<Exit> {
         match self.verdict {
+            Verdict::Fail if self.as_expected().is_some() => Some(Exit::Passed),
+            Verdict::Error if self.as_expected().is_some() => None,
             Verdict::Pass => Some(Exit::Passed),
             Verdict::Fail => Some(Exit::Failed),
             Verdict::Error | Verdict::NotReached => Some(Exit::Lab),
@@ -195,7 +207,7 @@ impl CaseVerdict {
 }
 
 /// The exit code of a run: 130 when it was interrupted, 2 when it selected nothing, 1 when something failed, 3 when the lab could
-/// not do something or judged nothing at all (every case skipped), else 0, which needs at least one pass.
+/// not do something or judged nothing at all (every case skipped), else 0, which needs at least one that passed or failed as expected.
 pub fn run_exit(cases: &[CaseVerdict], interrupted: bool) -> Exit {
     let stopped = cases.iter().any(|c| c.verdict == Verdict::Error && c.cause == Some(Cause::Interrupted));
     if interrupted || stopped {

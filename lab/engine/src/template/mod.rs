@@ -327,7 +327,15 @@ impl Wanted<'_> {
         };
         let id = format!("{} ({what})", self.case.id);
         let setup = self.setup().to_vec();
-        Case { id, setup, steps: vec![ready], plan: Planned::Run, ..self.case.clone() }
+        // What is expected of the case is not expected of what it starts from.
+        Case {
+            id,
+            setup,
+            steps: vec![ready],
+            plan: Planned::Run,
+            expectations: Vec::new(),
+            ..self.case.clone()
+        }
     }
 }
 

@@ -231,6 +231,7 @@ impl Maker<'_> {
             nonce,
             facts,
             plan,
+            expectations: Vec::new(),
         }))
     }
 

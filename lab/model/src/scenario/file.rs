@@ -38,6 +38,9 @@ pub struct ScenarioFile {
     /// What must hold for a case to make sense; where it does not, the case is skipped.
     #[schemars(default)]
     pub needs: Vec<Need>,
+    /// Files of expectations, relative to this one: what some cases are known to come to, and why.
+    #[schemars(default)]
+    pub expectations: Vec<String>,
     /// The architecture of the machine under test.
     pub arch: Option<Arch>,
     /// The machine.

@@ -8,6 +8,7 @@ pub mod config;
 mod de;
 pub mod diagnostic;
 mod expand;
+mod expectations;
 pub mod file;
 mod generator;
 mod interpolate;
@@ -28,7 +29,8 @@ use crate::place::Place;
 use crate::xtf::Tree;
 pub use config::Config;
 pub use diagnostic::{Diagnostic, render};
-pub use schema::{PathInfo, schema};
+pub use expectations::{ExpectationsFile, expectation_files, is_expectations, load_expectations};
+pub use schema::{PathInfo, expectations_schema, schema};
 use std::sync::Arc;
 
 /// A value that the command line puts at a PATH: `--set PATH=VALUE`, `--xen X` (`xen=X`), `--arch A` (`arch=A`), ….

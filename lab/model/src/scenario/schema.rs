@@ -1,6 +1,7 @@
 //! The language's JSON Schema, made from the types, and what is read off it: types of PATHs, words, primary keys.
 
 use super::config::Config;
+use super::expectations::ExpectationsFile;
 use super::file::ScenarioFile;
 use crate::fact::FactType;
 use schemars::generate::SchemaSettings;
@@ -35,6 +36,8 @@ pub struct PathInfo {
 pub(crate) struct Schemas {
     /// Of a file.
     pub file: Value,
+    /// Of a file of expectations.
+    pub expectations: Value,
     /// Of a case's configuration.
     pub config: Value,
     definitions: Map<String, Value>,
@@ -64,6 +67,7 @@ impl Schemas {
         let mut generator = SchemaSettings::draft2020_12().into_generator();
         let mut file = generator.subschema_for::<ScenarioFile>().to_value();
         let mut config = generator.subschema_for::<Config>().to_value();
+        let mut expectations = generator.subschema_for::<ExpectationsFile>().to_value();
         let mut definitions = generator.take_definitions(true);
         // The phases are the console crate's, which knows nothing of schemas.
         let phases = super::de::words_of::<xenlab_console::Phase>();
@@ -75,7 +79,9 @@ impl Schemas {
         }
         without_null(&mut file);
         without_null(&mut config);
-        let mut schemas = Schemas { file, config, definitions, paths: Vec::new(), aliases: BTreeMap::new() };
+        without_null(&mut expectations);
+        let mut schemas =
+            Schemas { file, expectations, config, definitions, paths: Vec::new(), aliases: BTreeMap::new() };
         schemas.collect_paths();
         schemas
     }
@@ -141,6 +147,9 @@ impl Schemas {
         let resolved = self.resolve(schema);
         match resolved.name {
             Some("Size") => return "a size: 512K, 64M, 1G".into(),
+            Some("Date") => return "a date: 2027-06-30".into(),
+            Some("Link") => return "a link: https://…".into(),
+            Some("Cause") => return "a cause's code: xen.panic, check.failed".into(),
             Some("Duration") => return "a duration: 500ms, 30s, 2m".into(),
             Some("XenSpec") => return crate::spec::XEN_SPEC_FORMS.into(),
             Some("KernelSpec") => return "debian:SUITE or file:IMAGE[,modules=DIR]".into(),
@@ -292,22 +301,31 @@ fn without_null(schema: &mut Value) {
 /// Wider than what is read in one respect: an editor's YAML takes an unquoted `4.20` for a number, so numbers are
 /// allowed where text is expected, and `${…}` everywhere a single value is.
 pub fn schema() -> Value {
+    published("xenlab scenario", &Schemas::get().file, true)
+}
+
+/// The JSON Schema of files of expectations (`xenlab schema expectations`); numbers are allowed where text is, as in [`schema`].
+pub fn expectations_schema() -> Value {
+    published("xenlab expectations", &Schemas::get().expectations, false)
+}
+
+/// A file's schema with the definitions that it uses; `raw`: its values may hold `${…}`.
+fn published(title: &str, file: &Value, raw: bool) -> Value {
     let schemas = Schemas::get();
-    let mut root = schemas.resolve(&schemas.file).schema.clone();
-    let mut definitions = schemas.definitions.clone();
-    definitions.remove("ScenarioFile");
-    definitions.remove("Config");
+    let mut root = schemas.resolve(file).schema.clone();
+    let mut definitions = Map::new();
+    used(schemas, &root, &mut definitions);
     // An axis or --xen may give it.
     if let Some(xen) = definitions.get_mut("XenConfig").and_then(Value::as_object_mut) {
         xen.remove("required");
     }
     for schema in definitions.values_mut() {
-        publish(schemas, schema);
+        publish(schemas, raw, schema);
     }
-    publish(schemas, &mut root);
+    publish(schemas, raw, &mut root);
     let mut out = Map::new();
     out.insert("$schema".into(), "https://json-schema.org/draft/2020-12/schema".into());
-    out.insert("title".into(), "xenlab scenario".into());
+    out.insert("title".into(), title.into());
     if let Value::Object(root) = root {
         out.extend(root);
     }
@@ -315,10 +333,28 @@ pub fn schema() -> Value {
     Value::Object(out)
 }
 
-fn publish(schemas: &Schemas, schema: &mut Value) {
+/// Collects the definitions that a schema refers to, and those that they do.
+fn used(schemas: &Schemas, schema: &Value, found: &mut Map<String, Value>) {
+    match schema {
+        Value::Object(object) => {
+            let name = object.get("$ref").and_then(Value::as_str).and_then(|r| r.rsplit('/').next());
+            if let Some((name, definition)) = name.and_then(|n| schemas.definitions.get_key_value(n))
+                && !found.contains_key(name)
+            {
+                found.insert(name.clone(), definition.clone());
+                used(schemas, definition, found);
+            }
+            object.values().for_each(|value| used(schemas, value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| used(schemas, item, found)),
+        _ => {}
+    }
+}
+
+fn publish(schemas: &Schemas, raw: bool, schema: &mut Value) {
     let Value::Object(object) = schema else {
         if let Value::Array(items) = schema {
-            items.iter_mut().for_each(|i| publish(schemas, i));
+            items.iter_mut().for_each(|i| publish(schemas, raw, i));
         }
         return;
     };
@@ -326,9 +362,9 @@ fn publish(schemas: &Schemas, schema: &mut Value) {
     for (keyword, value) in object.iter_mut() {
         match (keyword.as_str(), value) {
             ("properties" | "patternProperties" | "$defs", Value::Object(named)) => {
-                named.values_mut().for_each(|s| publish(schemas, s));
+                named.values_mut().for_each(|s| publish(schemas, raw, s));
             }
-            ("items" | "additionalProperties" | "anyOf" | "oneOf", value) => publish(schemas, value),
+            ("items" | "additionalProperties" | "anyOf" | "oneOf", value) => publish(schemas, raw, value),
             _ => {}
         }
     }
@@ -345,11 +381,11 @@ fn publish(schemas: &Schemas, schema: &mut Value) {
         Some("string") if !words && !object.contains_key("pattern") => {
             object.insert("type".into(), json!(["string", "number", "boolean"]));
         }
-        Some("string" | "integer") if kind.as_deref() == Some("string") || !words => {
+        Some("string" | "integer") if raw && (kind.as_deref() == Some("string") || !words) => {
             let own = Value::Object(std::mem::take(object));
             object.insert("anyOf".into(), json!([own, interpolated]));
         }
-        Some("boolean") => {
+        Some("boolean") if raw => {
             let own = Value::Object(std::mem::take(object));
             object.insert("anyOf".into(), json!([own, interpolated]));
         }
@@ -369,7 +405,7 @@ fn publish(schemas: &Schemas, schema: &mut Value) {
         let whole = Value::Object(std::mem::take(object));
         let body = schemas.resolve(&whole).schema;
         let mut one = body.pointer(&format!("/properties/{primary}")).cloned().unwrap_or(json!({}));
-        publish(schemas, &mut one);
+        publish(schemas, raw, &mut one);
         object.insert("anyOf".into(), json!([whole, one]));
     }
 }

@@ -63,6 +63,7 @@ impl<'a> Walk<'a> {
             (Kind::Bad, _) => return,
             (_, Some("Matcher")) => return self.matcher(node, None),
             (_, Some("Condition")) => return self.condition(node),
+            (_, Some("Cause")) => return self.cause(node, what),
             (Kind::Scalar(text), _)
                 if self.raw && interpolated(text) && !matches!(resolved.name, Some("Language" | "Ident")) =>
             {
@@ -129,6 +130,24 @@ impl<'a> Walk<'a> {
             None => {
                 let d = Diagnostic::new(&node.origin, format!("`{what}` is {} here", node.word()));
                 self.say(d.expected(alternatives(words)));
+            }
+        }
+    }
+
+    /// A cause's code: too many to tell them all.
+    fn cause(&mut self, node: &Node, what: &str) {
+        use crate::cause::Cause;
+        const EXPECTED: &str = "a cause's code, as verdicts show it: `xen.panic`, `check.failed`";
+        match node.text() {
+            Some(code) if Cause::from_code(code).is_some() => {}
+            Some(code) => {
+                let d =
+                    Diagnostic::new(&node.origin, format!("there is no cause `{code}`")).expected(EXPECTED);
+                self.say(d.nearest(code, Cause::ALL.iter().map(|c| c.code())));
+            }
+            None => {
+                let d = Diagnostic::new(&node.origin, format!("`{what}` is {} here", node.word()));
+                self.say(d.expected(EXPECTED));
             }
         }
     }
@@ -284,6 +303,7 @@ impl<'a> Walk<'a> {
             Some("XenSpec") => text.parse::<crate::spec::XenSpec>().map(drop),
             Some("KernelSpec") => text.parse::<crate::spec::KernelSpec>().map(drop),
             Some("UserlandSpec") => text.parse::<crate::spec::UserlandSpec>().map(drop),
+            Some("Date") => text.parse::<crate::date::Date>().map(drop),
             Some("Ident") if !is_name(text) => Err(format!("`{text}` is not a name")),
             _ => Ok(()),
         };

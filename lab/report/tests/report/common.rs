@@ -44,6 +44,8 @@ fn case(
         steps,
         control: None,
         seconds: 8.375,
+        xtf: None,
+        expected: None,
     }
 }
 

@@ -6,6 +6,7 @@ use crate::fact::Facts;
 use crate::xtf::{Test, Tree};
 use std::sync::Arc;
 
+mod expectations;
 mod mistakes;
 mod planning;
 mod precedence;
