@@ -106,6 +106,62 @@ fn bad_scenarios_exit_2_with_every_error_and_its_place() {
     says(&did, 2, &["s.yaml:4", "arch", "s.yaml:5", "s.yaml:7", "phase"]);
 }
 
+fn expectations(dir: &TempDir, text: &str) -> String {
+    let path = dir.path().join("e.yaml");
+    fs::write(&path, text).expect("a temporary file can be written");
+    path.display().to_string()
+}
+
+const KNOWN: &str = "xenlab-expectations: 1\nexpect:\n  - case: t\n    when: {machine.accel: tcg}\n    verdict: fail\n    \
+                     cause: xen.panic\n    because: it is known\n    until: 2099-12-31\n";
+
+#[test]
+fn bad_expectations_exit_2_with_every_error_and_its_place() {
+    let dir = TempDir::new().expect("a temporary folder");
+    let file = scenario(&dir, GOOD);
+    let bad = expectations(
+        &dir,
+        "xenlab-expectations: 1\nexpect:\n  - case: t\n    verdict: fail\n    cause: xen.panik\n    because: b\n    fault: emulator\n    \
+         until: someday\n    wen: {arch: x86_64}\n",
+    );
+    for args in [vec!["run", &file, "--expectations", &bad], vec!["validate", &bad]] {
+        let did = run(&args);
+        let places = ["e.yaml:5:12", "e.yaml:7:12", "e.yaml:8:12", "e.yaml:9:5"];
+        says(&did, 2, &places);
+        says(&did, 2, &["xen.panic", "qemu.version", "2027-06-30", "did you mean `when`?"]);
+        assert_eq!(did.stdout, "");
+    }
+    // What the scenario and the expectations have wrong is told together.
+    let both = scenario(&dir, &GOOD.replace("arch:", "arhc:"));
+    says(&run(["run", &both, "--expectations", &bad]), 2, &["s.yaml:4", "e.yaml:5:12"]);
+    says(&run(["validate", &both, &bad]), 2, &["s.yaml:4", "e.yaml:5:12"]);
+    says(&run(["run", "--expectations", "no-such-file.yaml"]), 2, &["no-such-file.yaml", "a file of expectations"]);
+    let good = expectations(&dir, KNOWN);
+    says(&run(["run", &good]), 2, &["is a file of expectations, no scenario", "--expectations"]);
+}
+
+#[test]
+fn a_scenario_names_its_expectations() {
+    let dir = TempDir::new().expect("a temporary folder");
+    let file = scenario(&dir, &GOOD.replace("arch:", "expectations: [e.yaml]\narch:"));
+    // It is there beside the scenario, whatever the current folder is; and where it is not, who named it is said.
+    says(&run(["validate", &file]), 2, &["s.yaml:4:16", "e.yaml", "a file of expectations"]);
+    let known = expectations(&dir, KNOWN);
+    says(&run(["validate", &file]), 0, &["1 scenario, 1 case: all good"]);
+    says(&run(["validate", &file, &known]), 0, &["1 scenario, 1 case, 1 expectation: all good"]);
+    says(&run(["validate", &known]), 0, &["1 expectation: all good"]);
+    let did = run(["explain", "--offline", &file]);
+    says(&did, 0, &["FAIL xen.panic, if it applies once known: machine.accel: it is known (until 2099-12-31)", "e.yaml:3:5"]);
+    let did = run(["explain", "--offline", &scenario(&dir, GOOD)]);
+    assert!(!did.stdout.contains("it is known"), "{}", did.stdout);
+    let did = run(["explain", "--offline", &scenario(&dir, GOOD), "--expectations", &known]);
+    says(&did, 0, &["it is known"]);
+    // Under another accelerator it is not expected.
+    let kvm = scenario(&dir, &GOOD.replace("arch:", "machine: {accel: kvm}\narch:"));
+    let did = run(["explain", "--offline", &kvm, "--expectations", &known]);
+    assert!(!did.stdout.contains("it is known"), "{}", did.stdout);
+}
+
 #[test]
 fn an_empty_matrix_axis_is_refused() {
     let dir = TempDir::new().expect("a temporary folder");
@@ -134,6 +190,9 @@ fn nothing_reaches_stdout_that_is_not_asked_for() {
 fn schema_facts_and_completions_print() {
     let schema: serde_json::Value = serde_json::from_str(&run(["schema"]).stdout).expect("a JSON Schema");
     assert!(schema.to_string().contains("xl-info"));
+    let schema: serde_json::Value = serde_json::from_str(&run(["schema", "expectations"]).stdout).expect("a JSON Schema");
+    assert!(schema.to_string().contains("passes-on") && !schema.to_string().contains("xl-info"));
+    says(&run(["schema", "nonsense"]), 2, &["expectations"]);
     says(&run(["facts"]), 0, &["build.build-id", "dom0.userland"]);
     let facts: serde_json::Value = serde_json::from_str(&run(["facts", "--json"]).stdout).expect("JSON");
     assert!(facts["facts"].is_array() && facts["paths"].is_array());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Boots a freshly built Xen with a real dom0 inside QEMU and says whether it is good.
 ///
-/// Exit codes: 0 every case passed, 1 something was judged and failed, 2 bad input, 3 the lab itself could not do it,
+/// Exit codes: 0 every case passed or failed as expected, 1 something was judged and failed, 2 bad input, 3 the lab itself could not do it,
 /// 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "xenlab", version, max_term_width = 100)]
@@ -42,7 +42,7 @@ pub enum Verb {
     Pool(Pool),
     /// List the cases of the scenarios, and what is planned for each
     List(List),
-    /// Check scenarios without doing anything
+    /// Check scenarios and files of expectations without doing anything
     Validate(Scenarios),
     /// Say what would be built and booted, with QEMU's command line, and what would be skipped and why
     Explain(Explain),
@@ -64,8 +64,12 @@ pub enum Verb {
     /// Work on reports
     #[command(subcommand)]
     Report(Report),
-    /// Print the JSON Schema of scenarios, for editors
-    Schema,
+    /// Print the JSON Schema of scenarios, or of files of expectations, for editors
+    Schema {
+        /// Of what
+        #[arg(value_enum, default_value_t = SchemaOf::Scenario)]
+        of: SchemaOf,
+    },
     /// List the facts and key paths that conditions and matchers can name
     Facts {
         /// As JSON
@@ -77,6 +81,15 @@ pub enum Verb {
         /// For which shell
         shell: clap_complete::Shell,
     },
+}
+
+/// What has a schema.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum SchemaOf {
+    /// Scenarios
+    Scenario,
+    /// Files of expectations
+    Expectations,
 }
 
 /// What chooses scenarios and cases; the same for every command that takes scenarios.
@@ -112,6 +125,9 @@ pub struct Scenarios {
     /// The K-th of N parts of all cases, as 1/3
     #[arg(long, value_name = "K/N")]
     pub shard: Option<String>,
+    /// A file of expectations: skips that are accepted, failures that are known; repeated, all of them count
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub expectations: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args, Default)]

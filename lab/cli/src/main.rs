@@ -17,7 +17,7 @@ mod select;
 mod templates;
 mod xtf;
 
-use args::{Bench, Cli, Report, Verb};
+use args::{Bench, Cli, Report, SchemaOf, Verb};
 use clap::{CommandFactory, Parser};
 use failure::Failure;
 use std::io::Write;
@@ -91,9 +91,12 @@ fn dispatch(cli: Cli, started: Instant) -> Result<Exit, Failure> {
         }
         Verb::Bench(Bench::Console { json }) => bench::console(json),
         Verb::Report(Report::Merge { out, shards }) => replay::merge(&out, &shards),
-        Verb::Schema => {
-            let text = serde_json::to_string_pretty(&xenlab_model::scenario::schema())
-                .map_err(anyhow::Error::from)?;
+        Verb::Schema { of } => {
+            let schema = match of {
+                SchemaOf::Scenario => xenlab_model::scenario::schema(),
+                SchemaOf::Expectations => xenlab_model::scenario::expectations_schema(),
+            };
+            let text = serde_json::to_string_pretty(&schema).map_err(anyhow::Error::from)?;
             print(&format!("{text}\n"))
         }
         Verb::Facts { json } => plan::facts(json),

@@ -47,10 +47,35 @@ fn as_json(case: &Case) -> serde_json::Value {
 
 /// `xenlab validate`
 pub fn validate(args: &Scenarios) -> Result<Exit, Failure> {
-    let cases = select::cases(args, &xenlab_engine::facts::host())?;
-    let scenarios: std::collections::BTreeSet<&str> = cases.iter().map(|c| c.file.as_str()).collect();
+    let (files, scenarios): (Vec<_>, Vec<_>) =
+        args.scenarios.iter().cloned().partition(|path| select::is_expectations(path));
     let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-    print(&format!("{}, {}: all good\n", count(scenarios.len(), "scenario"), count(cases.len(), "case")))
+    let (mut good, mut problems) = (Vec::new(), Vec::new());
+    // Files of expectations alone are no reason to look at the scenario that ships.
+    if files.is_empty() || !scenarios.is_empty() {
+        match select::cases(&Scenarios { scenarios, ..args.clone() }, &xenlab_engine::facts::host()) {
+            Ok(cases) => {
+                let named: std::collections::BTreeSet<&str> = cases.iter().map(|c| c.file.as_str()).collect();
+                good.push(count(named.len(), "scenario"));
+                good.push(count(cases.len(), "case"));
+            }
+            Err(failure) => problems.push(failure.message),
+        }
+    }
+    let mut entries = 0;
+    for file in &files {
+        match select::expectations(file) {
+            Ok(more) => entries += more.len(),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Failure::bad_input(problems.join("\n")));
+    }
+    if entries > 0 {
+        good.push(count(entries, "expectation"));
+    }
+    print(&format!("{}: all good\n", good.join(", ")))
 }
 
 /// `xenlab facts`

@@ -268,6 +268,9 @@ pub fn repeat(select: &Scenarios, global: &Global) -> Vec<String> {
     for set in &select.sets {
         flag("--set", set);
     }
+    for file in &select.expectations {
+        flag("--expectations", &file.display().to_string());
+    }
     if let Some(store) = &global.store {
         flag("--store", &store.display().to_string());
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use xenlab_model::case::Case;
+use xenlab_model::expectation::{self, Expectation};
 use xenlab_model::fact::Facts;
 use xenlab_model::scenario::{self, Set, Settings, Trees};
 
@@ -33,11 +34,13 @@ pub fn cases(select: &Scenarios, facts: &Facts) -> Result<Vec<Case>, Failure> {
 pub fn cases_of(select: &Scenarios, shipped: &Shipped, facts: &Facts) -> Result<Vec<Case>, Failure> {
     let shard = select.shard.as_deref().map(parse_shard).transpose()?;
     let mut files: Vec<(String, String)> = Vec::new();
+    let mut from_program = false;
     if select.scenarios.is_empty() {
         // A file of that name in the user's own folder is what they mean; otherwise the one that ships.
         let text = match std::fs::read_to_string(shipped.file) {
             Ok(text) => text,
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                from_program = true;
                 shipped.text.to_owned()
             }
             Err(e) => return Err(Failure::bad_input(format!("{}: {e}", shipped.file))),
@@ -47,7 +50,18 @@ pub fn cases_of(select: &Scenarios, shipped: &Shipped, facts: &Facts) -> Result<
     let mut problems = Vec::new();
     for path in &select.scenarios {
         match read(path) {
+            Ok(text) if scenario::is_expectations(&text) => problems.push(format!(
+                "{0}: is a file of expectations, no scenario; give it with --expectations {0}",
+                path.display()
+            )),
             Ok(text) => files.push((path.display().to_string(), text)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    let mut told = Vec::new();
+    for file in &select.expectations {
+        match expectations(file) {
+            Ok(entries) => told.extend(entries),
             Err(problem) => problems.push(problem),
         }
     }
@@ -55,7 +69,12 @@ pub fn cases_of(select: &Scenarios, shipped: &Shipped, facts: &Facts) -> Result<
     let mut cases: Vec<Case> = Vec::new();
     for (file, text) in &files {
         match scenario::load(text, file, &settings, facts) {
-            Ok(more) => {
+            Ok(mut more) => {
+                match of_scenario(text, file, from_program) {
+                    Ok(own) => expectation::attach(&mut more, &own),
+                    Err(problem) => problems.push(problem),
+                }
+                expectation::attach(&mut more, &told);
                 if let Some(twice) = more.iter().find(|c| cases.iter().any(|d| d.shown() == c.shown())) {
                     problems.push(format!(
                         "{file}: the case `{}` is also in another scenario given here; give one of the scenarios another `name`",
@@ -124,20 +143,70 @@ fn named(cases: &[Case], want: &str) -> Vec<usize> {
     those(&|case| case.shown().contains(want))
 }
 
+/// The entries of a file of expectations.
+pub fn expectations(path: &Path) -> Result<Vec<Expectation>, String> {
+    let text = read_as(path, "a file of expectations, `xenlab schema expectations` has its keys")?;
+    entries(&text, &path.display().to_string())
+}
+
+fn entries(text: &str, name: &str) -> Result<Vec<Expectation>, String> {
+    scenario::load_expectations(text, name)
+        .map_err(|diagnostics| scenario::render(&diagnostics, crate::colour::stderr()))
+}
+
+/// The entries of the files that a scenario names. One that is part of the program may name files that are, too; as with itself,
+/// what has that name in the user's own folder is what they mean.
+fn of_scenario(text: &str, file: &str, from_program: bool) -> Result<Vec<Expectation>, String> {
+    let named = scenario::expectation_files(text, file)
+        .map_err(|diagnostics| scenario::render(&diagnostics, crate::colour::stderr()))?;
+    let folder = Path::new(file).parent().unwrap_or(Path::new(""));
+    let mut all = Vec::new();
+    let mut problems = Vec::new();
+    for (name, place) in named {
+        let path = folder.join(name);
+        let shown = path.display().to_string();
+        let found = match in_program(&path).filter(|_| from_program && !path.exists()) {
+            Some(text) => entries(text, &shown),
+            None => expectations(&path).map_err(|problem| match path.is_file() {
+                true => problem,
+                // Whoever reads of a file they did not name wants to know who did.
+                false => format!("{place}: {problem}"),
+            }),
+        };
+        match found {
+            Ok(entries) => all.extend(entries),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(all) } else { Err(problems.join("\n")) }
+}
+
+/// What ships beside the scenarios, by its path in the project.
+fn in_program(path: &Path) -> Option<&'static str> {
+    static SHIPPED: include_dir::Dir<'_> = include_dir::include_dir!("$CARGO_MANIFEST_DIR/../../scenarios");
+    SHIPPED.get_file(path.strip_prefix("scenarios").ok()?)?.contents_utf8()
+}
+
+/// Whether a file is one of expectations; where it cannot be read, whoever reads it next says so.
+pub fn is_expectations(path: &Path) -> bool {
+    read(path).is_ok_and(|text| scenario::is_expectations(&text))
+}
+
 fn read(path: &Path) -> Result<String, String> {
+    read_as(path, "a scenario file, `xenlab schema` has the grammar")
+}
+
+fn read_as(path: &Path, expected: &str) -> Result<String, String> {
     if path.is_dir() {
         return Err(format!(
-            "{}: is a folder; expected a scenario file (name its files: {}/*.yaml)",
-            path.display(),
+            "{0}: is a folder; expected {expected} (name its files: {0}/*.yaml)",
             path.display()
         ));
     }
-    let bytes = std::fs::read(path).map_err(|e| {
-        format!("{}: {e}; expected a scenario file, `xenlab schema` has the grammar", path.display())
-    })?;
+    let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}; expected {expected}", path.display()))?;
     String::from_utf8(bytes).map_err(|e| {
         format!(
-            "{}: byte {} is not UTF-8; expected a scenario as text",
+            "{}: byte {} is not UTF-8; expected {expected}",
             path.display(),
             e.utf8_error().valid_up_to() + 1
         )
@@ -217,6 +286,61 @@ impl Positions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_ships_needs_no_checkout() {
+        // Not the folder of the project: there is no `scenarios` below it.
+        assert!(!Path::new(DEFAULT).exists());
+        assert_eq!(in_program(Path::new(DEFAULT)), Some(DEFAULT_TEXT));
+        assert_eq!(in_program(Path::new("elsewhere/dom0-boot.yaml")), None);
+        let naming = |name: &str| format!("xenlab: 1\nexpectations: {name}\n");
+        // Found, and refused for what it is.
+        let found =
+            of_scenario(&naming("dom0-boot.yaml"), DEFAULT, true).expect_err("no file of expectations");
+        assert!(found.contains("xenlab-expectations"), "{found}");
+        let missing =
+            of_scenario(&naming("dom0-boot.yaml"), DEFAULT, false).expect_err("there is no such file");
+        assert!(
+            missing.contains("scenarios/dom0-boot.yaml:2:15") && missing.contains("No such file"),
+            "{missing}"
+        );
+        assert!(of_scenario(&naming("none.yaml"), DEFAULT, true).is_err());
+    }
+
+    #[test]
+    fn expectations_of_a_scenario_and_of_the_command_line() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).expect("a temporary file");
+            path
+        };
+        let entries = |case: &str, why: &str| {
+            format!(
+                "xenlab-expectations: 1\nexpect:\n  - {{case: '{case}', verdict: skip, because: {why}}}\n"
+            )
+        };
+        let scenario = |name: &str, more: &str| {
+            format!(
+                "xenlab: 1\nname: {name}\nxen: debian:bookworm\narch: x86_64\n{more}steps: [phase: dom0-ready]\n"
+            )
+        };
+        write("own.yaml", &entries("*", "own"));
+        let select = Scenarios {
+            scenarios: vec![
+                write("a.yaml", &scenario("a", "expectations: own.yaml\n")),
+                write("b.yaml", &scenario("b", "")),
+            ],
+            expectations: vec![
+                write("all.yaml", &entries("*", "all")),
+                write("a-only.yaml", &entries("a", "a")),
+            ],
+            ..Scenarios::default()
+        };
+        let cases = super::cases(&select, &Facts::default()).expect("cases");
+        let because = |n: usize| -> Vec<&str> { cases[n].expectations.iter().map(|e| &*e.because).collect() };
+        assert_eq!((because(0), because(1)), (vec!["own", "all", "a"], vec!["all"]));
+    }
 
     #[test]
     fn a_whole_id_names_its_own_case_alone() {

@@ -12,6 +12,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 use xenlab_model::bundle::{Inputs, Tick, TickWhat};
 use xenlab_model::case::Case;
+use xenlab_model::date::Date;
 use xenlab_model::evidence::Evidence;
 use xenlab_model::step::Observation;
 use xenlab_model::verdict::{CaseVerdict, Control};
@@ -197,6 +198,8 @@ fn round(d: Duration) -> f64 {
 /// A bundle read from disk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recorded {
+    /// The day it began, by `started`.
+    pub on: Option<Date>,
     /// `plan.json`
     pub case: Case,
     /// `inputs.json`; absent when the case ended before it had a machine.
@@ -214,6 +217,8 @@ pub fn read(dir: &Path) -> Result<Recorded, EngineError> {
     if !dir.join("started").is_file() {
         return Err(EngineError::NotABundle { path: dir.to_owned() });
     }
+    let path = dir.join("started");
+    let started = fs::read_to_string(&path).map_err(|source| EngineError::Bundle { path, source })?;
     let case: Case = required(dir, "plan.json")?;
     let inputs: Option<Inputs> = optional(dir, "inputs.json")?;
     if let Some(inputs) = &inputs
@@ -237,6 +242,7 @@ pub fn read(dir: &Path) -> Result<Recorded, EngineError> {
     }
     fill_console(dir, &mut evidence)?;
     Ok(Recorded {
+        on: Date::of_time(&started),
         case,
         inputs,
         evidence,

@@ -18,6 +18,7 @@ use xenlab_machine::Memory;
 use xenlab_model::case::{Case, Planned};
 use xenlab_model::cause::Cause;
 use xenlab_model::condition::{Absent, Condition, Truth};
+use xenlab_model::date::Date;
 use xenlab_model::event::{Sink, What};
 use xenlab_model::evidence::{Evidence, Loss, Origin};
 use xenlab_model::fact::Facts;
@@ -95,13 +96,14 @@ pub async fn case(lab: &Lab, case: Case) -> CaseVerdict {
     let begun = Instant::now();
     if let Planned::Skip(_) = &case.plan {
         let verdict = judge::case(&case, &[], &case.facts, None);
+        let verdict = judge::against(&case, &case.facts, Date::of_time(&crate::now_rfc3339()), verdict);
         finished(lab, &case, String::new(), &verdict);
         return verdict;
     }
     let dir = lab.bundles.join(folder_name(&case.shown()));
     let (mut verdict, done) = attempt(lab, case.clone(), &dir, Way::Usual).await;
     if not_yet_believed(&verdict, &done) {
-        (verdict, _) = from_power_on(lab, &case, &case.shown(), &dir, verdict, Way::Again).await;
+        (verdict, _) = from_power_on(lab, &case, &case.shown(), &dir, (verdict, &done), Way::Again).await;
         verdict.seconds = took(lab, begun, &case.shown(), Duration::ZERO);
     }
     finished(lab, &case, dir.display().to_string(), &verdict);
@@ -114,13 +116,15 @@ async fn from_power_on(
     case: &Case,
     shown: &str,
     dir: &Path,
-    on_clone: CaseVerdict,
+    (on_clone, was): (CaseVerdict, &Done),
     way: Way<'_>,
 ) -> (CaseVerdict, Done) {
     let message = "failed on a clone; once more from power-on, to see whether it is Xen's fault".to_owned();
     lab.sink.emit(What::Note { case: Some(shown.to_owned()), message });
     let (power_on, done) = attempt(lab, case.clone(), &dir.join(POWER_ON), way).await;
+    // As a replay does it, which has the facts and the day of the first bundle.
     let verdict = judge::settle(on_clone, &power_on, POWER_ON);
+    let verdict = judge::against(case, &was.facts, was.on, verdict);
     match write_verdict(dir, &verdict) {
         Ok(()) => (verdict, done),
         Err(error) => (broken(case, &error), done),
@@ -128,12 +132,13 @@ async fn from_power_on(
 }
 
 /// What is said of a clone is put on Xen only when a cold boot says it too. What was read off the build's files needs no machine, and
-/// stands as it is.
+/// stands as it is; and a Fail that was expected is put on nobody.
 fn not_yet_believed(verdict: &CaseVerdict, done: &Done) -> bool {
+    let failed = verdict.verdict == Verdict::Fail && verdict.as_expected().is_none();
     let on_clone = || verdict.steps.iter().any(|s| s.verdict == Verdict::Fail && s.origin != Origin::PowerOn);
     done.cloned_from.is_some()
         && !xenlab_host::interrupt::requested()
-        && (verdict.cause == Some(Cause::TemplateUnusable) || verdict.verdict == Verdict::Fail && on_clone())
+        && (verdict.cause == Some(Cause::TemplateUnusable) || failed && on_clone())
 }
 
 /// Brings a template's case to where its machine is frozen over `memory`; progress is told of the case `shown`, which waits for it.
@@ -151,7 +156,7 @@ pub async fn template(
     if not_yet_believed(&verdict, &done) {
         taken_in.push(POWER_ON);
         let way = Way::Template(memory, shown, None);
-        (verdict, done) = from_power_on(lab, &case, shown, &bundle, verdict, way).await;
+        (verdict, done) = from_power_on(lab, &case, shown, &bundle, (verdict, &done), way).await;
     }
     let (taken, why_not) = match done.taken {
         Some(Ok(taken)) if verdict.verdict == Verdict::Pass => (Some(taken), None),
@@ -170,7 +175,9 @@ async fn attempt(lab: &Lab, mut case: Case, dir: &Path, way: Way<'_>) -> (CaseVe
     };
     let before = lab.preparer.admission.waited(&shown);
     let mut done = Done { facts: case.facts.clone(), ..Done::default() };
-    let bundle = match Bundle::create(dir.to_owned(), &case, &crate::now_rfc3339()) {
+    let started = crate::now_rfc3339();
+    done.on = Date::of_time(&started);
+    let bundle = match Bundle::create(dir.to_owned(), &case, &started) {
         Ok(bundle) => Arc::new(bundle),
         Err(error) => return (broken(&case, &error), done),
     };
@@ -196,7 +203,8 @@ async fn attempt(lab: &Lab, mut case: Case, dir: &Path, way: Way<'_>) -> (CaseVe
             None => lab.sink.emit(What::Note { case: Some(shown.clone()), message: error.to_string() }),
         }
     }
-    let mut verdict = judge::case(&case, &done.evidence, &done.facts, done.control.as_ref());
+    let verdict = judge::case(&case, &done.evidence, &done.facts, done.control.as_ref());
+    let mut verdict = judge::against(&case, &done.facts, done.on, verdict);
     verdict.seconds = took(lab, begun, &shown, before);
     if let Err(error) = write_end(&bundle, &case, &done, &verdict) {
         verdict = broken(&case, &error);
@@ -218,6 +226,8 @@ pub struct Done {
     pub evidence: Vec<Evidence>,
     /// What is known.
     pub facts: Facts,
+    /// The day it began, by the bundle.
+    pub on: Option<Date>,
     /// The control, if one was asked for.
     pub control: Option<Control>,
     /// It ran on a clone of this.

@@ -32,6 +32,7 @@ pub fn replay(dir: &Path) -> Result<Replayed, EngineError> {
     if again.join("started").is_file() {
         now = judge::settle(now, &replay(&again)?.now, exec::POWER_ON);
     }
+    now = judge::against(&recorded.case, &facts, recorded.on, now);
     let mut differences = Vec::new();
     if let Some(then) = &recorded.verdict {
         // How long it all took is measured once, live; judging again does not change it.
@@ -51,6 +52,11 @@ fn differ(then: &CaseVerdict, now: &CaseVerdict) -> Vec<String> {
     note("verdict", then.verdict.word().into(), now.verdict.word().into());
     let code = |c: Option<Cause>| c.map_or("none".to_owned(), |c| c.code().to_owned());
     note("cause", code(then.cause), code(now.cause));
+    let expected = |v: &CaseVerdict| match &v.expected {
+        Some(e) => format!("{} (by {})", e.kind.words(), e.entry.expects()),
+        None => "nothing".to_owned(),
+    };
+    note("expectation", expected(then), expected(now));
     note("message", then.message.clone(), now.message.clone());
     note("number of steps", then.steps.len().to_string(), now.steps.len().to_string());
     for (a, b) in then.steps.iter().zip(&now.steps) {

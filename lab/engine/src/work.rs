@@ -304,6 +304,7 @@ impl Work<'_> {
     pub async fn blame_carefully(&self, done: &mut Done) -> Result<(), EngineError> {
         let Work { lab, case, prepared, bundle, .. } = *self;
         let verdict = judge::case(case, &done.evidence, &done.facts, None);
+        let verdict = judge::against(case, &done.facts, done.on, verdict);
         if verdict.verdict == Verdict::Pass {
             // Only what booted is known to boot: a case of steps on files alone says nothing of its machine.
             if control::booted(&done.evidence) {
@@ -337,7 +338,8 @@ impl Work<'_> {
                 return Ok(());
             }
         }
-        if lab.control && control::wanted(&verdict, &done.evidence) {
+        // What was expected blames nobody: there is no need to know whether another Xen does better.
+        if lab.control && verdict.as_expected().is_none() && control::wanted(&verdict, &done.evidence) {
             done.control = Some(control::boot(lab, case, prepared, bundle).await);
         }
         Ok(())

@@ -190,6 +190,18 @@ pub enum Kind {
     Expired,
 }
 
+impl Kind {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Kind::AsExpected => "as expected",
+            Kind::UnexpectedPass => "passed unexpectedly",
+            Kind::Differs => "not what was expected",
+            Kind::Expired => "expected no longer",
+        }
+    }
+}
+
 /// The expectation that a verdict was compared with, and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expected {

@@ -76,7 +76,10 @@ fn test_case(case: &CaseState) -> TestCase {
         test.set_classname(case.scenario());
         return test;
     };
+    let expected = verdict.as_expected();
     let mut status = match verdict.verdict {
+        // Whoever reads the report must not take it for a failure, nor for a pass.
+        _ if expected.is_some() => TestCaseStatus::skipped(),
         Verdict::Pass => TestCaseStatus::success(),
         Verdict::Fail => TestCaseStatus::non_success(NonSuccessKind::Failure),
         Verdict::Error | Verdict::NotReached => TestCaseStatus::non_success(NonSuccessKind::Error),
@@ -87,7 +90,13 @@ fn test_case(case: &CaseState) -> TestCase {
             (m, Planned::Skip(because)) if m.is_empty() => because,
             (m, _) => m,
         };
-        status.set_message(escape_lines(message));
+        status.set_message(match expected {
+            Some(entry) => {
+                let word = verdict.verdict.word();
+                escape_lines(&format!("{word}, expected: {}: {message}", entry.reason()))
+            }
+            None => escape_lines(message),
+        });
         if let Some(cause) = verdict.cause {
             status.set_type(cause.code());
         }
@@ -97,7 +106,10 @@ fn test_case(case: &CaseState) -> TestCase {
     test.set_classname(case.scenario());
     test.set_time(duration(verdict.seconds));
     test.set_assertions(verdict.steps.iter().map(|s| s.checks.len()).sum());
-    let steps = steps(verdict);
+    let mut steps = steps(verdict);
+    if let Some(expected) = &verdict.expected {
+        let _ = writeln!(steps, "{}", escape_lines(&expected.said(verdict)));
+    }
     if !steps.is_empty() {
         test.set_system_out(steps);
     }
@@ -113,6 +125,9 @@ fn details(case: &CaseState, verdict: &CaseVerdict) -> String {
     }
     if let Some(control) = &verdict.control {
         let _ = writeln!(out, "control: {} ({}) {}", control.subject, control.because, control.outcome());
+    }
+    if let Some(expected) = &verdict.expected {
+        let _ = writeln!(out, "expectation: {}", escape_lines(&expected.said(verdict)));
     }
     if !case.bundle.is_empty() {
         let _ = writeln!(out, "bundle: {}", case.bundle);

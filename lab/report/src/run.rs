@@ -3,6 +3,7 @@
 use xenlab_model::case::Planned;
 use xenlab_model::event::{Event, What};
 use xenlab_model::exit::Exit;
+use xenlab_model::expectation::{Expected, Kind};
 use xenlab_model::verdict::{CaseVerdict, StepVerdict, Verdict};
 
 /// A run as its events tell it so far.
@@ -180,13 +181,18 @@ impl Run {
         &mut self.cases[at]
     }
 
-    /// How many cases have each verdict, in the order Pass, Fail, Error, Skip, Not reached, and without one.
-    pub fn counts(&self) -> [(&'static str, usize); 6] {
-        let of = |v: Verdict| {
-            self.cases.iter().filter(|c| c.verdict.as_ref().is_some_and(|x| x.verdict == v)).count()
+    /// How many cases have each verdict, those that were expected apart, and how many have none.
+    pub fn counts(&self) -> [(&'static str, usize); 9] {
+        let verdicts = || self.cases.iter().filter_map(|c| c.verdict.as_ref());
+        let count = |v: Verdict, expected: bool| {
+            verdicts().filter(|x| x.verdict == v && x.as_expected().is_some() == expected).count()
         };
+        let (of, expected) = (|v| count(v, false), |v| count(v, true));
         [
             ("passed", of(Verdict::Pass)),
+            ("failed as expected", expected(Verdict::Fail)),
+            ("with an error as expected", expected(Verdict::Error)),
+            ("skipped as expected", expected(Verdict::Skip)),
             ("failed", of(Verdict::Fail)),
             ("with an error", of(Verdict::Error)),
             ("skipped", of(Verdict::Skip)),
@@ -207,8 +213,25 @@ impl Run {
         }
     }
 
+    /// Cases that came to what was expected of them.
+    pub fn as_expected(&self) -> impl Iterator<Item = (&CaseState, &CaseVerdict, &Expected)> {
+        self.expected().filter(|(_, _, expected)| expected.kind == Kind::AsExpected)
+    }
+
+    /// Cases of which something else was expected, or was until a day that is over.
+    pub fn otherwise(&self) -> impl Iterator<Item = (&CaseState, &CaseVerdict, &Expected)> {
+        self.expected().filter(|(_, _, expected)| expected.kind != Kind::AsExpected)
+    }
+
+    fn expected(&self) -> impl Iterator<Item = (&CaseState, &CaseVerdict, &Expected)> {
+        self.cases.iter().filter_map(|c| {
+            let verdict = c.verdict.as_ref()?;
+            Some((c, verdict, verdict.expected.as_ref()?))
+        })
+    }
+
     /// The exit code that these verdicts make, by the rule of all commands: a case without a verdict is the lab's loss, and
-    /// nothing passed is no success.
+    /// nothing that passed or failed as expected is no success.
     pub fn exit(&self) -> Exit {
         let none = self.cases.iter().any(|c| c.verdict.is_none()).then_some(Exit::Lab);
         let interrupted = self.interrupted.then_some(Exit::Interrupted);

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use xenlab_model::case::Planned;
 use xenlab_model::escape_lines;
 use xenlab_model::event::{Event, What};
+use xenlab_model::expectation::{Expected, Kind};
 use xenlab_model::verdict::{CaseVerdict, Verdict};
 
 /// Writes the file anew at the start, at each case's end and at the run's end.
@@ -64,7 +65,13 @@ fn markdown(run: &Run) -> String {
             ),
             None => ("no verdict", String::new(), String::new()),
         };
-        let word = if matches!(word, "PASS" | "SKIP") { word.to_owned() } else { format!("**{word}**") };
+        let expected = case.verdict.as_ref().and_then(|v| v.expected.as_ref()).map(|e| e.kind);
+        let word = match expected {
+            Some(Kind::AsExpected) => format!("{word}, expected"),
+            Some(kind) => format!("**{word}**, {}", kind.words()),
+            None if matches!(word, "PASS" | "SKIP") => word.to_owned(),
+            None => format!("**{word}**"),
+        };
         let _ = writeln!(out, "| {} | {} | {word} | {cause} | {seconds} |", code(id), code(subject));
     }
     if long {
@@ -72,12 +79,17 @@ fn markdown(run: &Run) -> String {
     }
     for case in &run.cases {
         match &case.verdict {
-            Some(verdict) if !matches!(verdict.verdict, Verdict::Pass | Verdict::Skip) => {
+            Some(verdict)
+                if !matches!(verdict.verdict, Verdict::Pass | Verdict::Skip)
+                    && verdict.as_expected().is_none() =>
+            {
                 out.push_str(&failure(case, verdict));
             }
             _ => {}
         }
     }
+    listed(&mut out, "Not what was expected", run.otherwise());
+    listed(&mut out, "As expected", run.as_expected());
     let skipped: Vec<(&CaseState, &str)> = run.cases.iter().filter_map(|c| Some((c, reason(c)?))).collect();
     if !skipped.is_empty() {
         out.push_str("\nSkipped:\n");
@@ -125,9 +137,24 @@ fn instances(table: &crate::xtf::Table) -> String {
     out
 }
 
-/// Why a case was skipped, if it was.
+/// A list of cases, each with what there is to say of its expectation.
+fn listed<'a>(
+    out: &mut String,
+    title: &str,
+    cases: impl Iterator<Item = (&'a CaseState, &'a CaseVerdict, &'a Expected)>,
+) {
+    for (n, (case, verdict, expected)) in cases.enumerate() {
+        if n == 0 {
+            let _ = write!(out, "\n{title}:\n");
+        }
+        let _ = writeln!(out, "- {}: {}", code(&case.shown), plain(&expected.said(verdict)));
+    }
+}
+
+/// Why a case was skipped, if it was, and nobody knew before.
 fn reason(case: &CaseState) -> Option<&str> {
-    let verdict = case.verdict.as_ref().filter(|v| v.verdict == Verdict::Skip)?;
+    let verdict =
+        case.verdict.as_ref().filter(|v| v.verdict == Verdict::Skip && v.as_expected().is_none())?;
     match &case.planned {
         Planned::Skip(because) if verdict.message.is_empty() => Some(because),
         _ => Some(&verdict.message),

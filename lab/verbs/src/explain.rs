@@ -8,6 +8,7 @@ use xenlab_engine::exec::machine_memory;
 use xenlab_engine::prepare::Preparer;
 use xenlab_machine::{Accel, MachineSpec, Payload, QemuInfo, Wiring};
 use xenlab_model::case::{Case, Planned};
+use xenlab_model::condition::Truth;
 
 /// Explains a case. `preparer` works on an offline store: what is there is shown with its real paths, what would have to be
 /// made first is shown by name.
@@ -20,6 +21,16 @@ pub async fn case(preparer: &Preparer, case: &Case) -> Result<String, EngineErro
         let _ = writeln!(text, "  {label:<14} {value}");
     };
     line("from", &case.file);
+    for entry in &case.expectations {
+        // What only the machine or the build tells is not known here, and an entry that asks for it may apply.
+        let so = match entry.applies(&case.facts) {
+            Truth::Holds => String::new(),
+            Truth::Unknown(facts) => format!(", if it applies once known: {}", facts.join(", ")),
+            Truth::Fails(_) => continue,
+        };
+        let place = entry.place.as_ref().map(|p| format!(" [{p}]")).unwrap_or_default();
+        line("expected", &format!("{}{so}: {}{place}", entry.expects(), entry.reason()));
+    }
     match &case.plan {
         Planned::Run => line("plan", "runs"),
         Planned::Skip(because) => {

@@ -96,7 +96,12 @@ pub fn expectation_files(text: &str, file: &str) -> Result<Vec<(String, Place)>,
 
 fn read(text: &str, file: &str) -> (Vec<Expectation>, Vec<Diagnostic>) {
     let (root, mut diagnostics) = tree::parse(text, &Within::File(file));
-    let Some(mut root) = root else { return (Vec::new(), diagnostics) };
+    let Some(mut root) = root else {
+        for d in diagnostics.iter_mut().filter(|d| d.expected.as_deref() == Some("a scenario")) {
+            d.expected = Some(format!("a file of expectations, which begins with `{KEY}: 1`"));
+        }
+        return (Vec::new(), diagnostics);
+    };
     if !matches!(root.kind, Kind::Map(_)) {
         if root.kind != Kind::Bad {
             let message = format!("this is {}, no file of expectations", root.word());

@@ -241,7 +241,8 @@ impl<'a> Walk<'a> {
         }
         let Kind::List(list) = &mut node.kind else { return self.wrong(node, schema, what) };
         if list.is_empty() && schema.get("minItems").is_some() {
-            let expected = format!("at least one {}", what.strip_suffix('s').unwrap_or(what));
+            let one = if what == "expect" { "entry" } else { what.strip_suffix('s').unwrap_or(what) };
+            let expected = format!("at least one {one}");
             return self.say(Diagnostic::new(&node.origin, format!("`{what}` is empty")).expected(expected));
         }
         for item in list {

@@ -4,6 +4,7 @@ use super::Style;
 use crate::run::{CaseState, Run};
 use crate::text::{self, pad, shorten, width, wrap};
 use xenlab_model::case::Planned;
+use xenlab_model::expectation::Expected;
 use xenlab_model::verdict::{CaseVerdict, Check, Verdict};
 use xenlab_model::{escape, escape_lines};
 
@@ -19,11 +20,25 @@ fn word(style: Style, verdict: Option<Verdict>) -> String {
     }
 }
 
+/// The word of a case's verdict; what was expected alarms nobody.
+fn word_of(style: Style, verdict: &CaseVerdict) -> String {
+    match verdict.as_expected() {
+        Some(_) => style.paint("33", verdict.verdict.word()),
+        None => word(style, Some(verdict.verdict)),
+    }
+}
+
 /// One line when a case ends.
 pub(super) fn ended(style: Style, case: &CaseState) -> String {
     let Some(verdict) = &case.verdict else { return String::new() };
     let shown = escape(&case.shown);
-    let head = format!("{} {shown} ({:.1} s)", word(style, Some(verdict.verdict)), verdict.seconds);
+    let expected = verdict.as_expected().map(|e| format!(" (expected: {})", escape(&e.because)));
+    let head = format!(
+        "{}{} {shown} ({:.1} s)",
+        word_of(style, verdict),
+        expected.unwrap_or_default(),
+        verdict.seconds
+    );
     match verdict.verdict {
         Verdict::Pass => head,
         Verdict::Skip => format!("{head}: {}", escape(reason(case, verdict))),
@@ -48,7 +63,8 @@ pub(super) fn replayed(style: Style, verdict: &CaseVerdict, bundle: &str) -> Str
     bundle.clone_into(&mut case.bundle);
     let mut out = match verdict.verdict {
         Verdict::Pass | Verdict::Skip => {
-            format!("{} {}\n", word(style, Some(verdict.verdict)), escape(&shown))
+            let said = verdict.expected.as_ref().map(|e| format!("  {}\n", escape(&e.said(verdict))));
+            format!("{} {}\n{}", word_of(style, verdict), escape(&shown), said.unwrap_or_default())
         }
         _ => block(style, &case, verdict),
     };
@@ -74,11 +90,14 @@ pub(super) fn report(style: Style, run: &Run) -> String {
     for case in &run.cases {
         if let Some(verdict) = &case.verdict
             && !matches!(verdict.verdict, Verdict::Pass | Verdict::Skip)
+            && verdict.as_expected().is_none()
         {
             out.push('\n');
             out.push_str(&block(style, case, verdict));
         }
     }
+    out.push_str(&listed(style, "not what was expected", run.otherwise()));
+    out.push_str(&listed(style, "as expected", run.as_expected()));
     for table in crate::xtf::tables(run) {
         out.push_str(&instances(style, &table));
     }
@@ -88,18 +107,50 @@ pub(super) fn report(style: Style, run: &Run) -> String {
     out
 }
 
+/// Cases, each with what there is to say of its expectation.
+fn listed<'a>(
+    style: Style,
+    title: &str,
+    cases: impl Iterator<Item = (&'a CaseState, &'a CaseVerdict, &'a Expected)>,
+) -> String {
+    let mut out = String::new();
+    for (case, verdict, expected) in cases {
+        if out.is_empty() {
+            out = format!("\n{}\n", style.paint("1", title));
+        }
+        let line = format!("{}: {}", escape(&case.shown), escape_lines(&expected.said(verdict)));
+        let mut lines = wrap(&line, "    ", style.width);
+        if let Some(first) = lines.first_mut() {
+            *first = format!("  {}", first.trim_start());
+        }
+        out.push_str(&(lines.join("\n") + "\n"));
+    }
+    out
+}
+
 fn table(style: Style, run: &Run) -> String {
-    const VERDICT: usize = 11;
     const SECONDS: usize = 8;
+    // As wide as ever, unless something was expected.
+    let plain = |case: &CaseState| match &case.verdict {
+        Some(v) if v.as_expected().is_some() => format!("{}, expected", v.verdict.word()),
+        Some(v) => v.verdict.word().to_owned(),
+        None => "NO VERDICT".to_owned(),
+    };
+    let verdict_width = run.cases.iter().map(|c| plain(c).len()).max().unwrap_or(0).max(11);
     let names: Vec<String> = run.cases.iter().map(|c| escape(&c.shown)).collect();
-    let room = style.width.saturating_sub(VERDICT + SECONDS + 4).max(20);
+    let room = style.width.saturating_sub(verdict_width + SECONDS + 4).max(20);
     let column = names.iter().map(|n| width(n)).max().unwrap_or(0).clamp(4, room);
-    let head = format!("\n{}  {}  {:>SECONDS$}", pad("case", column), pad("verdict", VERDICT), "seconds");
+    let head =
+        format!("\n{}  {}  {:>SECONDS$}", pad("case", column), pad("verdict", verdict_width), "seconds");
     let mut out = style.paint("1", &head) + "\n";
     for (name, case) in names.iter().zip(&run.cases) {
         let verdict = case.verdict.as_ref();
-        let plain = verdict.map_or("NO VERDICT", |v| v.verdict.word());
-        let word = word(style, verdict.map(|v| v.verdict)) + &" ".repeat(VERDICT - plain.len());
+        let plain = plain(case);
+        let word = match verdict.filter(|v| v.as_expected().is_some()) {
+            Some(_) => style.paint("33", &plain),
+            None => word(style, verdict.map(|v| v.verdict)),
+        };
+        let word = word + &" ".repeat(verdict_width.saturating_sub(plain.len()));
         let seconds = verdict.map(|v| format!("{:.1}", v.seconds)).unwrap_or_default();
         out.push_str(&format!("{}  {word}  {seconds:>SECONDS$}\n", pad(&shorten(name, column), column)));
     }
@@ -155,12 +206,14 @@ pub fn case_text(verdict: &CaseVerdict) -> String {
 
 /// What was judged of a case that did not pass: message, cause, control, and each check that does not hold.
 fn judged(style: Style, case: &str, verdict: &CaseVerdict) -> Vec<String> {
-    let mut lines =
-        vec![format!("{} {}", word(style, Some(verdict.verdict)), style.paint("1", &escape(case)))];
+    let mut lines = vec![format!("{} {}", word_of(style, verdict), style.paint("1", &escape(case)))];
     lines.extend(wrap(&escape_lines(&verdict.message), "  ", style.width));
     if let Some(cause) = verdict.cause {
         let line = format!("{cause} ({}); whose fault: {}", cause.meaning(), text::fault(verdict.blame));
         lines.extend(labelled("cause:", &line, style));
+    }
+    if let Some(expected) = &verdict.expected {
+        lines.extend(labelled("known:", &escape_lines(&expected.said(verdict)), style));
     }
     if let Some(control) = &verdict.control {
         let line = format!(

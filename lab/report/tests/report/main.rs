@@ -1,5 +1,6 @@
 //! The reporters and the merging of shards, from outside.
 
 mod common;
+mod expected;
 mod merging;
 mod reporters;
