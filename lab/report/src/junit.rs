@@ -121,7 +121,12 @@ fn details(case: &CaseState, verdict: &CaseVerdict) -> String {
     let mut out = escape_lines(&verdict.message);
     out.push('\n');
     if let Some(cause) = verdict.cause {
-        let _ = writeln!(out, "{cause} ({}): {}", crate::text::fault(verdict.blame), cause.meaning());
+        // What was expected blames nobody but whom the expectation does.
+        let fault = match verdict.as_expected() {
+            Some(_) => String::new(),
+            None => format!(" ({})", crate::text::fault(verdict.blame)),
+        };
+        let _ = writeln!(out, "{cause}{fault}: {}", cause.meaning());
     }
     if let Some(control) = &verdict.control {
         let _ = writeln!(out, "control: {} ({}) {}", control.subject, control.because, control.outcome());

@@ -209,7 +209,12 @@ fn judged(style: Style, case: &str, verdict: &CaseVerdict) -> Vec<String> {
     let mut lines = vec![format!("{} {}", word_of(style, verdict), style.paint("1", &escape(case)))];
     lines.extend(wrap(&escape_lines(&verdict.message), "  ", style.width));
     if let Some(cause) = verdict.cause {
-        let line = format!("{cause} ({}); whose fault: {}", cause.meaning(), text::fault(verdict.blame));
+        // What was expected blames nobody but whom the expectation does.
+        let fault = match verdict.as_expected() {
+            Some(_) => String::new(),
+            None => format!("; whose fault: {}", text::fault(verdict.blame)),
+        };
+        let line = format!("{cause} ({}){fault}", cause.meaning());
         lines.extend(labelled("cause:", &line, style));
     }
     if let Some(expected) = &verdict.expected {
