@@ -219,17 +219,7 @@ impl Expectation {
 
     /// Whether it applies under these facts. What is not known is never assumed: an entry that asks for it is undecided.
     pub fn applies(&self, facts: &Facts) -> Truth {
-        let Some(when) = &self.when else { return Truth::Holds };
-        let decided = when.evaluate(facts, Absent::Unknown);
-        if let Truth::Fails(_) = decided {
-            return decided;
-        }
-        let same = when.0.values().flat_map(|m| m.fact_names());
-        let mut unknown: Vec<String> =
-            when.facts().chain(same).filter(|f| facts.get(f).is_none()).map(str::to_owned).collect();
-        unknown.sort();
-        unknown.dedup();
-        if unknown.is_empty() { decided } else { Truth::Unknown(unknown) }
+        self.when.as_ref().map_or(Truth::Holds, |when| when.evaluate(facts, Absent::Unknown))
     }
 
     /// Whether its last day is over. Where the day is not known, an entry with a last day is not relied on.
