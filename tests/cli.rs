@@ -135,7 +135,11 @@ fn bad_expectations_exit_2_with_every_error_and_its_place() {
     let both = scenario(&dir, &GOOD.replace("arch:", "arhc:"));
     says(&run(["run", &both, "--expectations", &bad]), 2, &["s.yaml:4", "e.yaml:5:12"]);
     says(&run(["validate", &both, &bad]), 2, &["s.yaml:4", "e.yaml:5:12"]);
-    says(&run(["run", "--expectations", "no-such-file.yaml"]), 2, &["no-such-file.yaml", "a file of expectations"]);
+    says(
+        &run(["run", "--expectations", "no-such-file.yaml"]),
+        2,
+        &["no-such-file.yaml", "a file of expectations"],
+    );
     let good = expectations(&dir, KNOWN);
     says(&run(["run", &good]), 2, &["is a file of expectations, no scenario", "--expectations"]);
 }
@@ -151,7 +155,14 @@ fn a_scenario_names_its_expectations() {
     says(&run(["validate", &file, &known]), 0, &["1 scenario, 1 case, 1 expectation: all good"]);
     says(&run(["validate", &known]), 0, &["1 expectation: all good"]);
     let did = run(["explain", "--offline", &file]);
-    says(&did, 0, &["FAIL xen.panic, if it applies once known: machine.accel: it is known (until 2099-12-31)", "e.yaml:3:5"]);
+    says(
+        &did,
+        0,
+        &[
+            "FAIL xen.panic, if it applies once known: machine.accel: it is known (until 2099-12-31)",
+            "e.yaml:3:5",
+        ],
+    );
     let did = run(["explain", "--offline", &scenario(&dir, GOOD)]);
     assert!(!did.stdout.contains("it is known"), "{}", did.stdout);
     let did = run(["explain", "--offline", &scenario(&dir, GOOD), "--expectations", &known]);
@@ -190,7 +201,8 @@ fn nothing_reaches_stdout_that_is_not_asked_for() {
 fn schema_facts_and_completions_print() {
     let schema: serde_json::Value = serde_json::from_str(&run(["schema"]).stdout).expect("a JSON Schema");
     assert!(schema.to_string().contains("xl-info"));
-    let schema: serde_json::Value = serde_json::from_str(&run(["schema", "expectations"]).stdout).expect("a JSON Schema");
+    let schema: serde_json::Value =
+        serde_json::from_str(&run(["schema", "expectations"]).stdout).expect("a JSON Schema");
     assert!(schema.to_string().contains("passes-on") && !schema.to_string().contains("xl-info"));
     says(&run(["schema", "nonsense"]), 2, &["expectations"]);
     says(&run(["facts"]), 0, &["build.build-id", "dom0.userland"]);

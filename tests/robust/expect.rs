@@ -71,7 +71,8 @@ fn an_expected_failure_does_not_count() {
     assert_eq!(known.expected(), Value::Null);
     known.replays(1);
 
-    let entry = fails(", when: {machine.accel: tcg, qemu.version: {below: 99.0}}, tracker: 'https://example.org/1'");
+    let entry =
+        fails(", when: {machine.accel: tcg, qemu.version: {below: 99.0}}, tracker: 'https://example.org/1'");
     let did = known.run(FAILS, &entry);
     assert_eq!(did.code, Some(0), "{}", did.stderr);
     let verdict = known.bench.verdict("fake");
@@ -160,7 +161,8 @@ fn under_another_accelerator_or_qemu_it_does_not_apply() {
 fn a_scenario_names_its_own() {
     let known = Known::new();
     known.bench.file("own.yaml", &file(&fails("").replace("case: fake", "case: 'fake[vars.n=1]'")));
-    let scenario = fake(FAILS).replace("steps:\n", "expectations: own.yaml\nmatrix: {vars.n: ['1', '2']}\nsteps:\n");
+    let scenario =
+        fake(FAILS).replace("steps:\n", "expectations: own.yaml\nmatrix: {vars.n: ['1', '2']}\nsteps:\n");
     let did = known.run_with(&scenario, &fails(""), &[]);
     assert_eq!(did.code, Some(1), "{}", did.stderr);
     assert!(did.stderr.contains("2 cases: 1 failed as expected, 1 failed"), "{}", did.stderr);
@@ -175,7 +177,10 @@ fn on_a_clone_it_is_believed_at_once() {
     let cold = Cold::new();
     let text = warm("  - run: {script: exit 3}\n");
     let known = |cause: &str| {
-        cold.bench.file("known.yaml", &file(&format!("case: warm, verdict: fail, cause: {cause}, because: it is so")))
+        cold.bench.file(
+            "known.yaml",
+            &file(&format!("case: warm, verdict: fail, cause: {cause}, because: it is so")),
+        )
     };
     let run = |cause: &str| {
         let file = known(cause);

@@ -33,8 +33,11 @@ fn with(kind: Kind, entry: Expectation, verdict: CaseVerdict) -> CaseVerdict {
 /// passed unexpectedly.
 fn verdicts() -> [(&'static str, CaseVerdict); 4] {
     let fail = entry(Verdict::Fail, Some(Cause::VersionMismatch));
-    let blamed =
-        Expectation { fault: Some(Fault::Emulator), source: Some("https://example.org/2".into()), ..fail.clone() };
+    let blamed = Expectation {
+        fault: Some(Fault::Emulator),
+        source: Some("https://example.org/2".into()),
+        ..fail.clone()
+    };
     [
         (GOOD, with(Kind::UnexpectedPass, fail.clone(), good())),
         (BAD, with(Kind::AsExpected, blamed, bad())),
@@ -89,8 +92,7 @@ fn in_files() {
     let junit = read("junit.xml");
     insta::assert_snapshot!("expected_junit", junit);
     assert!(!junit.contains("<failure"), "a failure that was expected is none");
-    let back: Vec<Event> =
-        read("events.jsonl").lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let back: Vec<Event> = read("events.jsonl").lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(back, events(Exit::Lab));
 }
 
@@ -105,16 +107,26 @@ fn merged() {
     };
     let one = |n: usize| {
         let (name, verdict) = verdicts()[n].clone();
-        shard(name, &[at(0.0, started("r", &[name])), at(3.0, finished(name, verdict)), at(4.0, ended(Exit::Lab, false))])
+        shard(
+            name,
+            &[
+                at(0.0, started("r", &[name])),
+                at(3.0, finished(name, verdict)),
+                at(4.0, ended(Exit::Lab, false)),
+            ],
+        )
     };
     let merged = |dirs: &[usize], out: &str| {
         let dirs: Vec<_> = dirs.iter().map(|n| one(*n)).collect();
         merge(&dirs, &root.path().join(out)).unwrap()
     };
     // What failed as expected is judged, and no failure; what was skipped alone is nothing.
-    for (dirs, exit) in
-        [(vec![1], Exit::Passed), (vec![1, 3], Exit::Passed), (vec![0, 1, 2], Exit::Lab), (vec![3], Exit::Lab)]
-    {
+    for (dirs, exit) in [
+        (vec![1], Exit::Passed),
+        (vec![1, 3], Exit::Passed),
+        (vec![0, 1, 2], Exit::Lab),
+        (vec![3], Exit::Lab),
+    ] {
         assert_eq!(merged(&dirs, &format!("out{dirs:?}")).exit, exit, "{dirs:?}");
     }
     assert_eq!(
