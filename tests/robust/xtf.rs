@@ -90,12 +90,6 @@ fn every_end_as_a_domain() {
     let dir = tempfile::tempdir().expect("a folder for the tree");
     let root = dir.path().display().to_string();
     tree(dir.path(), &ENDS, &["pv64"]);
-
-  - when: {vars.test: test-pv64-host}
-    run: |
-      log=/var/log/xen/console/guest-test-pv64-host.log
-      (until grep -q 'take the host down' $log 2>/dev/null; do sleep 0.1; done; exec xl debug-keys N) >/dev/null 2>&1 &
-";
     let did = bench.run(&scenario(&root, "domU", WATCHER), &[]);
     assert_eq!(did.code, Some(1), "{}", did.stderr);
     judged(&bench, &did.stderr, "pv64");
