@@ -241,14 +241,18 @@ pub const DOM0_MEMORY: crate::units::Size = crate::units::Size::mib(128);
 /// The label under which a check shows how an instance ended.
 pub const LABEL: &str = "XTF";
 
-/// What Xen said while it ran, for the end of a message: the last lines, which are about the domain's end.
+/// What Xen said while it ran, for the end of a message: why the domain ended, which stands before its registers and stack, else the last.
 fn of_xen(evidence: &XtfEvidence) -> String {
     let lines: Vec<&str> = evidence.xen.iter().map(|l| l.trim()).filter(|l| !l.is_empty()).collect();
     if lines.is_empty() {
         return String::new();
     }
-    let last = lines[lines.len().saturating_sub(3)..].join(" / ");
-    format!("; Xen said {}", quote(&last))
+    let why = |line: &&&str| ["crash", "Unhandled", "fault", "FATAL"].iter().any(|word| line.contains(word));
+    let mut told: Vec<&str> = lines.iter().filter(why).take(3).copied().collect();
+    if told.is_empty() {
+        told = lines[lines.len().saturating_sub(3)..].to_vec();
+    }
+    format!("; Xen said {}", quote(&told.join(" / ")))
 }
 
 #[cfg(test)]
