@@ -186,11 +186,10 @@ impl Xtf {
         }
         let outcome = Outcome::of_console(said);
         // What it complained of stands before its result.
-        let complaint = said
-            .lines()
-            .map(str::trim)
-            .rev()
+        let lines = || said.lines().map(str::trim).filter(|l| !l.is_empty());
+        let complaint = lines()
             .find(|l| ["Fail", "Error", "Skip", "Warning"].iter().any(|w| l.starts_with(w)))
+            .or_else(|| if outcome == Outcome::Skip { lines().rev().nth(1) } else { None })
             .map_or_else(String::new, |l| format!(": {}", quote(l)));
         // XTF's own panic is framed by lines of stars.
         let panic = said.lines().map(str::trim).rev().find(|l| l.starts_with("PANIC: "));
