@@ -16,8 +16,8 @@ use xenlab_console::Phase;
 use xenlab_model::case::Case;
 use xenlab_model::evidence::{CommandEnd, Evidence, Loss, MachineEnd, Origin, WaitEnd};
 use xenlab_model::step::freeze::FreezeEvidence;
-use xenlab_model::step::xtf::RunAs;
 use xenlab_model::step::phase::{Phase as PhaseStep, PhaseEvidence};
+use xenlab_model::step::xtf::RunAs;
 use xenlab_model::step::{At, Body, Observation, Step};
 
 /// Performs a step that needs the machine; `case_limit` is what the whole case may take, in guest time since power-on.

@@ -129,7 +129,43 @@ pub const SMALL_INIT_FAILED: &str = r#"for f in /run/xenlab/services/*; do [ -e 
 
 #[cfg(test)]
 mod tests {
-    use super::quote;
+    use super::{put_files, quote};
+
+    /// What is put into dom0 is what it was, in whatever number of scripts it takes, and no script is longer than one may be.
+    #[test]
+    fn files_arrive_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        // What gzip cannot make smaller.
+        let mut state = 1_u64;
+        let mut noise = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as u8
+        };
+        let large: Vec<u8> = (0..300_000).map(|_| noise()).collect();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let files: [(String, &[u8]); 4] = [
+            (path("a b/large"), &large),
+            (path("empty"), b""),
+            (path("small"), b"E\nx\n"),
+            (path("more"), &large[..90_000]),
+        ];
+        let scripts = put_files(&files, "echo it is done");
+        assert!(scripts.len() > 4, "{}", scripts.len());
+        for script in &scripts {
+            assert!(xenlab_guest::Script::new(script.clone()).check().is_ok(), "{}", script.len());
+            let did = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+            assert!(did.status.success(), "{}", String::from_utf8_lossy(&did.stderr));
+            let last = script == scripts.last().unwrap();
+            assert_eq!(did.stdout == b"it is done\n", last);
+        }
+        for (path, bytes) in &files {
+            assert!(std::fs::read(path).unwrap() == **bytes, "{path}");
+        }
+        let small = put_files(&files[1..3], ":");
+        assert_eq!(small.len(), 1);
+    }
 
     #[test]
     fn quoting() {

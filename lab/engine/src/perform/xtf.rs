@@ -11,8 +11,8 @@ use xenlab_console::Speaker;
 use xenlab_model::cause::Cause;
 use xenlab_model::evidence::{Captured, CommandEnd, CommandResult, Loss, MachineEnd, WaitEnd};
 use xenlab_model::step::Observation;
-use xenlab_model::xtf::Outcome;
 use xenlab_model::step::xtf::{RunAs, Xtf, XtfEvidence};
+use xenlab_model::xtf::Outcome;
 
 /// Where an instance's files are in dom0.
 const FOLDER: &str = "/run/xenlab-xtf";

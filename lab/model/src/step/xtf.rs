@@ -186,11 +186,10 @@ impl Xtf {
         }
         let outcome = Outcome::of_console(said);
         // What it complained of stands before its result.
-        let complaint = said
-            .lines()
-            .map(str::trim)
-            .rev()
+        let lines = || said.lines().map(str::trim).filter(|l| !l.is_empty());
+        let complaint = lines()
             .find(|l| ["Fail", "Error", "Skip", "Warning"].iter().any(|w| l.starts_with(w)))
+            .or_else(|| if outcome == Outcome::Skip { lines().rev().nth(1) } else { None })
             .map_or_else(String::new, |l| format!(": {}", quote(l)));
         // XTF's own panic is framed by lines of stars.
         let panic = said.lines().map(str::trim).rev().find(|l| l.starts_with("PANIC: "));
@@ -241,14 +240,18 @@ pub const DOM0_MEMORY: crate::units::Size = crate::units::Size::mib(128);
 /// The label under which a check shows how an instance ended.
 pub const LABEL: &str = "XTF";
 
-/// What Xen said while it ran, for the end of a message: the last lines, which are about the domain's end.
+/// What Xen said while it ran, for the end of a message: why the domain ended, which stands before its registers and stack, else the last.
 fn of_xen(evidence: &XtfEvidence) -> String {
     let lines: Vec<&str> = evidence.xen.iter().map(|l| l.trim()).filter(|l| !l.is_empty()).collect();
     if lines.is_empty() {
         return String::new();
     }
-    let last = lines[lines.len().saturating_sub(3)..].join(" / ");
-    format!("; Xen said {}", quote(&last))
+    let why = |line: &&&str| ["crash", "Unhandled", "fault", "FATAL"].iter().any(|word| line.contains(word));
+    let mut told: Vec<&str> = lines.iter().filter(why).take(3).copied().collect();
+    if told.is_empty() {
+        told = lines[lines.len().saturating_sub(3)..].to_vec();
+    }
+    format!("; Xen said {}", quote(&told.join(" / ")))
 }
 
 #[cfg(test)]
