@@ -40,9 +40,56 @@ fn every_shipped_scenario_is_valid() {
         .filter(|p| p.ends_with(".yaml"))
         .collect();
     assert!(!files.is_empty());
+    // One is about a tree that the user has.
+    let (of_a_tree, files): (Vec<String>, Vec<String>) =
+        files.into_iter().partition(|f| f.ends_with("/xtf.yaml"));
+    assert_eq!(of_a_tree.len(), 1);
     let mut args = vec!["validate".to_owned()];
     args.extend(files);
     says(&run(args), 0, &["all good"]);
+    let tree = tempfile::tempdir().expect("a folder for the tree");
+    xenlab_tests::xtf::tree(tree.path(), &["SUCCESS"], &["pv64"]);
+    let given = format!("vars.tree={}", tree.path().display());
+    says(&run(["validate", &of_a_tree[0], "--set", &given]), 0, &["all good"]);
+    says(&run(["validate", &of_a_tree[0]]), 2, &["`tree` has no value", "--set vars.tree=VALUE"]);
+}
+
+/// What is asked of an XTF tree, and each thing that can be wrong with it, before anything boots.
+#[test]
+fn instances_of_a_tree() {
+    let dir = tempfile::tempdir().expect("a folder for the tree");
+    xenlab_tests::xtf::tree(dir.path(), &["SUCCESS", "SKIP", "ERROR", "FAILURE", "SILENT"], &["pv64"]);
+    let tree = dir.path().to_str().expect("UTF-8");
+    let listed = |words: &[&str]| {
+        let did = run(["xtf", tree, "--list"].iter().chain(words));
+        assert_eq!(did.code, Some(0), "{}", did.stderr);
+        did.stdout.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let all = ["error", "failure", "silent", "skip", "success"].map(|t| format!("test-pv64-{t}"));
+    assert_eq!(listed(&[]), all);
+    assert_eq!(listed(&["--category", "xsa", "--environment", "pv"]), ["test-pv64-silent"]);
+    assert_eq!(listed(&["--test", "skip,pv64-error"]), ["test-pv64-error", "test-pv64-skip"]);
+    let wrong: [(&[&str], &[&str]); 6] = [
+        (
+            &["--environment", "pv65"],
+            &["--environment: no test of this tree has the environment `pv65`", "`pv64`"],
+        ),
+        (&["--test", "succes"], &["no test or instance `succes`", "did you mean `success`"]),
+        (
+            &["--category", "special"],
+            &["no test of this tree is of the category `special`", "functional, xsa, all"],
+        ),
+        (&["--arch", "aarch64"], &["this tree has no tests for aarch64: its environments are pv64"]),
+        (&["--category", "xsa", "--test", "error"], &["no instance of the tree is left"]),
+        (&["--as", "dom1"], &["domU"]),
+    ];
+    for (words, told) in wrong {
+        says(&run(["xtf", tree].iter().chain(words)), 2, told);
+    }
+    says(&run(["xtf", "/nowhere"]), 2, &["/nowhere is no XTF tree", "tests/NAME/info.json"]);
+    fs::remove_file(dir.path().join("tests/skip/test-pv64-skip")).expect("it was there");
+    std::fs::write(dir.path().join("tests/error/info.json"), "{").expect("a file");
+    says(&run(["xtf", tree, "--list"]), 2, &["tests/error/info.json: "]);
 }
 
 #[test]

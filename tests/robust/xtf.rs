@@ -37,14 +37,14 @@ steps:
 }
 
 /// Every instance came to what it should, and the others were not touched by it.
-fn judged(bench: &Bench, stderr: &str, environment: &str, run_as: &str) {
-    for end in ENDS {
-        let name = format!("test-{environment}-{}", end.to_lowercase());
+fn judged(bench: &Bench, stderr: &str, ends: &[&str], run_as: &str) {
+    for end in ends {
+        let name = format!("test-pv64-{}", end.to_lowercase());
         let verdict = bench.verdict(&format!("{name}_"));
         let (outcome, word, cause) = expected(end, run_as);
         let seen = (&verdict["xtf"]["outcome"], &verdict["verdict"], &verdict["cause"]);
         assert_eq!(seen, (&outcome.into(), &word.into(), &cause), "{name}: {verdict}\n{stderr}");
-        assert_eq!(verdict["xtf"]["environment"], environment);
+        assert_eq!(verdict["xtf"]["environment"], "pv64");
     }
 }
 
@@ -58,7 +58,7 @@ fn every_end_as_dom0() {
     tree(dir.path(), &ENDS, &["pv64"]);
     let did = bench.run(&scenario(&root, "dom0", ""), &["-j2"]);
     assert_eq!(did.code, Some(1), "{}", did.stderr);
-    judged(&bench, &did.stderr, "pv64", "dom0");
+    judged(&bench, &did.stderr, &ENDS, "dom0");
     let summary = std::fs::read_to_string(bench.report().join("summary.md")).expect("a summary");
     let table: Vec<&str> = summary.lines().skip_while(|l| !l.starts_with("| category")).take(5).collect();
     assert_eq!(
@@ -83,17 +83,38 @@ const WATCHER: &str = "  - when: {vars.test: test-pv64-host}
       (until grep -q 'take the host down' $log 2>/dev/null; do sleep 0.1; done; echo c >/proc/sysrq-trigger) >/dev/null 2>&1 &
 ";
 
-/// As domains that dom0 makes. The one that is to take the host down has dom0 do it.
+/// What is expected blames nobody, so it is believed at once.
+const EXPECTED: &str = "xenlab-expectations: 1
+expect:
+  - {case: 'ends[vars.test=test-pv64-after]', verdict: fail, cause: xtf.crash, because: it goes on talking}
+  - {case: 'ends[vars.test=test-pv64-crash]', verdict: fail, cause: xtf.crash, because: it is made to}
+  - {case: 'ends[vars.test=test-pv64-hang]', verdict: fail, cause: xtf.timeout, because: it is made to}
+";
+
+/// As domains that dom0 makes. The one that is to take the host down has dom0 do it, and as nobody expects that it is done once more
+/// from power-on.
 #[test]
 fn every_end_as_a_domain() {
+    const THESE: [&str; 5] = ["SUCCESS", "AFTER", "CRASH", "HANG", "HOST"];
     let bench = Bench::new();
     user_store();
     let dir = tempfile::tempdir().expect("a folder for the tree");
     let root = dir.path().display().to_string();
-    tree(dir.path(), &ENDS, &["pv64"]);
-    let did = bench.run(&scenario(&root, "domU", WATCHER), &["-j2"]);
+    tree(dir.path(), &THESE, &["pv64"]);
+    let expected = dir.path().join("expected.yaml");
+    std::fs::write(&expected, EXPECTED).expect("a file");
+    let expected = expected.display().to_string();
+    let did = bench.run(&scenario(&root, "domU", WATCHER), &["-j2", "--expectations", &expected]);
     assert_eq!(did.code, Some(1), "{}", did.stderr);
-    judged(&bench, &did.stderr, "pv64", "domU");
+    judged(&bench, &did.stderr, &THESE, "domU");
+    for end in &THESE[1..] {
+        let of = bench.verdict(&format!("test-pv64-{}_", end.to_lowercase()));
+        assert_eq!(
+            of["expected"]["kind"],
+            if *end == "HOST" { Value::Null } else { "as-expected".into() },
+            "{of}"
+        );
+    }
     bench.clean();
     xenlab_tests::replay_agrees(&bench.report()).expect("judged alike from the bundle");
 }

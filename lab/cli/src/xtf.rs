@@ -11,10 +11,8 @@ use xenlab_model::exit::Exit;
 use xenlab_model::xtf::{Instance, Selection, Tree, Unknown};
 
 /// The scenario.
-const SHIPPED: Shipped = Shipped {
-    file: "scenarios/xtf.yaml",
-    text: include_str!("../../../scenarios/xtf.yaml"),
-};
+const SHIPPED: Shipped =
+    Shipped { file: "scenarios/xtf.yaml", text: include_str!("../../../scenarios/xtf.yaml") };
 
 /// `xenlab xtf`
 pub fn xtf(args: &Xtf, global: &Global, started: Instant) -> Result<Exit, Failure> {
@@ -29,7 +27,11 @@ pub fn xtf(args: &Xtf, global: &Global, started: Instant) -> Result<Exit, Failur
 /// The words that make the same selection again.
 fn command(args: &Xtf) -> Vec<String> {
     let mut words = vec!["xtf".to_owned(), args.of.tree.display().to_string()];
-    let lists = [("--category", &args.of.category), ("--environment", &args.of.environment), ("--test", &args.of.test)];
+    let lists = [
+        ("--category", &args.of.category),
+        ("--environment", &args.of.environment),
+        ("--test", &args.of.test),
+    ];
     for (flag, values) in lists {
         words.extend(values.iter().flat_map(|value| [flag.to_owned(), value.clone()]));
     }
@@ -72,7 +74,8 @@ pub fn cases(args: &Xtf) -> Result<Vec<Case>, Failure> {
 
 fn absolute(args: &Xtf) -> Result<String, Failure> {
     let tree = &args.of.tree;
-    let path = std::path::absolute(tree).map_err(|e| Failure::bad_input(format!("{}: {e}", tree.display())))?;
+    let path =
+        std::path::absolute(tree).map_err(|e| Failure::bad_input(format!("{}: {e}", tree.display())))?;
     // A scenario is text.
     let text = path.to_str().map(str::to_owned);
     text.ok_or_else(|| Failure::bad_input(format!("{}: expected a path that is UTF-8", tree.display())))
@@ -81,7 +84,9 @@ fn absolute(args: &Xtf) -> Result<String, Failure> {
 fn instances(args: &Xtf) -> Result<(std::sync::Arc<Tree>, Vec<Instance>), Failure> {
     let path = absolute(args)?;
     let tree = xenlab_engine::xtf::tree(&path).map_err(|message| {
-        Failure::bad_input(format!("{message}; expected the folder of a built XTF tree, with tests/NAME/info.json"))
+        Failure::bad_input(format!(
+            "{message}; expected the folder of a built XTF tree, with tests/NAME/info.json"
+        ))
     })?;
     let split = |values: &[String]| -> Vec<String> {
         values.iter().flat_map(|v| v.split(',')).filter(|v| !v.is_empty()).map(str::to_owned).collect()

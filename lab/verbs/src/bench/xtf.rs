@@ -34,8 +34,9 @@ pub struct XtfBench {
 /// # Errors
 /// The lab's own, where nothing can be measured at all.
 pub async fn xtf(bench: XtfBench) -> Result<(Value, usize), EngineError> {
-    let dir = tempfile::tempdir()
-        .map_err(|e| EngineError::part(xenlab_model::cause::Cause::LabInternal, format!("no temporary folder: {e}")))?;
+    let dir = tempfile::tempdir().map_err(|e| {
+        EngineError::part(xenlab_model::cause::Cause::LabInternal, format!("no temporary folder: {e}"))
+    })?;
     let Some(first) = bench.cases.iter().find(|c| !matches!(c.plan, Planned::Skip(_))).cloned() else {
         return Err(EngineError::part(
             xenlab_model::cause::Cause::LabInternal,
@@ -48,7 +49,8 @@ pub async fn xtf(bench: XtfBench) -> Result<(Value, usize), EngineError> {
     ready.extend(
         bench.cases.iter().find(|c| !matches!(c.plan, Planned::Skip(_)) && way(c) != way(&first)).cloned(),
     );
-    let shown = Arc::new(Shown { sink: bench.sink.clone(), ended: AtomicU64::new(0), of: bench.cases.len() as u64 });
+    let shown =
+        Arc::new(Shown { sink: bench.sink.clone(), ended: AtomicU64::new(0), of: bench.cases.len() as u64 });
     let mut preparer = Preparer::new(bench.store.clone(), shown.clone());
     preparer.admission = bench.admission;
     let prepared = preparer.prepare(&first).await?;
@@ -98,7 +100,8 @@ pub async fn xtf(bench: XtfBench) -> Result<(Value, usize), EngineError> {
         "no_result": {"value": no_result}, "outcomes": counts,
     }}});
     // What the lab could not say is no measurement; what a test says is none of the bench's business.
-    let failed = verdicts.iter().filter(|v| matches!(v.verdict, Verdict::Error | Verdict::NotReached)).count();
+    let failed =
+        verdicts.iter().filter(|v| matches!(v.verdict, Verdict::Error | Verdict::NotReached)).count();
     Ok((value, failed))
 }
 
