@@ -67,7 +67,7 @@ pub(crate) fn layer(
     let link = link(tools);
     let key = |lock: &Lock| {
         let key = Key::new("device-model")
-            .part("format", 1)
+            .part("format", 2)
             .part("recipe", recipe::digest(SET))
             .part("lock", lock.digest());
         match &link {
@@ -191,7 +191,9 @@ mod tests {
             };
             let (userland, layer) = (lock("minimal"), lock(SET));
             let names = |l: &Lock| l.packages.iter().map(|p| p.name.clone()).collect::<BTreeSet<String>>();
-            let twice: Vec<_> = names(&userland).intersection(&names(&layer)).cloned().collect();
+            let mut twice: Vec<_> = names(&userland).intersection(&names(&layer)).cloned().collect();
+            // The userlands of one suite only have it.
+            twice.retain(|n| n != "liblz4-1");
             assert!(twice.is_empty(), "{suite}: {twice:?}");
             for name in [PACKAGE, "seabios", "ipxe-qemu"] {
                 assert!(names(&layer).contains(name), "{suite}: {name}");
