@@ -11,6 +11,8 @@ mod budget;
 mod flood;
 #[path = "robust/host.rs"]
 mod host;
+#[path = "robust/hvm.rs"]
+mod hvm;
 #[path = "robust/kill.rs"]
 mod kill;
 #[path = "robust/layers.rs"]
