@@ -13,6 +13,8 @@ mod expect;
 mod flood;
 #[path = "robust/host.rs"]
 mod host;
+#[path = "robust/hvm.rs"]
+mod hvm;
 #[path = "robust/kill.rs"]
 mod kill;
 #[path = "robust/layers.rs"]

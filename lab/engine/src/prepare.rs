@@ -141,6 +141,7 @@ impl Preparer {
             arch,
             userland: config.dom0.userland.clone(),
             kernel: config.dom0.kernel.clone(),
+            device_model: config.dom0.device_model.clone(),
             tools: build.tools.as_ref().map(ToolsTree::from),
             suite: suite(&case.subject, &build),
         };
@@ -160,7 +161,7 @@ impl Preparer {
         if !dom0.lacks.is_empty() {
             // Not an error: what needs them may never be run. What is run and does not start is then explained.
             let message = format!(
-                "this userland has no {}, which tools of this build need; what needs them will not start",
+                "this userland has no {}, which tools of this build or the device model need; what needs them will not start",
                 dom0.lacks.join(", ")
             );
             self.sink.emit(What::Note { case: Some(case.shown()), message });
@@ -182,6 +183,9 @@ impl Preparer {
         facts.set("qemu.version", FactValue::Version(parts.qemu.version.to_string()));
         facts.set("qemu.path", FactValue::text(parts.qemu.path.display().to_string()));
         facts.set("machine.accel", FactValue::text(accel.accel.name()));
+        if let Some(device_model) = &parts.dom0.device_model {
+            facts.set("machine.device-model", FactValue::text(device_model));
+        }
         let mut prepared = Prepared { parts, damage, accel, settings: BTreeMap::new(), facts, plant: None };
         if let Some(plant) = plant {
             let broken = plant.clone();

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use xenlab_image::{CaseLayer, Dom0Request, HostKey, ToolsTree, prepare, write_initrd};
 use xenlab_model::Arch;
 use xenlab_model::event::{Sink, What};
+use xenlab_model::spec::DeviceModelSpec;
 use xenlab_store::{Options, Store};
 
 struct Stderr;
@@ -38,6 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         arch,
         userland: userland.parse()?,
         kernel: None,
+        device_model: DeviceModelSpec::None,
         tools: Some(ToolsTree {
             root: tools.into(),
             mount: "/".into(),
@@ -47,6 +49,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             files: None,
             empty_dirs: Vec::new(),
             needs: Vec::new(),
+            device_model: None,
+            own_device_model: false,
         }),
         suite: suite.clone(),
     };

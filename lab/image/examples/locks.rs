@@ -33,6 +33,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             busybox.include = vec!["busybox-static".into()];
             busybox.keep = Keep::Only(vec!["busybox".into()]);
             requests.push(busybox);
+            if arch == Arch::X86_64 {
+                requests.push(recipe::recipe("device-model")?.request("device-model", &suite, arch));
+            }
             for request in requests {
                 // A lock kept in the store of this very request is as good as a new one.
                 let lock = packages(&store, &request, None)?.lock;

@@ -28,6 +28,7 @@ use xenlab_machine::{
 };
 use xenlab_model::Arch;
 use xenlab_model::evidence::CommandEnd;
+use xenlab_model::spec::DeviceModelSpec;
 use xenlab_model::spec::Subject;
 use xenlab_store::{Options, Store};
 
@@ -191,6 +192,7 @@ async fn main() -> Result<()> {
             arch,
             userland: "minimal".parse()?,
             kernel: None,
+            device_model: DeviceModelSpec::None,
             tools: build.tools.as_ref().map(ToolsTree::from),
             suite: xen.split([':', '@']).nth(1).unwrap_or("bookworm").to_owned(),
         };

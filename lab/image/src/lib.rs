@@ -7,6 +7,7 @@
 
 mod case;
 mod cpio;
+mod device_model;
 mod error;
 mod first;
 mod initramfs;

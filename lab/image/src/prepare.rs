@@ -1,10 +1,11 @@
 //! From what is asked for to what a machine is given.
 
 use crate::tools::ToolsTree;
-use crate::{ImageError, Layout, initramfs, tools, userland};
+use crate::{ImageError, Layout, device_model, initramfs, tools, userland};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use xenlab_model::Arch;
-use xenlab_model::spec::{KernelSpec, UserlandSpec};
+use xenlab_model::spec::{DeviceModelSpec, KernelSpec, UserlandSpec};
 use xenlab_store::{Entry, Store, StoreError};
 
 /// What dom0 is to be.
@@ -16,6 +17,8 @@ pub struct Dom0Request {
     pub userland: UserlandSpec,
     /// The kernel; none: that of the userland's suite.
     pub kernel: Option<KernelSpec>,
+    /// The device model of HVM guests; it is for x86_64 only.
+    pub device_model: DeviceModelSpec,
     /// Xen's tools; none: dom0 has only what the userland brings.
     pub tools: Option<ToolsTree>,
     /// The suite, where userland or kernel name none: that of the Xen build.
@@ -35,8 +38,11 @@ pub struct Dom0 {
     pub layout: Layout,
     /// The kernel's release (`uname -r`), where it is known.
     pub release: Option<String>,
-    /// Sonames that the tools need and the userland does not have.
+    /// Sonames that the tools or the device model need and nothing in dom0 has.
     pub lacks: Vec<String>,
+    /// The device model of HVM guests: `build PATH` for the build's own, `debian:SUITE VERSION` for one that was laid beside
+    /// it; none: there is none.
+    pub device_model: Option<String>,
     /// What it is made of, for `inputs.json` and for hashing again before something is blamed.
     pub parts: Vec<Part>,
     /// The program that the initramfs hands over to.
@@ -46,7 +52,7 @@ pub struct Dom0 {
 /// A file that a machine uses.
 #[derive(Debug, Clone)]
 pub struct Part {
-    /// `kernel`, `initrd`, `userland` or `tools`.
+    /// `kernel`, `initrd`, `userland`, `device-model` or `tools`.
     pub role: &'static str,
     /// The file.
     pub path: PathBuf,
@@ -84,10 +90,29 @@ pub fn prepare(request: &Dom0Request, store: &Store) -> Result<Dom0, ImageError>
         Part { role: "userland", path: userland.image.clone(), entry: userland.entry.clone() },
     ];
     let mut layout = userland.layout;
-    let mut lacks = Vec::new();
+    let libraries = std::fs::read_to_string(userland.entry.file(userland::LIBRARIES)).unwrap_or_default();
+    let mut there: BTreeSet<String> = libraries.lines().map(str::to_owned).collect();
+    // Under the tools: what a build brings of it wins.
+    let layer = match &request.device_model {
+        DeviceModelSpec::Debian { suite: of } if request.arch == Arch::X86_64 => {
+            let of = of.as_ref().unwrap_or(&suite);
+            Some(device_model::layer(store, of, request.arch, request.tools.as_ref())?)
+        }
+        _ => None,
+    };
+    if let Some(layer) = &layer {
+        there.extend(layer.libraries().lines().map(str::to_owned));
+        disks.push(layer.image.clone());
+        parts.push(Part { role: "device-model", path: layer.image.clone(), entry: layer.entry.clone() });
+    }
+    let own = request.tools.as_ref().filter(|t| t.own_device_model).and_then(|t| t.device_model.as_ref());
+    let device_model = match own {
+        Some(path) => Some(format!("build {path}")),
+        None => layer.as_ref().map(|l| l.shown.clone()),
+    };
+    let mut lacks: Vec<String> = layer.map_or_else(Vec::new, |layer| layer.lacks(&there));
     if let Some(tree) = &request.tools {
-        let there = std::fs::read_to_string(userland.entry.file(userland::LIBRARIES)).unwrap_or_default();
-        lacks = tree.needs.iter().filter(|n| !there.lines().any(|l| l == n.as_str())).cloned().collect();
+        lacks.extend(tree.needs.iter().filter(|n| !there.contains(*n)).cloned());
         let entry = tools::image(store, tree, request.arch)?;
         layout.path = tree.bin_dirs.clone();
         if matches!(request.userland, UserlandSpec::Systemd { .. }) {
@@ -103,6 +128,7 @@ pub fn prepare(request: &Dom0Request, store: &Store) -> Result<Dom0, ImageError>
         disks,
         layout,
         lacks,
+        device_model,
         release: release.filter(|r| !r.is_empty()),
         parts,
         init: userland.init,

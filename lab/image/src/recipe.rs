@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn every_recipe_reads_and_every_lock_belongs_to_one() {
-        for name in ["minimal", "initramfs", "systemd"] {
+        for name in ["minimal", "initramfs", "systemd", "device-model"] {
             let r = recipe(name).unwrap();
             assert!(!r.packages.include.is_empty(), "{name}");
         }

@@ -27,6 +27,10 @@ pub struct ToolsTree {
     pub empty_dirs: Vec<PathBuf>,
     /// Sonames that the userland must bring.
     pub needs: Vec<String>,
+    /// Where its libxl looks for the device model of HVM guests, as a path in dom0.
+    pub device_model: Option<String>,
+    /// The build brings it.
+    pub own_device_model: bool,
 }
 
 impl From<&xenlab_xen::Tools> for ToolsTree {
@@ -41,6 +45,8 @@ impl From<&xenlab_xen::Tools> for ToolsTree {
             files: Some(tools.files.clone()),
             empty_dirs: tools.empty_dirs.clone(),
             needs: tools.needs.clone(),
+            device_model: tools.device_model.as_ref().map(|d| d.path.to_string_lossy().into_owned()),
+            own_device_model: tools.device_model.as_ref().is_some_and(|d| d.own),
         }
     }
 }
@@ -224,6 +230,8 @@ mod tests {
             files: None,
             empty_dirs: Vec::new(),
             needs: Vec::new(),
+            device_model: None,
+            own_device_model: false,
         };
         let touch = |path: &str| {
             let path = dir.path().join(path);
@@ -280,6 +288,8 @@ mod tests {
             files: None,
             empty_dirs: Vec::new(),
             needs: Vec::new(),
+            device_model: None,
+            own_device_model: false,
         };
         assert!(environment(&tree).contains("export PATH='/a b/it'\\''s':$PATH"));
     }

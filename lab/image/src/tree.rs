@@ -143,7 +143,11 @@ impl Squash {
 
     /// A folder with an owner.
     pub(crate) fn dir_of(&mut self, path: &str, mode: u32, owner: (u64, u64)) -> Result<(), ImageError> {
-        let path = self.place(path);
+        let mut path = self.place(path);
+        // A layer's folder of that name would hide the userland's link into `usr/`, and all that is found through it.
+        if self.merge && MERGED.contains(&path.as_str()) {
+            path = format!("usr/{path}");
+        }
         if path.is_empty() || !self.claim(&path)? {
             return Ok(());
         }

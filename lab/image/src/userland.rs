@@ -113,7 +113,7 @@ fn write(
     squash.finish()
 }
 
-fn dropped(recipe: &Recipe, path: &str) -> bool {
+pub(crate) fn dropped(recipe: &Recipe, path: &str) -> bool {
     recipe
         .drop
         .iter()
@@ -285,6 +285,8 @@ mod tests {
             files: None,
             empty_dirs: Vec::new(),
             needs: Vec::new(),
+            device_model: None,
+            own_device_model: false,
         };
         let store = store(dir.path());
         let made = crate::tools::image(&store, &tools, Arch::X86_64).unwrap();

@@ -34,7 +34,7 @@ pub struct Inputs {
 /// A file the machine used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artefact {
-    /// `xen`, `kernel`, `initrd`, `userland`, `tools`.
+    /// `xen`, `kernel`, `initrd`, `userland`, `device-model`, `tools`.
     pub role: String,
     /// Where it was.
     pub path: String,

@@ -1,7 +1,8 @@
 //! Cases: the points of a scenario's matrix, and what is planned for each.
 
+use crate::arch::Arch;
 use crate::condition::{Absent, Truth};
-use crate::fact::Facts;
+use crate::fact::{FactValue, Facts};
 use crate::place::Places;
 use crate::scenario::config::{Config, Need};
 use crate::spec::Subject;
@@ -91,7 +92,7 @@ pub fn cannot(arch: crate::Arch, steps: &[Step], facts: &Facts) -> Option<String
 pub fn plan(needs: Vec<Need>, facts: &Facts, absent: Absent) -> (Vec<Need>, Planned) {
     let mut left = Vec::new();
     let mut unknown: Vec<String> = Vec::new();
-    let mut skip = None;
+    let mut skip = no_device_model(facts);
     for need in needs {
         let applies = need.when.as_ref().map_or(Truth::Holds, |w| w.evaluate(facts, absent));
         if let Truth::Fails(_) = applies {
@@ -120,6 +121,21 @@ pub fn plan(needs: Vec<Need>, facts: &Facts, absent: Absent) -> (Vec<Need>, Plan
         None => Planned::Unknown(unknown),
     };
     (left, plan)
+}
+
+/// Of a matrix over both architectures the cases are left out in which nobody can do what the scenario asks for.
+fn no_device_model(facts: &Facts) -> Option<String> {
+    let is = |name: &str| match facts.get(name) {
+        Some(FactValue::Text(text)) => text.as_str(),
+        _ => "",
+    };
+    let asked = is("dom0.device-model");
+    (is("arch") == Arch::Aarch64.name() && !asked.is_empty() && asked != "none").then(|| {
+        format!(
+            "dom0.device-model is {asked}: device models are for HVM guests, which only x86_64 has; \
+             say `none` for aarch64, with `overrides`, to run the rest"
+        )
+    })
 }
 
 /// What is planned for a case while some facts are unknown.

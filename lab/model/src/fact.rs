@@ -141,6 +141,12 @@ pub const FACTS: &[FactInfo] = {
             Build,
             "PVH guests can run: nested paging right in this QEMU, or shadow paging in this Xen",
         ),
+        f(
+            "machine.device-model",
+            Text,
+            Build,
+            "device model of HVM guests: `build PATH`, or `debian:SUITE VERSION` of dom0.device-model; absent: none",
+        ),
         f("build.spec", Text, Plan, "the subject, as it was named"),
         f("build.provider", Text, Plan, "provider of the hypervisor: what build.spec has before its colon"),
         f(
@@ -165,6 +171,12 @@ pub const FACTS: &[FactInfo] = {
         f("build.config", Set, Build, "options set to y in the build's .config, without CONFIG_"),
         f("build.shadow-paging", Flag, Build, "the .config has SHADOW_PAGING=y"),
         f("build.xenstored", Set, Build, "store daemons the build has: xenstored, oxenstored"),
+        f(
+            "build.device-model",
+            Text,
+            Build,
+            "where in dom0 the device model is that the build brings for HVM guests; absent: it brings none",
+        ),
         f("build.pkg-config", Set, Build, "pkg-config modules the build has"),
         f("build.parts", Set, Build, "parts the build has: hypervisor, tools, development"),
     ]

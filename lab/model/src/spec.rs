@@ -217,6 +217,51 @@ impl fmt::Display for UserlandSpec {
     }
 }
 
+/// What plays the devices of HVM guests, where the Xen build does not bring it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub enum DeviceModelSpec {
+    /// `none`: what the Xen build brings, or nothing.
+    #[default]
+    None,
+    /// `debian[:SUITE]`: Debian's qemu-system-xen; of the userland's suite when it is not said.
+    Debian {
+        /// Which suite.
+        suite: Option<String>,
+    },
+}
+
+impl FromStr for DeviceModelSpec {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        const FORMS: &str = "expected none or debian[:SUITE]";
+        match s.split_once(':') {
+            None if s == "none" => Ok(DeviceModelSpec::None),
+            None if s == "debian" => Ok(DeviceModelSpec::Debian { suite: None }),
+            Some(("debian", suite)) => {
+                Ok(DeviceModelSpec::Debian { suite: Some(word(suite, "Debian suite")?) })
+            }
+            _ => {
+                let kind = s.split(':').next().unwrap_or_default();
+                let near = ["none", "debian"].into_iter().find(|k| strsim::damerau_levenshtein(k, kind) <= 2);
+                let hint = near.map(|k| format!(", did you mean `{k}`?")).unwrap_or_default();
+                Err(format!("no device model is called `{s}`{hint}; {FORMS}"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for DeviceModelSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceModelSpec::None => write!(f, "none"),
+            DeviceModelSpec::Debian { suite: None } => write!(f, "debian"),
+            DeviceModelSpec::Debian { suite: Some(s) } => write!(f, "debian:{s}"),
+        }
+    }
+}
+
+text_serde!(DeviceModelSpec, "DeviceModelSpec", "^(none|debian(:.+)?)$");
+
 text_serde!(UserlandSpec, "UserlandSpec", "^(minimal(:.+)?|systemd(:.+)?|tar:.+)$");
 
 #[cfg(test)]
@@ -235,6 +280,9 @@ mod tests {
         for s in ["minimal", "minimal:trixie", "systemd", "tar:root.tar"] {
             assert_eq!(s.parse::<UserlandSpec>().unwrap().to_string(), s);
         }
+        for s in ["none", "debian", "debian:trixie"] {
+            assert_eq!(s.parse::<DeviceModelSpec>().unwrap().to_string(), s);
+        }
     }
 
     #[test]
@@ -242,6 +290,11 @@ mod tests {
         assert!("debain:trixie".parse::<XenSpec>().unwrap_err().contains("did you mean `debian:`"));
         for s in ["", "trixie", "dir:", "debian:", "debian:a b", "debian:x@"] {
             assert!(s.parse::<XenSpec>().is_err(), "{s}");
+        }
+        assert!("debain".parse::<DeviceModelSpec>().unwrap_err().contains("did you mean `debian`"));
+        for s in ["", "trixie", "none:trixie", "debian:", "debian:a b", "qemu"] {
+            let e = s.parse::<DeviceModelSpec>().unwrap_err();
+            assert!(e.contains("expected none or debian[:SUITE]") || e.contains("not a Debian suite"), "{e}");
         }
         assert!("sytemd".parse::<UserlandSpec>().unwrap_err().contains("did you mean `systemd`"));
     }

@@ -9,6 +9,7 @@ use xenlab_engine::prepare::Preparer;
 use xenlab_machine::{Accel, MachineSpec, Payload, QemuInfo, Wiring};
 use xenlab_model::case::{Case, Planned};
 use xenlab_model::condition::Truth;
+use xenlab_model::spec::DeviceModelSpec;
 
 /// Explains a case. `preparer` works on an offline store: what is there is shown with its real paths, what would have to be
 /// made first is shown by name.
@@ -50,6 +51,9 @@ pub async fn case(preparer: &Preparer, case: &Case) -> Result<String, EngineErro
     line("userland", &config.dom0.userland.to_string());
     if let Some(kernel) = &config.dom0.kernel {
         line("kernel", &kernel.to_string());
+    }
+    if config.dom0.device_model != DeviceModelSpec::None {
+        line("device model", &config.dom0.device_model.to_string());
     }
     line(
         "machine",

@@ -134,10 +134,22 @@ pub struct Tools {
     pub wrappers: BTreeMap<String, PathBuf>,
     /// Sonames that its programs and libraries need and the build itself does not have: dom0's userland must.
     pub needs: Vec<String>,
+    /// The device model of HVM guests that its libxl starts.
+    #[serde(default)]
+    pub device_model: Option<DeviceModel>,
     /// The dynamic loader its programs name.
     pub interpreter: Option<PathBuf>,
     /// What is wrong: programs for another machine.
     pub damage: Option<Damage>,
+}
+
+/// The device model of HVM guests, as libxl knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceModel {
+    /// The path compiled into libxl (`QEMU_XEN_PATH` in upstream's tools/configure.ac), as dom0 sees it.
+    pub path: PathBuf,
+    /// The build has it there.
+    pub own: bool,
 }
 
 impl Tools {

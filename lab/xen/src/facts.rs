@@ -40,6 +40,9 @@ impl XenBuild {
         if let Some(t) = &self.tools {
             parts.push("tools");
             f.set("build.xenstored", FactValue::Set(t.daemons.clone()));
+            if let Some(d) = t.device_model.as_ref().filter(|d| d.own) {
+                f.set("build.device-model", text(&d.path.display().to_string()));
+            }
             if let Some(b) = &t.branch {
                 f.set("build.tools-branch", version(b));
             }

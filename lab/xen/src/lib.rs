@@ -24,8 +24,9 @@ mod scan;
 mod tools;
 mod tree;
 
-pub use build::{BootFiles, Declared, Development, EfiImage, Hypervisor, Tools, XenBuild};
+pub use build::{BootFiles, Declared, Development, DeviceModel, EfiImage, Hypervisor, Tools, XenBuild};
 pub use describe::Description;
+pub use elf::{ElfInfo, read as read_elf};
 pub use error::XenError;
 pub use kconfig::Kconfig;
 pub use pkg_config::pkg_config;

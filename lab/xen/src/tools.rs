@@ -1,6 +1,6 @@
 //! The tools of a tree: where xl, the store daemons and the libraries are, and what dom0 has to have for them.
 
-use crate::build::Tools;
+use crate::build::{DeviceModel, Tools};
 use crate::elf::{self, ElfInfo};
 use crate::scan::wrong_architecture;
 use crate::tree::Tree;
@@ -87,6 +87,7 @@ pub(crate) fn find(root: &Path, tree: &Tree, mount: &Path, arch: Arch, from: &st
             infos.push((target, info));
         }
     }
+    let device_model = device_model(root, tree, &libraries, mount);
     let has: BTreeSet<&str> =
         tree.nodes.keys().filter_map(|p| p.file_name()?.to_str()).filter(|n| n.contains(".so")).collect();
     let needs: BTreeSet<String> = infos
@@ -130,12 +131,50 @@ pub(crate) fn find(root: &Path, tree: &Tree, mount: &Path, arch: Arch, from: &st
             .filter(|d| programs.contains_key(**d))
             .map(|d| (*d).to_owned())
             .collect(),
+        device_model,
         interpreter: infos.iter().find_map(|(_, i)| i.interpreter.as_ref().map(PathBuf::from)),
         programs: programs.into_iter().map(|(n, p)| (n, mount.join(p))).collect(),
         wrappers,
         needs: needs.into_iter().collect(),
         damage,
     })
+}
+
+/// The device model that libxl starts, by the path compiled into it, and whether the tree has it.
+fn device_model(
+    root: &Path,
+    tree: &Tree,
+    libraries: &BTreeMap<String, PathBuf>,
+    mount: &Path,
+) -> Option<DeviceModel> {
+    let library = libraries.iter().find(|(name, _)| name.starts_with("libxenlight.so."))?.1;
+    let bytes = std::fs::read(root.join(tree.resolve(library, mount)?)).ok()?;
+    let path = compiled_in(&bytes)?;
+    let inside = path.strip_prefix(mount).ok();
+    let own = inside
+        .and_then(|inside| tree.resolve(inside, mount))
+        .is_some_and(|there| tree.nodes.get(&there).is_some_and(|n| n.mode & 0o111 != 0));
+    Some(DeviceModel { path, own })
+}
+
+/// `QEMU_XEN_PATH` of a libxenlight: the only string in it that names a QEMU. A name alone is searched in `PATH`.
+fn compiled_in(bytes: &[u8]) -> Option<PathBuf> {
+    const NAME: &[u8] = b"qemu-system-";
+    let mut at = 0;
+    while let Some(found) = bytes[at..].windows(NAME.len()).position(|w| w == NAME) {
+        let found = at + found;
+        let begin = bytes[..found].iter().rposition(|b| *b == 0).map_or(0, |n| n + 1);
+        let end = bytes[found..].iter().position(|b| *b == 0).map_or(bytes.len(), |n| found + n);
+        at = end;
+        let Ok(text) = std::str::from_utf8(&bytes[begin..end]) else { continue };
+        // Not a message that names a package, as Debian's has one, nor the package's own name.
+        let architecture = text.rsplit_once('-').map_or("", |(_, a)| a);
+        if text.contains(char::is_whitespace) || !["i386", "x86_64", "aarch64"].contains(&architecture) {
+            continue;
+        }
+        return Some(if text.starts_with('/') { text.into() } else { Path::new("/usr/bin").join(text) });
+    }
+    None
 }
 
 /// Xen's shared libraries by soname-like name (`libxenctrl.so.4.17`): versioned names in a folder that libraries are in.
@@ -172,8 +211,30 @@ fn wanted(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::wanted;
+    use super::{compiled_in, wanted};
     use std::path::Path;
+
+    #[test]
+    fn the_device_model_is_read_off_libxl() {
+        let debian = b"\0%s/hvmloader\0Please install the qemu-system-xen package for this domain to work\0\
+                       /usr/libexec/xen-qemu-system-i386\0qemu-xen\0";
+        for (bytes, path) in [
+            (&debian[..], Some("/usr/libexec/xen-qemu-system-i386")),
+            (
+                b"x\0/usr/local/lib/xen/bin/qemu-system-i386\0",
+                Some("/usr/local/lib/xen/bin/qemu-system-i386"),
+            ),
+            (
+                b"\0/nix/store/x-qemu-xen/bin/qemu-system-i386",
+                Some("/nix/store/x-qemu-xen/bin/qemu-system-i386"),
+            ),
+            (b"\0qemu-system-i386\0", Some("/usr/bin/qemu-system-i386")),
+            (b"\0install qemu-system-i386\0qemu-system-xen\0", None),
+            (b"", None),
+        ] {
+            assert_eq!(compiled_in(bytes).as_deref(), path.map(Path::new));
+        }
+    }
 
     #[test]
     fn dom0_gets_what_runs() {

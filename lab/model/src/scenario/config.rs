@@ -2,7 +2,7 @@
 
 use crate::arch::Arch;
 use crate::condition::Condition;
-use crate::spec::{KernelSpec, UserlandSpec, XenSpec};
+use crate::spec::{DeviceModelSpec, KernelSpec, UserlandSpec, XenSpec};
 use crate::units::{GuestDuration, Size};
 use serde::{Deserialize, Serialize};
 
@@ -123,6 +123,9 @@ pub struct Dom0Config {
     /// The kernel; the userland's suite's when not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelSpec>,
+    /// The device model of HVM guests, for a Xen build that brings none; `none` when not said. x86_64 only.
+    #[serde(default)]
+    pub device_model: DeviceModelSpec,
     /// dom0's memory; 1G when not said.
     #[serde(default = "one_gib")]
     pub memory: Size,
@@ -165,6 +168,7 @@ impl Default for Dom0Config {
         Dom0Config {
             userland: minimal(),
             kernel: None,
+            device_model: DeviceModelSpec::None,
             memory: one_gib(),
             vcpus: None,
             args: Vec::new(),

@@ -45,6 +45,7 @@ golden! {
     unknown_architecture: format!("{HEAD}arch: arm64\nxen: debian:trixie\n{STEPS}");
     unknown_provider: format!("{HEAD}arch: x86_64\nxen: debain:trixie\n{STEPS}");
     unknown_boot_way: with("boot: bois\n");
+    unknown_device_model: with("dom0: {device-model: debain}\n");
     unknown_userland: with("dom0: sytemd\n");
     wrong_types: with("machine: {cpus: many, accel: [tcg]}\ndom0: {memory: 1Q, vcpus: -1}\nlimits: {boot: 30}\ntags: {a: b}\n");
     yes_is_no_flag: steps("  - xenstored: {daemon: any, self-test: yes}\n");

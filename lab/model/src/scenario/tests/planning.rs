@@ -45,6 +45,27 @@ fn needs_are_three_valued() {
 }
 
 #[test]
+fn a_device_model_is_for_x86_64() {
+    let text = "xenlab: 1\nname: t\nxen: debian:trixie\nmatrix: {arch: [x86_64, aarch64], dom0.device-model: [none, debian, debian:trixie]}\nsteps: [{under-xen: {}}]\n";
+    let planned: Vec<bool> = cases(text, &[])
+        .iter()
+        .map(|case| match &case.plan {
+            Planned::Skip(why) => {
+                assert!(why.contains("dom0.device-model is debian") && why.contains("x86_64"), "{why}");
+                false
+            }
+            plan => *plan == Planned::Run,
+        })
+        .collect();
+    assert_eq!(planned, [true, true, true, true, false, false]);
+    let override_of = "overrides: [{when: {arch: aarch64}, set: {dom0.device-model: none}}]\n";
+    let text = format!(
+        "xenlab: 1\nname: t\nxen: debian:trixie\nmatrix: {{arch: [x86_64, aarch64]}}\ndom0: {{device-model: debian}}\n{override_of}steps: [{{under-xen: {{}}}}]\n"
+    );
+    assert!(cases(&text, &[]).iter().all(|case| case.plan == Planned::Run));
+}
+
+#[test]
 fn what_was_unknown_is_decided_later() {
     let text = format!(
         "{BASE}needs: [{{require: {{build.declared-version: {{at-least: 4.20}}}}, because: too old}}]\nsteps: [{{under-xen: {{}}}}]\n"

@@ -1,0 +1,108 @@
+//! HVM guests in dom0: with a device model one comes, runs and goes; without, libxl says what is missing.
+
+use crate::bench::{Bench, user_store};
+use serde_json::Value;
+
+/// Where the guest is put, and entered.
+const BASE: u32 = 0x10_0000;
+/// ELF's header and one program header.
+const HEADERS: u32 = 52 + 32;
+/// What it says; Xen writes a line of it to its own console.
+const SAYS: &str = "HVM guest ran";
+/// The same as Xen writes it (xen/arch/x86/hvm/hvm.c, `hvm_print_line`).
+const SAYS_ON_XEN: &str = "(d1) HVM guest ran";
+
+/// The guest in place of hvmloader, an ELF file for i386: libxc enters it in flat 32-bit mode. It writes to Xen's debug port
+/// (0xe9, XEN_HVM_DEBUGCONS_IOPORT) and halts with interrupts off, which Xen takes for a power-off.
+fn guest() -> Vec<u8> {
+    const CODE: u32 = 24;
+    let mut code = vec![0xfa, 0xbe]; // cli; mov $text, %esi
+    code.extend((BASE + HEADERS + CODE).to_le_bytes());
+    code.extend([0x66, 0xba, 0xe9, 0x00, 0xfc]); // mov $0xe9, %dx; cld
+    code.extend([0xac, 0x84, 0xc0, 0x74, 0x03, 0xee, 0xeb, 0xf8]); // until a zero: lodsb; out %al, %dx
+    code.extend([0xf4, 0xeb, 0xfd, 0x90, 0x90]); // hlt, for ever; padding
+    assert_eq!(code.len(), CODE as usize);
+    code.extend(SAYS.bytes().chain(*b"\n\0"));
+    let size = HEADERS + code.len() as u32;
+    let mut elf = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    let halves = |elf: &mut Vec<u8>, all: &[u16]| all.iter().for_each(|n| elf.extend(n.to_le_bytes()));
+    let words = |elf: &mut Vec<u8>, all: &[u32]| all.iter().for_each(|n| elf.extend(n.to_le_bytes()));
+    // ET_EXEC for i386, EV_CURRENT; entry, program headers, no sections.
+    halves(&mut elf, &[2, 3]);
+    words(&mut elf, &[1, BASE + HEADERS, 52, 0, 0]);
+    halves(&mut elf, &[52, 32, 1, 40, 0, 0]);
+    // PT_LOAD, all of the file, all that may be done with it.
+    words(&mut elf, &[1, 0, BASE, BASE, size, size, 7, 4096]);
+    elf.extend(code);
+    elf
+}
+
+/// The same scenario with and without a device model.
+#[test]
+fn an_hvm_guest_needs_a_device_model() {
+    let bytes: String = guest().iter().map(|b| format!("\\{b:03o}")).collect();
+    let scenario = format!(
+        r#"xenlab: 1
+name: hvm
+arch: x86_64
+machine: {{start: power-on}}
+matrix: {{dom0.device-model: [none, debian]}}
+xen: {{build: debian:bookworm, args: [guest_loglvl=all]}}
+steps:
+  - run: |
+      set -e
+      printf '{bytes}' >/run/guest
+      cat >/run/guest.cfg <<'END'
+      name = "guest"
+      type = "hvm"
+      memory = 32
+      vga = "none"
+      vnc = 0
+      vkb_device = 0
+      firmware_override = "/run/guest"
+      on_poweroff = "destroy"
+      on_crash = "preserve"
+      END
+      xl create -q -F /run/guest.cfg
+      xl dmesg | grep '(d[0-9]*) {SAYS}'
+      if xl list guest 2>/dev/null; then echo "it is still there" >&2; exit 1; fi
+"#
+    );
+    let bench = Bench::new();
+    user_store();
+    let did = bench.run(&scenario, &["-j1"]);
+    assert_eq!(did.code, Some(1), "{}", did.stderr);
+    let mut seen = 0;
+    for bundle in xenlab_tests::bundles(&bench.report()) {
+        seen += 1;
+        let read = |name: &str| xenlab_tests::json(&bundle.join(name)).expect("JSON");
+        let (verdict, inputs) = (read("verdict.json"), read("inputs.json"));
+        let evidence = std::fs::read_to_string(bundle.join("evidence.jsonl")).expect("evidence");
+        let roles: Vec<&str> = inputs["artefacts"]
+            .as_array()
+            .expect("artefacts")
+            .iter()
+            .filter_map(|a| a["role"].as_str())
+            .collect();
+        let facts = &inputs["facts"];
+        if verdict["case"].as_str().unwrap_or_default().contains("device-model=none") {
+            assert_eq!((&verdict["verdict"], &verdict["cause"]), (&"fail".into(), &"check.failed".into()));
+            // The first of the device model's package that libxl asks for is the firmware.
+            assert!(evidence.contains("initializing domain firmware failed"), "{evidence}");
+            assert!(!evidence.contains(SAYS_ON_XEN), "{evidence}");
+            assert!(!roles.contains(&"device-model"), "{roles:?}");
+            assert_eq!(facts["machine.device-model"], Value::Null);
+        } else {
+            assert_eq!(verdict["verdict"], "pass", "{verdict}");
+            assert!(evidence.contains(SAYS_ON_XEN), "{evidence}");
+            assert!(roles.contains(&"device-model"), "{roles:?}");
+            let from = facts["machine.device-model"]["text"].as_str().unwrap_or_default();
+            assert!(from.starts_with("debian:bookworm 1:"), "{from}");
+        }
+        // Debian's build brings none.
+        assert_eq!(facts["build.device-model"], Value::Null);
+    }
+    assert_eq!(seen, 2);
+    xenlab_tests::replay_agrees(&bench.report()).expect("judged alike from the bundle");
+    bench.clean();
+}
