@@ -1,4 +1,5 @@
-//! HVM guests in dom0: with a device model one comes, runs and goes; without, libxl says what is missing.
+//! HVM guests in dom0: with a device model they come, run and go, one in place of the firmware and one from a disk; without, libxl
+//! says what is missing.
 
 use crate::bench::{Bench, user_store};
 use serde_json::Value;
@@ -37,10 +38,32 @@ fn guest() -> Vec<u8> {
     elf
 }
 
+/// What the disk's boot sector says.
+const DISK_SAYS: &str = "HVM guest booted its disk";
+
+/// A boot sector that does the same, in 16-bit mode: what hvmloader, SeaBIOS and the device model's disk lead to.
+fn boot_sector() -> Vec<u8> {
+    let mut code = vec![0xfa, 0x31, 0xc0, 0x8e, 0xd8]; // cli; xor %ax, %ax; mov %ax, %ds
+    code.extend([0xbe, 0x17, 0x7c]); // mov $text, %si
+    code.extend([0xba, 0xe9, 0x00, 0xfc]); // mov $0xe9, %dx; cld
+    code.extend([0xac, 0x84, 0xc0, 0x74, 0x03, 0xee, 0xeb, 0xf8]); // until a zero: lodsb; out %al, %dx
+    code.extend([0xf4, 0xeb, 0xfd]); // hlt, for ever
+    assert_eq!(code.len(), 0x17);
+    code.extend(DISK_SAYS.bytes().chain(*b"\n\0"));
+    code.resize(510, 0);
+    code.extend([0x55, 0xaa]);
+    code
+}
+
+/// The bytes as `printf` takes them.
+fn escaped(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("\\{b:03o}")).collect()
+}
+
 /// The same scenario with and without a device model.
 #[test]
 fn an_hvm_guest_needs_a_device_model() {
-    let bytes: String = guest().iter().map(|b| format!("\\{b:03o}")).collect();
+    let (bytes, sector) = (escaped(&guest()), escaped(&boot_sector()));
     let scenario = format!(
         r#"xenlab: 1
 name: hvm
@@ -66,6 +89,21 @@ steps:
       xl create -q -F /run/guest.cfg
       xl dmesg | grep '(d[0-9]*) {SAYS}'
       if xl list guest 2>/dev/null; then echo "it is still there" >&2; exit 1; fi
+  - run: |
+      set -e
+      dd if=/dev/zero of=/run/disk bs=1024 count=1024
+      printf '{sector}' | dd of=/run/disk conv=notrunc
+      cat >/run/disk.cfg <<'END'
+      name = "disk"
+      type = "hvm"
+      memory = 64
+      vkb_device = 0
+      disk = ["format=raw,vdev=hda,access=rw,backendtype=qdisk,target=/run/disk"]
+      on_poweroff = "destroy"
+      on_crash = "preserve"
+      END
+      xl create -q -F /run/disk.cfg
+      xl dmesg | grep '(d[0-9]*) {DISK_SAYS}'
 "#
     );
     let bench = Bench::new();
@@ -95,6 +133,7 @@ steps:
         } else {
             assert_eq!(verdict["verdict"], "pass", "{verdict}");
             assert!(evidence.contains(SAYS_ON_XEN), "{evidence}");
+            assert!(evidence.contains(&format!("(d2) {DISK_SAYS}")), "{evidence}");
             assert!(roles.contains(&"device-model"), "{roles:?}");
             let from = facts["machine.device-model"]["text"].as_str().unwrap_or_default();
             assert!(from.starts_with("debian:bookworm 1:"), "{from}");

@@ -17,7 +17,7 @@ use xenlab_model::cause::Cause;
 use xenlab_model::event::{Sink, What};
 use xenlab_model::fact::{FactValue, Facts};
 use xenlab_model::scenario::config::AccelChoice;
-use xenlab_model::spec::{Subject, XenSpec};
+use xenlab_model::spec::{DeviceModelSpec, Subject, UserlandSpec, XenSpec};
 use xenlab_store::Store;
 use xenlab_xen::XenBuild;
 
@@ -145,6 +145,9 @@ impl Preparer {
             tools: build.tools.as_ref().map(ToolsTree::from),
             suite: suite(&case.subject, &build),
         };
+        if let Some(message) = too_new(&request) {
+            return Err(EngineError::BadInput { cause: Cause::LabInternal, message });
+        }
         let key = format!("{request:?}");
         let store = self.store.clone();
         let dom0 = self
@@ -306,6 +309,24 @@ fn artefact(role: &str, path: &Path, digest: String) -> Artefact {
 /// Suites that a userland can be of, oldest first, and their C library's version (package libc6).
 const SUITES: &[(&str, (u32, u32))] = &[("bookworm", (2, 36)), ("trixie", (2, 41)), ("sid", (u32::MAX, 0))];
 
+/// What is wrong with a device model of a later suite than the userland's: it would not start, for want of its C library.
+fn too_new(request: &Dom0Request) -> Option<String> {
+    let DeviceModelSpec::Debian { suite: Some(model) } = &request.device_model else { return None };
+    let userland = match &request.userland {
+        UserlandSpec::Minimal { suite } | UserlandSpec::Systemd { suite } => {
+            suite.as_ref().unwrap_or(&request.suite)
+        }
+        UserlandSpec::Tar(_) => return None,
+    };
+    let age = |suite: &str| SUITES.iter().position(|(name, _)| *name == suite);
+    (age(model)? > age(userland)?).then(|| {
+        format!(
+            "dom0.device-model is of {model}, whose C library the userland of {userland} has not; leave its suite out, \
+             or have a userland of {model}: `dom0.userland: minimal:{model}`"
+        )
+    })
+}
+
 /// The suite of dom0's userland and kernel where the scenario names none: that of the packages under test; for a build from
 /// elsewhere the oldest whose C library its tools can use.
 fn suite(subject: &Subject, build: &XenBuild) -> String {
@@ -339,4 +360,40 @@ fn glibc_needed(tools: &xenlab_xen::Tools) -> (u32, u32) {
         }
     }
     highest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_model_is_no_newer_than_the_userland() {
+        let wrong = |userland: &str, device_model: &str| {
+            let request = Dom0Request {
+                arch: Arch::X86_64,
+                userland: userland.parse().unwrap(),
+                kernel: None,
+                device_model: device_model.parse().unwrap(),
+                tools: None,
+                suite: "bookworm".to_owned(),
+            };
+            too_new(&request)
+        };
+        let message = wrong("minimal", "debian:trixie").unwrap();
+        assert!(
+            message.contains("`dom0.userland: minimal:trixie`") && message.contains("bookworm"),
+            "{message}"
+        );
+        assert!(wrong("systemd:bookworm", "debian:sid").is_some());
+        for (userland, model) in [
+            ("minimal", "none"),
+            ("minimal", "debian"),
+            ("minimal", "debian:bookworm"),
+            ("minimal:trixie", "debian:bookworm"),
+            ("systemd:trixie", "debian:trixie"),
+            ("tar:/root.tar", "debian:trixie"),
+        ] {
+            assert_eq!(wrong(userland, model), None, "{userland} {model}");
+        }
+    }
 }
