@@ -12,7 +12,6 @@ use xenlab_model::cause::Cause;
 use xenlab_model::evidence::{Captured, CommandEnd, CommandResult, Loss, MachineEnd, WaitEnd};
 use xenlab_model::step::Observation;
 use xenlab_model::step::xtf::{RunAs, Xtf, XtfEvidence};
-use xenlab_model::xtf::Outcome;
 
 /// Where an instance's files are in dom0.
 const FOLDER: &str = "/run/xenlab-xtf";
@@ -117,10 +116,10 @@ pub async fn as_dom0(
     record: &Path,
     ended: impl Future<Output = MachineEnd>,
 ) -> Result<Observation, Loss> {
+    // Xen's last word on a dom0: nothing that matters comes after it.
     let over = |state: &State| {
         let mut lines = state.lines_from(0);
-        lines.any(|l| l.speaker != Speaker::Xen && Outcome::of_line(&l.text).is_some())
-            && state.fatal().is_some_and(|sign| sign.code == Cause::Dom0PowerOff.code())
+        lines.any(|l| l.speaker == Speaker::Xen && l.text.contains("Hardware Dom0 "))
     };
     let end = watch.until(Allowed { limit, phases: Phases::None }, ended, over).await;
     let mut timed_out = None;
