@@ -361,9 +361,11 @@ pub struct Ended {
 /// file.
 const AS_DOM0: &str = include_str!("xtf/as-dom0.txt");
 
-/// An instance of this name is the same test as dom0.
-pub fn same_as_dom0(instance: &str) -> bool {
-    AS_DOM0.lines().any(|line| line.split_whitespace().next() == Some(instance) && !line.starts_with('#'))
+/// How many processors an instance of this name needs to be the same test as dom0; none where it is not.
+pub fn same_as_dom0(instance: &str) -> Option<u32> {
+    let lines = AS_DOM0.lines().filter(|line| !line.starts_with('#'));
+    let mut rows = lines.map(|line| line.split_whitespace());
+    rows.find_map(|mut words| (words.next() == Some(instance)).then(|| words.next()?.parse().ok()))?
 }
 
 #[cfg(test)]

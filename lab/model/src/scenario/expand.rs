@@ -184,16 +184,17 @@ impl Maker<'_> {
         let typed_setup = self.steps(&mut setup, "setup", &environment, &facts);
         let mut typed_steps = self.steps(&mut steps, "steps", &environment, &facts);
         let (needs_left, plan) = self.needs(&mut needs, &facts);
-        self.settle_run_as(&typed_setup, &mut typed_steps, &steps);
+        let said = |path: &str| resolved.at(path).filter(|n| n.origin.place != Place::Default);
+        let cpus = said("machine.cpus").and_then(Node::text).and_then(|n| n.parse().ok());
+        self.settle_run_as(&typed_setup, &mut typed_steps, &steps, cpus);
         let (Some(mut config), Some(subject)) = (config, subject) else { return Made::Nothing };
-        if crate::case::as_dom0(&typed_steps).is_some() {
-            // Nobody needs the room that a Linux would, and a second processor is one more for Xen to start.
-            let said = |path: &str| resolved.at(path).is_some_and(|n| n.origin.place != Place::Default);
-            if !said("machine.cpus") {
-                config.machine.cpus = 1;
-                facts.set("machine.cpus", FactValue::Integer(1));
+        if let Some(test) = crate::case::as_dom0(&typed_steps) {
+            // Nobody needs the room that a Linux would, and a processor more is one more for Xen to start.
+            if said("machine.cpus").is_none() {
+                config.machine.cpus = crate::xtf::same_as_dom0(&test.test).unwrap_or(1);
+                facts.set("machine.cpus", FactValue::Integer(i64::from(config.machine.cpus)));
             }
-            if !said("dom0.memory") {
+            if said("dom0.memory").is_none() {
                 config.dom0.memory = xtf::DOM0_MEMORY;
                 facts.set("dom0.memory", FactValue::Size(xtf::DOM0_MEMORY.0));
             }
@@ -411,11 +412,11 @@ impl Maker<'_> {
     }
 
     /// As what XTF instances run, where that is not said; one that is dom0 leaves no dom0 to other steps.
-    fn settle_run_as(&mut self, setup: &[Step], steps: &mut [Step], node: &Node) {
+    fn settle_run_as(&mut self, setup: &[Step], steps: &mut [Step], node: &Node, cpus: Option<u32>) {
         let on_machine = setup.iter().chain(steps.iter()).filter(|s| s.body.at() != At::Build).count();
         for step in steps {
             let Body::Xtf(body) = &mut step.body else { continue };
-            body.run_as = body.settled(on_machine == 1);
+            body.run_as = body.settled(on_machine == 1, cpus);
             if body.run_as == xtf::RunAs::Dom0 && on_machine != 1 {
                 let index = step.path.trim_start_matches("steps[").trim_end_matches(']').parse::<usize>();
                 let own = index.ok().and_then(|i| node.items().get(i)?.get("xtf"));

@@ -101,10 +101,12 @@ impl StepKind for Xtf {
 }
 
 impl Xtf {
-    /// As what it runs where that is not said; `alone` when the case has nothing else that needs a machine.
-    pub fn settled(&self, alone: bool) -> RunAs {
+    /// As what it runs where that is not said; `alone` when the case has nothing else that needs a machine, and `cpus` the processors that
+    /// the machine was said to have.
+    pub fn settled(&self, alone: bool, cpus: Option<u32>) -> RunAs {
+        let same = || xtf::same_as_dom0(&self.test).is_some_and(|need| cpus.is_none_or(|has| has >= need));
         match self.run_as {
-            RunAs::Auto if alone && xtf::same_as_dom0(&self.test) => RunAs::Dom0,
+            RunAs::Auto if alone && same() => RunAs::Dom0,
             RunAs::Auto => RunAs::DomU,
             said => said,
         }

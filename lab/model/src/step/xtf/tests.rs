@@ -170,5 +170,11 @@ fn only_pv_instances_can_be_dom0() {
     assert_eq!(step("test-pv64-a").at(), At::Dom0);
     // Nobody said that this one is the same.
     let auto = Xtf { run_as: RunAs::Auto, ..step("test-pv64-of-nobody") };
-    assert_eq!((auto.settled(true), auto.settled(false)), (RunAs::DomU, RunAs::DomU));
+    assert_eq!((auto.settled(true, None), auto.settled(false, None)), (RunAs::DomU, RunAs::DomU));
+    // One that needs two processors has them, or is a domain.
+    let two = Xtf { run_as: RunAs::Auto, ..step("test-pv64-xsa-296") };
+    assert_eq!(
+        [None, Some(1), Some(2)].map(|cpus| two.settled(true, cpus)),
+        [RunAs::Dom0, RunAs::DomU, RunAs::Dom0]
+    );
 }
