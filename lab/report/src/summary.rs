@@ -127,13 +127,17 @@ fn instances(table: &crate::xtf::Table) -> String {
     out.push_str("\n|---|---|");
     out.push_str(&"---:|".repeat(table.columns.len()));
     out.push('\n');
-    let shown = |n: &usize| if *n == 0 { String::new() } else { n.to_string() };
     for (category, environment, counts) in &table.rows {
-        let counts: Vec<String> = counts.iter().map(shown).collect();
+        let counts: Vec<String> = counts.iter().map(|count| count.shown()).collect();
         let _ = writeln!(out, "| {} | {} | {} |", plain(category), plain(environment), counts.join(" | "));
     }
-    let totals: Vec<String> = table.totals().iter().map(|n| format!("**{n}**")).collect();
+    let totals: Vec<String> = table.totals().iter().map(|count| format!("**{}**", count.shown())).collect();
     let _ = writeln!(out, "| **all** | | {} |\n", totals.join(" | "));
+    if !table.unexplained.is_empty() {
+        let one = |(instance, word): &(String, &str)| format!("{} ({word})", code(instance));
+        let all: Vec<String> = table.unexplained.iter().map(one).collect();
+        let _ = writeln!(out, "Unexplained: {}.\n", all.join(", "));
+    }
     out
 }
 

@@ -12,7 +12,7 @@ pub(crate) enum Column {
     Ended(Outcome),
     /// This Xen or this machine cannot run it.
     NotHere,
-    /// The lab could not say.
+    /// It was not reached, or the lab could not say.
     NoWord,
 }
 
@@ -30,7 +30,7 @@ impl Column {
         match self {
             Column::Ended(outcome) => outcome.word(),
             Column::NotHere => "not here",
-            Column::NoWord => "lab error",
+            Column::NoWord => "no word",
         }
     }
 }
@@ -42,13 +42,43 @@ pub(crate) struct Table {
     /// What at least one instance came to.
     pub columns: Vec<Column>,
     /// Category, environment, and how many of each column.
-    pub rows: Vec<(String, String, Vec<usize>)>,
+    pub rows: Vec<(String, String, Vec<Count>)>,
+    /// What is neither good nor expected, by name, with XTF's word.
+    pub unexplained: Vec<(String, &'static str)>,
+}
+
+/// Instances that came to the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    /// How many.
+    pub all: usize,
+    /// Of which so many were expected to.
+    pub expected: usize,
+}
+
+impl Count {
+    /// `9, 7 expected`; nothing where there is none.
+    pub fn shown(self) -> String {
+        match self {
+            Count { all: 0, .. } => String::new(),
+            Count { all, expected: 0 } => all.to_string(),
+            Count { all, expected } if all == expected => format!("{all}, expected"),
+            Count { all, expected } => format!("{all}, {expected} expected"),
+        }
+    }
 }
 
 impl Table {
     /// The sums of the columns.
-    pub fn totals(&self) -> Vec<usize> {
-        (0..self.columns.len()).map(|i| self.rows.iter().map(|(_, _, counts)| counts[i]).sum()).collect()
+    pub fn totals(&self) -> Vec<Count> {
+        let sum = |i: usize| {
+            let counts = self.rows.iter().map(|(_, _, counts)| counts[i]);
+            counts.fold(Count::default(), |a, b| Count {
+                all: a.all + b.all,
+                expected: a.expected + b.expected,
+            })
+        };
+        (0..self.columns.len()).map(sum).collect()
     }
 }
 
@@ -73,17 +103,27 @@ fn instances(run: &Run) -> impl Iterator<Item = (&CaseState, &CaseVerdict, &Ende
 
 fn table(run: &Run, subject: &str) -> Table {
     let of = instances(run).filter(|(case, ..)| case.id_and_subject().1 == subject);
-    let mut counts: BTreeMap<(&str, &str), BTreeMap<Column, usize>> = BTreeMap::new();
+    let mut counts: BTreeMap<(&str, &str), BTreeMap<Column, Count>> = BTreeMap::new();
     let mut columns = BTreeSet::new();
+    let mut unexplained = Vec::new();
     for (_, verdict, ended) in of {
         let column = Column::of(verdict, ended);
         columns.insert(column);
-        *counts.entry((&ended.category, &ended.environment)).or_default().entry(column).or_default() += 1;
+        let row = counts.entry((&ended.category, &ended.environment)).or_default();
+        let count = row.entry(column).or_default();
+        count.all += 1;
+        if verdict.as_expected().is_some() {
+            count.expected += 1;
+        } else if let Some(outcome) = ended.outcome
+            && verdict.verdict == Verdict::Fail
+        {
+            unexplained.push((ended.instance.clone(), outcome.word()));
+        }
     }
     let columns: Vec<Column> = columns.into_iter().collect();
-    let row = |counts: &BTreeMap<Column, usize>| {
-        columns.iter().map(|column| counts.get(column).copied().unwrap_or(0)).collect()
+    let row = |counts: &BTreeMap<Column, Count>| {
+        columns.iter().map(|column| counts.get(column).copied().unwrap_or_default()).collect()
     };
     let rows = counts.iter().map(|((c, e), n)| ((*c).to_owned(), (*e).to_owned(), row(n))).collect();
-    Table { subject: subject.to_owned(), rows, columns }
+    Table { subject: subject.to_owned(), rows, columns, unexplained }
 }

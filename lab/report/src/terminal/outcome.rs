@@ -162,20 +162,35 @@ fn instances(style: Style, table: &crate::xtf::Table) -> String {
     let rows = table.rows.iter();
     let category = rows.clone().map(|(c, ..)| width(&escape(c))).max().unwrap_or(0).max(8);
     let environment = rows.clone().map(|(_, e, _)| width(&escape(e))).max().unwrap_or(0).max(11);
+    let totals = table.totals();
+    let widths: Vec<usize> = table
+        .columns
+        .iter()
+        .zip(&totals)
+        .map(|(column, total)| width(column.word()).max(total.shown().len()).max(4))
+        .collect();
     let line = |c: &str, e: &str, cells: Vec<String>| {
         let mut line = format!("{}  {}", pad(&escape(c), category), pad(&escape(e), environment));
-        for (cell, column) in cells.iter().zip(&table.columns) {
-            line.push_str(&format!("  {cell:>0$}", width(column.word()).max(4)));
+        for (cell, width) in cells.iter().zip(&widths) {
+            line.push_str(&format!("  {cell:>width$}"));
         }
+        line.truncate(line.trim_end().len());
         line + "\n"
     };
     let head = line("category", "environment", table.columns.iter().map(|c| c.word().to_owned()).collect());
     let mut out = format!("\nXTF on {}\n{}", escape(&table.subject), style.paint("1", &head));
     for (category, environment, counts) in rows {
-        let shown = |n: &usize| if *n == 0 { String::new() } else { n.to_string() };
-        out.push_str(&line(category, environment, counts.iter().map(shown).collect()));
+        out.push_str(&line(category, environment, counts.iter().map(|count| count.shown()).collect()));
     }
-    out + &line("all", "", table.totals().iter().map(usize::to_string).collect())
+    out.push_str(&line("all", "", totals.iter().map(|count| count.shown()).collect()));
+    if !table.unexplained.is_empty() {
+        let one = |(instance, word): &(String, &str)| format!("{} ({word})", escape(instance));
+        let all: Vec<String> = table.unexplained.iter().map(one).collect();
+        out.push_str(
+            &(wrap(&format!("unexplained: {}", all.join(", ")), "  ", style.width).join("\n") + "\n"),
+        );
+    }
+    out
 }
 
 /// Everything about a case that did not pass.

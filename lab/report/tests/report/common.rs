@@ -25,7 +25,7 @@ fn step(step: &str, title: &str, kind: &str, checks: Vec<Check>) -> StepVerdict 
     }
 }
 
-fn case(
+pub fn case(
     case: &str,
     verdict: Verdict,
     cause: Option<Cause>,

@@ -9,7 +9,7 @@ use xenlab_model::expectation::{Expectation, Expected, Fault, Kind};
 use xenlab_model::verdict::{CaseVerdict, Verdict};
 use xenlab_report::*;
 
-fn entry(verdict: Verdict, cause: Option<Cause>) -> Expectation {
+pub fn entry(verdict: Verdict, cause: Option<Cause>) -> Expectation {
     Expectation {
         case: "*".into(),
         when: None,
@@ -25,7 +25,7 @@ fn entry(verdict: Verdict, cause: Option<Cause>) -> Expectation {
     }
 }
 
-fn with(kind: Kind, entry: Expectation, verdict: CaseVerdict) -> CaseVerdict {
+pub fn with(kind: Kind, entry: Expectation, verdict: CaseVerdict) -> CaseVerdict {
     CaseVerdict { expected: Some(Expected { kind, entry }), ..verdict }
 }
 
@@ -55,7 +55,7 @@ fn events(exit: Exit) -> Vec<Event> {
 }
 
 #[derive(Clone, Default)]
-struct Buffer(Arc<Mutex<Vec<u8>>>);
+pub struct Buffer(pub Arc<Mutex<Vec<u8>>>);
 
 impl std::io::Write for Buffer {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

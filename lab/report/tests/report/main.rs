@@ -4,3 +4,4 @@ mod common;
 mod expected;
 mod merging;
 mod reporters;
+mod xtf;
