@@ -127,7 +127,6 @@ pub async fn as_dom0(
         WaitEnd::Reached => {}
         // As a domain it would have crashed, or been ended by `on_reboot`; the host would have stood.
         WaitEnd::Failed { code, .. } if code.starts_with("dom0.") => {}
-        WaitEnd::Ended(MachineEnd::GuestReset | MachineEnd::GuestPowerOff) => {}
         WaitEnd::Failed { code, line } => return Err(Loss::Guest { code, line }),
         WaitEnd::Ended(end) => return Err(Loss::Machine(end)),
         WaitEnd::Interrupted => return Err(Loss::Interrupted),

@@ -155,6 +155,55 @@ fn losses() {
     assert_eq!(summary(&v).1, "xen.reset");
 }
 
+/// An instance of XTF that takes the host down, as dom0 and as a domain; and one that was not run, of which nothing is counted.
+#[test]
+fn a_test_that_takes_the_host_down() {
+    let of = |run_as: &str, loss: Loss| {
+        let known = json!({"instance": {"name": "a", "environment": "pv64"}, "category": "xsa"});
+        let body = json!({"tree": "/t", "test": "test-pv64-a", "run-as": run_as, "known": known});
+        let steps = json!([{"path": "steps[0]", "body": {"xtf": body}}]);
+        case(&a_case(json!({"steps": steps})), &[booted(), lost("steps[0]", loss)], &Facts::default(), None)
+    };
+    let reset = || Loss::Machine(MachineEnd::GuestReset);
+    let panic = || Loss::Guest { code: "xen.panic".into(), line: "Panic on CPU 0:".into() };
+    for (run_as, loss, code) in [
+        ("dom0", reset(), "xen.reset"),
+        ("dom0", panic(), "xen.panic"),
+        ("domU", reset(), "dom0.reset"),
+        ("domU", panic(), "xen.panic"),
+    ] {
+        let v = of(run_as, loss.clone());
+        let ended = v.xtf.clone().unwrap();
+        assert_eq!((summary(&v).1, ended.outcome), (code, Some(crate::xtf::Outcome::HostCrash)), "{loss:?}");
+        assert_eq!((ended.category.as_str(), ended.environment.as_str()), ("xsa", "pv64"));
+    }
+    let v = of("domU", Loss::Machine(MachineEnd::QemuKilled { signal: 9, stderr: String::new() }));
+    assert_eq!((v.verdict, v.xtf.unwrap().outcome), (Error, None));
+}
+
+/// A boot alone is no pass: where nothing that the scenario asks for was judged, nothing was.
+#[test]
+fn a_case_of_which_nothing_was_judged_is_skipped() {
+    let known = json!({"instance": {"name": "a", "environment": "pv64"}, "category": "xsa"});
+    let body = json!({"tree": "/t", "test": "test-pv64-a", "run-as": "dom0", "known": known});
+    let steps = json!([{"path": "steps[0]", "body": {"xtf": body}}]);
+    let of = |said: &str| {
+        let text = format!("Skip: no such thing\nTest result: {said}\n");
+        let seen = json!({"run_as": "dom0", "image": "", "config": "", "xen": [],
+                          "console": {"text": text, "total": 10, "cut": false}});
+        let seen = Ok(Observation::Xtf(serde_json::from_value(seen).unwrap()));
+        let evidence =
+            Evidence { step: "steps[0]".into(), origin: Default::default(), from: 1.0, to: 2.0, seen };
+        case(&a_case(json!({"steps": steps})), &[booted(), evidence], &Facts::default(), None)
+    };
+    let v = of("SKIP");
+    assert_eq!(
+        (v.verdict, v.message.as_str()),
+        (Skip, "SKIP: it cannot be done here: `Skip: no such thing`")
+    );
+    assert_eq!(of("SUCCESS").verdict, Pass);
+}
+
 #[test]
 fn the_control_says_whose_fault_it_is() {
     let not = |s: &str| lost(s, Loss::NotReached);
