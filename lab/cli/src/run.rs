@@ -49,12 +49,7 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 /// `xenlab run`
 pub fn run(args: &Run, global: &Global, started: Instant) -> Result<Exit, Failure> {
-    if global.install {
-        host_packages::install(false)?;
-    }
-    if args.jobs == Some(0) {
-        return Err(Failure::bad_input("--jobs 0 runs nothing; expected 1 or more"));
-    }
+    ready(args, global)?;
     let row = args.plant.as_deref().map(row).transpose()?;
     let dir = tempfile::tempdir().map_err(|e| Failure::lab(format!("no temporary folder: {e}")))?;
     let select = match row {
@@ -65,6 +60,17 @@ pub fn run(args: &Run, global: &Global, started: Instant) -> Result<Exit, Failur
     judged(args, global, row, cases, &[], started)
 }
 
+/// What comes before anything is chosen or run.
+fn ready(args: &Run, global: &Global) -> Result<(), Failure> {
+    if global.install {
+        host_packages::install(false)?;
+    }
+    if args.jobs == Some(0) {
+        return Err(Failure::bad_input("--jobs 0 runs nothing; expected 1 or more"));
+    }
+    Ok(())
+}
+
 /// Runs cases; `command` are the words of the command that chose them.
 pub fn cases(
     args: &Run,
@@ -73,12 +79,7 @@ pub fn cases(
     command: &[String],
     started: Instant,
 ) -> Result<Exit, Failure> {
-    if global.install {
-        host_packages::install(false)?;
-    }
-    if args.jobs == Some(0) {
-        return Err(Failure::bad_input("--jobs 0 runs nothing; expected 1 or more"));
-    }
+    ready(args, global)?;
     judged(args, global, None, cases, command, started)
 }
 

@@ -101,6 +101,8 @@ pub struct Running {
     clock: Clock,
     /// Its right to run.
     pub ticket: Option<Ticket>,
+    /// SHA-256 of the test that is its dom0, if one is.
+    pub test: Option<String>,
 }
 
 impl Running {
@@ -190,16 +192,19 @@ pub async fn boot(
     let kept = Kept { nonce: case.nonce.clone(), keys: Keys::generate()? };
     let initrd = initrd(case, prepared, &kept.keys, &kept.nonce, &dir).await?;
     let mut spec = spec(case, &prepared.parts, prepared.accel.accel, initrd)?;
-    if let Some(test) = as_dom0(&case.steps) {
+    let mut test = None;
+    if as_dom0(&case.steps).is_some() {
         // What is recorded of it is what ran, whatever becomes of the tree.
-        let (test, to) = (test.clone(), dir.path().join("test"));
-        spec.kernel = crate::blocking(move || {
+        let (from, to) = (spec.kernel.path.clone(), dir.path().join("test"));
+        let (kernel, digest) = crate::blocking(move || {
             let io = |e| EngineError::part(Cause::LabInternal, e);
-            let guest = crate::xtf::guest(&test, "")?;
-            std::fs::write(&to, &guest.files[0].1).map_err(io)?;
-            Payload::of(&to).map_err(io)
+            let bytes = std::fs::read(&from).map_err(io)?;
+            std::fs::write(&to, &bytes).map_err(io)?;
+            Ok((Payload::of(&to).map_err(io)?, crate::digest_hex(&bytes)))
         })
         .await?;
+        spec.kernel = kernel;
+        test = Some(digest);
     }
     if let Some(ram) = ram {
         spec.backing = Backing::Build(ram.to_owned());
@@ -266,7 +271,7 @@ pub async fn boot(
     let seen = running.hub.state().phase_evidence(end);
     let to = running.wall().as_secs_f64();
     let total = running.hub.state().total;
-    let running = Running { case_start: total, ..running };
+    let running = Running { case_start: total, test, ..running };
     Ok(Booted { evidence: evidence(to, seen), machine: Some(running), kept: Some((kept, spec)) })
 }
 
@@ -418,6 +423,7 @@ async fn attach(
         pump,
         clock,
         ticket: None,
+        test: None,
     };
     Ok((running, ssh))
 }

@@ -306,21 +306,11 @@ async fn go(
 /// Decides what planning could not: needs and steps whose conditions named facts of the build. Whatever is not known
 /// by now has no value.
 pub fn decide(case: &mut Case, facts: &Facts) {
-    let holds = |c: &Condition| c.evaluate(facts, Absent::Nothing);
-    case.plan = Planned::Run;
-    for need in &case.needs {
-        if need.when.as_ref().is_some_and(|when| holds(when) != Truth::Holds) {
-            continue;
-        }
-        if let Truth::Fails(why) = holds(&need.require) {
-            case.plan = Planned::Skip(format!("{} ({why})", need.because));
-            return;
-        }
-    }
-    if let Some(why) = xenlab_model::case::cannot(case.config.arch, &case.steps, facts) {
-        case.plan = Planned::Skip(why);
+    case.plan = case.plan(facts, Absent::Nothing);
+    if matches!(case.plan, Planned::Skip(_)) {
         return;
     }
+    let holds = |c: &Condition| c.evaluate(facts, Absent::Nothing);
     let mut part_of_case = |step: &mut Step| match step.when.take() {
         None => true,
         Some(condition) => holds(&condition) == Truth::Holds,

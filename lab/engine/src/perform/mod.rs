@@ -122,7 +122,8 @@ async fn observe(
                 .await)
         }
         Body::Xtf(step) if step.run_as == RunAs::Dom0 => {
-            xtf::as_dom0(step, &watch, limit, &running.record, machine.ended()).await
+            let image = running.test.clone().unwrap_or_default();
+            xtf::as_dom0(image, &watch, limit, &running.record, machine.ended()).await
         }
         // Its machine is frozen when the case of its template has passed.
         Body::Freeze(_) => Ok(Observation::Freeze(FreezeEvidence {})),

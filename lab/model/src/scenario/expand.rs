@@ -431,14 +431,8 @@ impl Maker<'_> {
     /// What the tree says of an instance.
     fn known(&mut self, xtf: &mut xtf::Xtf, body: &Node) {
         let at = |key: &str| body.get(key).map_or(&body.origin, |n| &n.origin);
-        let tree = match (self.settings.trees.0)(&xtf.tree) {
-            Ok(tree) => tree,
-            Err(message) => {
-                let d = Diagnostic::new(at("tree"), message);
-                self.diagnostics
-                    .push(d.expected("the folder of a built XTF tree, with tests/NAME/info.json"));
-                return;
-            }
+        let Some(tree) = self.settings.trees.read(&xtf.tree, at("tree"), &mut self.diagnostics) else {
+            return;
         };
         match tree.find(&xtf.test) {
             Some((instance, test)) => {

@@ -45,15 +45,9 @@ impl Reader<'_> {
     }
 
     fn instances(&mut self, node: &Node, selection: &Selection, settings: &Settings) -> Vec<Node> {
-        let tree = match (settings.trees.0)(&selection.tree) {
-            Ok(tree) => tree,
-            Err(message) => {
-                let origin = node.get("tree").map_or(&node.origin, |n| &n.origin);
-                let d = Diagnostic::new(origin, message);
-                self.diagnostics
-                    .push(d.expected("the folder of a built XTF tree, with tests/NAME/info.json"));
-                return Vec::new();
-            }
+        let origin = node.get("tree").map_or(&node.origin, |n| &n.origin);
+        let Some(tree) = settings.trees.read(&selection.tree, origin, &mut self.diagnostics) else {
+            return Vec::new();
         };
         match tree.select(selection) {
             Ok(instances) if instances.is_empty() => {

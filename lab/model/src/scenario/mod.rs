@@ -48,6 +48,19 @@ pub struct Set {
 #[derive(Clone, Copy)]
 pub struct Trees(pub fn(&str) -> Result<Arc<Tree>, String>);
 
+impl Trees {
+    /// The tree that a file names at this place; that there is none is a diagnostic.
+    fn read(self, tree: &str, at: &tree::Origin, diagnostics: &mut Vec<Diagnostic>) -> Option<Arc<Tree>> {
+        let bad = |message| {
+            diagnostics.push(
+                Diagnostic::new(at, message)
+                    .expected("the folder of a built XTF tree, with tests/NAME/info.json"),
+            );
+        };
+        (self.0)(tree).map_err(bad).ok()
+    }
+}
+
 impl Default for Trees {
     fn default() -> Self {
         Trees(|tree| Err(format!("{tree}: no XTF tree can be read here")))
