@@ -30,6 +30,7 @@ use xenlab_model::bundle::{Inputs, TickWhat};
 use xenlab_model::case::{Case, as_dom0};
 use xenlab_model::cause::Cause;
 use xenlab_model::evidence::{Evidence, MachineEnd, Origin, Transport, WaitEnd};
+use xenlab_model::fact::Facts;
 use xenlab_model::judge::BOOT;
 use xenlab_model::step::phase::PhaseEvidence;
 use xenlab_model::step::{Observation, Step};
@@ -152,7 +153,7 @@ pub fn spec(case: &Case, parts: &Parts, accel: Accel, initrd: Payload) -> Result
     spec.disks = parts.dom0.disks.iter().map(Disk::read_only).collect();
     spec.devices.clone_from(&config.machine.devices);
     if let Some(test) = as_dom0(&case.steps) {
-        let guest = crate::xtf::guest(test, "")?;
+        let guest = crate::xtf::guest(test, "", &Facts::default())?;
         spec.kernel = payload(&guest.kernel)?;
         spec.kernel_alone = true;
         spec.disks.clear();

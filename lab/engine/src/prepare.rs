@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use xenlab_image::{Dom0, Dom0Request, ToolsTree};
 use xenlab_machine::accel::Chosen;
-use xenlab_machine::{Accel, Payload, QemuInfo, accel};
+use xenlab_machine::{Accel, Payload, QemuInfo, accel, quirks};
 use xenlab_model::Arch;
 use xenlab_model::bundle::{Artefact, FORMAT, Inputs};
 use xenlab_model::case::Case;
@@ -186,6 +186,9 @@ impl Preparer {
         facts.set("qemu.version", FactValue::Version(parts.qemu.version.to_string()));
         facts.set("qemu.path", FactValue::text(parts.qemu.path.display().to_string()));
         facts.set("machine.accel", FactValue::text(accel.accel.name()));
+        let faults = quirks::faults(case.config.arch, accel.accel, parts.qemu.version);
+        facts
+            .set("machine.emulator-faults", FactValue::Set(faults.map(|row| row.value.to_owned()).collect()));
         if let Some(device_model) = &parts.dom0.device_model {
             facts.set("machine.device-model", FactValue::text(device_model));
         }

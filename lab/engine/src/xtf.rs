@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use xenlab_model::cause::Cause;
+use xenlab_model::fact::Facts;
 use xenlab_model::step::xtf::{Known, Xtf};
 use xenlab_model::xtf::{Test, Tree};
 
@@ -74,11 +75,12 @@ pub struct Guest {
     pub cmdline: String,
 }
 
-/// Reads an instance; in its configuration, paths of the tree become paths below `folder`.
+/// Reads an instance; in its configuration, paths of the tree become paths below `folder`. What it needs more on the machine that `facts`
+/// are of is added to it.
 ///
 /// # Errors
 /// The tree has no such instance, it is not built, or a file of it cannot be read.
-pub fn guest(step: &Xtf, folder: &str) -> Result<Guest, EngineError> {
+pub fn guest(step: &Xtf, folder: &str, facts: &Facts) -> Result<Guest, EngineError> {
     let not_built = |message: String| EngineError::part(Cause::XtfNotBuilt, message);
     let known = match &step.known {
         Some(known) => known.clone(),
@@ -120,6 +122,9 @@ pub fn guest(step: &Xtf, folder: &str) -> Result<Guest, EngineError> {
     if !known.instance.is_pv() {
         // When such a domain goes, libxl waits 2 s for a keyboard that its device model was given (LIBXL_QEMU_BODGE_TIMEOUT); no test types.
         config.push_str("vkb_device = 0\n");
+    }
+    if known.instance.without_hap(facts) {
+        config.push_str("hap = 0\n");
     }
     let digest = crate::digest_hex(&files[0].1);
     Ok(Guest { config, files, digest, kernel, cmdline })

@@ -136,6 +136,12 @@ pub const FACTS: &[FactInfo] = {
         f("qemu.path", Text, Host, "path of the QEMU binary chosen for this architecture"),
         f("machine.accel", Text, Host, "accelerator chosen: tcg or kvm"),
         f(
+            "machine.emulator-faults",
+            Set,
+            Host,
+            "known faults of the emulator that show in guests, by the names of lab/machine/src/quirks.rs",
+        ),
+        f(
             "machine.pvh-guests",
             Flag,
             Build,

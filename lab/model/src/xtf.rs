@@ -92,6 +92,12 @@ impl Instance {
         needs
     }
 
+    /// It runs with shadow paging, because of what is known of the emulator: nested paging spoils a PAE guest's page tables.
+    pub fn without_hap(&self, facts: &Facts) -> bool {
+        let Some(FactValue::Set(faults)) = facts.get("machine.emulator-faults") else { return false };
+        self.environment == "hvm32pae" && faults.contains(NO_PAE)
+    }
+
     /// Why it cannot run in a case, by what is known before its machine starts; the first of the reasons.
     pub fn cannot(&self, arch: Arch, facts: &Facts) -> Option<String> {
         match self.arch() {
@@ -104,6 +110,9 @@ impl Instance {
             }
             None => return Some(format!("the environment {} is not known to this xenlab", self.environment)),
         }
+        if self.without_hap(facts) && self.variation.as_deref() == Some("hap") {
+            return Some(format!("{WITHOUT_HAP}, and it tests nested paging"));
+        }
         let Some(FactValue::Set(options)) = facts.get("build.config") else { return None };
         let option = |need: &str| match need {
             "pv" => Some("PV"),
@@ -113,10 +122,20 @@ impl Instance {
             _ => None,
         };
         let lacks = |need: &&str| option(need).filter(|o| !options.contains(*o));
+        if self.without_hap(facts) && lacks(&"shadow").is_some() {
+            return Some(format!("{WITHOUT_HAP}, and this Xen is built without SHADOW_PAGING"));
+        }
         let missing = self.needs().into_iter().find_map(|need| lacks(&need));
         missing.map(|option| format!("this Xen is built without {option}"))
     }
 }
+
+/// The fault of emulators that keeps a PAE guest from nested paging, as `machine.emulator-faults` has it.
+const NO_PAE: &str = "npt-pae-accessed";
+
+/// What that fault means, for a sentence.
+pub const WITHOUT_HAP: &str =
+    "this QEMU spoils the page tables of a PAE guest under nested paging, so it needs shadow paging";
 
 /// What Xen says it can do, as `xtf-runner --host` reads it from `xl info`'s `virt_caps` and `xen_caps`.
 pub fn caps(virt_caps: &str, xen_caps: &str) -> BTreeSet<&'static str> {

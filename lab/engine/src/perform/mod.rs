@@ -140,7 +140,7 @@ async fn observe(
                 Body::Service(step) => dom0.service(step).await,
                 Body::Process(_) => dom0.process().await,
                 Body::File(step) => dom0.file(step).await,
-                Body::Xtf(step) => dom0.xtf(step, &hub, limit).await?,
+                Body::Xtf(step) => dom0.xtf(step, &prepared.facts, &hub, limit).await?,
                 Body::Phase(_)
                 | Body::Console(_)
                 | Body::PkgConfig(_)

@@ -10,6 +10,7 @@ use std::time::Duration;
 use xenlab_console::Speaker;
 use xenlab_model::cause::Cause;
 use xenlab_model::evidence::{Captured, CommandEnd, CommandResult, Loss, MachineEnd, WaitEnd};
+use xenlab_model::fact::Facts;
 use xenlab_model::step::Observation;
 use xenlab_model::step::xtf::{RunAs, Xtf, XtfEvidence};
 
@@ -25,10 +26,16 @@ const XEN_LINES: usize = 64;
 impl Dom0<'_> {
     /// `xtf`, as a domain. `xl` stays with it (`-F`) until it has ended, and what it wrote is read from the log of Xen's console daemon, which
     /// is `xtf-runner --results-mode=logfile`.
-    pub async fn xtf(&mut self, step: &Xtf, hub: &Hub, limit: Duration) -> Result<Observation, Loss> {
+    pub async fn xtf(
+        &mut self,
+        step: &Xtf,
+        facts: &Facts,
+        hub: &Hub,
+        limit: Duration,
+    ) -> Result<Observation, Loss> {
         let begun = hub.state().next_line();
-        let of = step.clone();
-        let guest = crate::blocking(move || xtf::guest(&of, FOLDER))
+        let (of, on) = (step.clone(), facts.clone());
+        let guest = crate::blocking(move || xtf::guest(&of, FOLDER, &on))
             .await
             .map_err(|e| Loss::Lab { code: e.cause().code().to_owned(), message: e.to_string() })?;
         let mut evidence = XtfEvidence {
@@ -44,7 +51,7 @@ impl Dom0<'_> {
         // Whoever asks over this port is a PV domain on Xen: what needs no more than that can run.
         if step.known.as_ref().is_none_or(|known| known.instance.needs().iter().any(|need| *need != "pv")) {
             let caps = self.sh("xl info virt_caps && xl info xen_caps").await;
-            let lacks = step.lacks(&caps);
+            let lacks = step.lacks(&caps, facts);
             evidence.caps = Some(caps);
             if !matches!(lacks, Ok(None)) {
                 return Ok(Observation::Xtf(evidence));

@@ -52,7 +52,7 @@ fn what_is_no_tree_is_told() {
 fn paths_of_the_folder_it_was_built_in_become_those_in_dom0() {
     let dir = tempfile::tempdir().unwrap();
     built(dir.path());
-    let guest = guest(&step(dir.path(), "test-pv64-a~x"), "/run/x").unwrap();
+    let guest = guest(&step(dir.path(), "test-pv64-a~x"), "/run/x", &Facts::default()).unwrap();
     assert_eq!(
         guest.config,
         "name=\"test-pv64-a~x\"\nmemory=128\n# kernel=\"/elsewhere/tests/a/test-pv64-a\"\n\
@@ -74,7 +74,32 @@ fn what_is_not_built_is_told_with_what_to_do() {
         instance: Instance { name: "a".into(), environment: "pv64".into(), variation: Some("x".into()) },
         category: "xsa".into(),
     });
-    let error = guest(&Xtf { known, ..step(dir.path(), "test-pv64-a~x") }, "/run/x").err().unwrap();
+    let error = guest(&Xtf { known, ..step(dir.path(), "test-pv64-a~x") }, "/run/x", &Facts::default())
+        .err()
+        .unwrap();
     assert_eq!(error.cause(), Cause::XtfNotBuilt);
     assert!(error.to_string().contains("`make` in the tree builds all"), "{error}");
+}
+
+#[test]
+fn a_pae_guest_has_shadow_paging_where_nested_paging_is_not_right() {
+    let dir = tempfile::tempdir().unwrap();
+    built(dir.path());
+    let folder = dir.path().join("tests/a");
+    let info = r#"{"name": "a", "category": "xsa", "environments": ["hvm32pae", "hvm32"], "variations": []}"#;
+    std::fs::write(folder.join("info.json"), info).unwrap();
+    let mut facts = Facts::default();
+    let config = |environment: &str, facts: &Facts| {
+        let name = format!("test-{environment}-a");
+        std::fs::write(folder.join(&name), b"kernel").unwrap();
+        std::fs::write(folder.join(format!("{name}.cfg")), "memory=128\n").unwrap();
+        let instance = Instance { name: "a".into(), environment: environment.into(), variation: None };
+        let known = Some(Known { instance, category: "xsa".into() });
+        guest(&Xtf { known, ..step(dir.path(), &name) }, "/run/x", facts).unwrap().config
+    };
+    assert_eq!(config("hvm32pae", &facts), "memory=128\nvkb_device = 0\n");
+    let faults = ["npt-pae-accessed".to_owned()].into();
+    facts.set("machine.emulator-faults", xenlab_model::fact::FactValue::Set(faults));
+    assert_eq!(config("hvm32pae", &facts), "memory=128\nvkb_device = 0\nhap = 0\n");
+    assert_eq!(config("hvm32", &facts), "memory=128\nvkb_device = 0\n");
 }

@@ -3,6 +3,7 @@
 use super::{At, Complaint, JudgeContext, StepKind, say};
 use crate::cause::Cause;
 use crate::evidence::{Captured, CommandEnd, CommandResult, Loss, MachineEnd};
+use crate::fact::Facts;
 use crate::matcher::quote;
 use crate::verdict::{Check, Verdict};
 use crate::xtf::{self, Instance, Outcome};
@@ -96,7 +97,7 @@ impl StepKind for Xtf {
 
     fn judge(&self, evidence: &XtfEvidence, cx: &JudgeContext<'_>) -> Vec<Check> {
         let place = cx.place(Self::NAME, "test");
-        vec![self.decide(evidence).at(place)]
+        vec![self.decide(evidence, cx.facts).at(place)]
     }
 }
 
@@ -141,10 +142,10 @@ impl Xtf {
         check.show(LABEL, outcome.word())
     }
 
-    fn decide(&self, evidence: &XtfEvidence) -> Check {
+    fn decide(&self, evidence: &XtfEvidence, facts: &Facts) -> Check {
         let name = self.test.as_str();
         if let Some(caps) = &evidence.caps {
-            match self.lacks(caps) {
+            match self.lacks(caps, facts) {
                 Err(check) => return *check,
                 Ok(Some(lacks)) => return Check::not_judged(name, lacks),
                 Ok(None) => {}
@@ -190,7 +191,8 @@ impl Xtf {
         // What it complained of stands before its result.
         let lines = || said.lines().map(str::trim).filter(|l| !l.is_empty());
         let complaint = lines()
-            .find(|l| ["Fail", "Error", "Skip", "Warning"].iter().any(|w| l.starts_with(w)))
+            .find(|l| ["Fail", "Error", "Skip", "Warning", "Expected"].iter().any(|w| l.starts_with(w)))
+            .or_else(|| if outcome == Outcome::Skip { lines().find(|l| l.starts_with("FEP ")) } else { None })
             .or_else(|| if outcome == Outcome::Skip { lines().rev().nth(1) } else { None })
             .map_or_else(String::new, |l| format!(": {}", quote(l)));
         // XTF's own panic is framed by lines of stars.
@@ -219,13 +221,16 @@ impl Xtf {
     }
 
     /// What Xen's caps have not that the instance needs.
-    pub fn lacks(&self, caps: &CommandResult) -> Result<Option<String>, Box<Check>> {
+    pub fn lacks(&self, caps: &CommandResult, facts: &Facts) -> Result<Option<String>, Box<Check>> {
         let name = self.test.as_str();
         say::succeeded(name, "`xl info`", caps, Cause::ToolsFailed).map_err(Box::new)?;
         let mut lines = caps.stdout.text.lines();
         let (virt, xen) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
         let has = xtf::caps(virt, xen);
         let Some(known) = &self.known else { return Ok(None) };
+        if known.instance.without_hap(facts) && !has.contains("shadow") {
+            return Ok(Some(format!("{}, which this Xen has not", xtf::WITHOUT_HAP)));
+        }
         let lacks: Vec<&str> =
             known.instance.needs().into_iter().filter(|need| !has.contains(need)).collect();
         if lacks.is_empty() {

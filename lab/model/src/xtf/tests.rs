@@ -139,6 +139,23 @@ fn what_the_build_says_is_known_before_anything_boots() {
         pv.cannot(Arch::Aarch64, &Facts::default()).as_deref(),
         Some("pv64 is an environment of x86_64, the machine is aarch64")
     );
+    facts.set("build.config", set(&["PV", "HVM"]));
+    let of_pae = |variation: Option<&str>| Instance {
+        name: "invlpg".into(),
+        environment: "hvm32pae".into(),
+        variation: variation.map(Into::into),
+    };
+    let pae = || of_pae(None);
+    assert_eq!(pae().cannot(Arch::X86_64, &facts), None);
+    facts.set("machine.emulator-faults", set(&["npt-pae-accessed"]));
+    let why = pae().cannot(Arch::X86_64, &facts).unwrap();
+    assert!(why.contains("needs shadow paging, and this Xen is built without SHADOW_PAGING"), "{why}");
+    // Nobody else's page tables are spoiled.
+    assert_eq!(of("test-hvm64-invlpg~hap", &facts), None);
+    facts.set("build.config", set(&["PV", "HVM", "SHADOW_PAGING"]));
+    assert_eq!(pae().cannot(Arch::X86_64, &facts), None);
+    assert!(pae().without_hap(&facts));
+    assert!(of_pae(Some("hap")).cannot(Arch::X86_64, &facts).unwrap().ends_with("it tests nested paging"));
     let odd = Instance { name: "x".into(), environment: "quantum".into(), variation: None };
     assert!(odd.cannot(Arch::X86_64, &Facts::default()).is_some());
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::evidence::Transport;
-use crate::fact::Facts;
+use crate::fact::FactValue;
 use crate::place::Places;
 
 fn step(test: &str) -> Xtf {
@@ -141,6 +141,19 @@ fn what_xen_has_not_is_a_reason_to_leave_it_out() {
     // An `xl info` that fails shows nothing.
     evidence.caps = Some(command(CommandEnd::Exit(1), "", "libxl: error"));
     assert_eq!(judge(&step("test-hvm64-a"), &evidence).cause, Some(Cause::ToolsFailed));
+}
+
+#[test]
+fn a_pae_guest_needs_shadow_paging_of_a_xen_that_does_not_say_how_it_was_built() {
+    let mut step = step("test-hvm32-a");
+    step.known.as_mut().unwrap().instance.environment = "hvm32pae".into();
+    let mut facts = Facts::default();
+    let caps = |words: &str| command(CommandEnd::Exit(0), &format!("{words}\nhvm-3.0-x86_32p\n"), "");
+    assert_eq!(step.lacks(&caps("hvm hap"), &facts).unwrap(), None);
+    facts.set("machine.emulator-faults", FactValue::Set(["npt-pae-accessed".to_owned()].into()));
+    let why = step.lacks(&caps("hvm hap"), &facts).unwrap().unwrap();
+    assert!(why.ends_with("needs shadow paging, which this Xen has not"), "{why}");
+    assert_eq!(step.lacks(&caps("hvm hap shadow"), &facts).unwrap(), None);
 }
 
 #[test]
