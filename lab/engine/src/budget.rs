@@ -6,9 +6,10 @@
 use crate::{EngineError, exec};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use xenlab_host::budget::{Budget, Need, Ticket};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use xenlab_host::budget::{self, Budget, Need};
 use xenlab_model::event::{Sink, What};
 use xenlab_model::scenario::config::Config;
 
@@ -28,16 +29,47 @@ pub fn need(config: &Config) -> Need {
     Need { cores, memory: exec::machine_memory(config).0 + MACHINE_OVERHEAD }
 }
 
+/// The right to run a machine, as long as this lives.
+pub struct Ticket {
+    _ticket: budget::Ticket,
+    _of_jobs: Option<OwnedSemaphorePermit>,
+}
+
+/// How many machines a run may have.
+struct Jobs {
+    /// That run.
+    running: Arc<Semaphore>,
+    /// That stand ready, paused, while these run.
+    ready: Arc<Semaphore>,
+}
+
 /// A budget, and how long was waited for it.
 pub struct Admission {
     budget: Budget,
+    jobs: Mutex<Option<Jobs>>,
     waited: Mutex<HashMap<String, Duration>>,
 }
 
 impl Admission {
     /// By this budget.
     pub fn new(budget: Budget) -> Admission {
-        Admission { budget, waited: Mutex::default() }
+        Admission { budget, jobs: Mutex::default(), waited: Mutex::default() }
+    }
+
+    /// Within the budget no more than so many machines at once, and as many that stand ready: what a run begins with.
+    pub fn at_most(&self, jobs: usize) {
+        let jobs = || Arc::new(Semaphore::new(jobs.min(Semaphore::MAX_PERMITS)));
+        *self.jobs() = Some(Jobs { running: jobs(), ready: jobs() });
+    }
+
+    /// Waits until a machine may be started that then stands ready, paused. It takes no core and hardly any memory, so no other lab is asked.
+    pub async fn ready(&self) -> Option<OwnedSemaphorePermit> {
+        let ready = self.jobs().as_ref().map(|jobs| jobs.ready.clone());
+        one_of(ready).await
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, Option<Jobs>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The budget.
@@ -76,6 +108,11 @@ impl Admission {
                 unit: "s".to_owned(),
             });
         };
+        let running = self.jobs().as_ref().map(|jobs| jobs.running.clone());
+        let of_jobs = tokio::select! {
+            of_jobs = one_of(running) => of_jobs,
+            () = xenlab_host::interrupt::wait() => return Err(EngineError::Interrupted),
+        };
         let ticket = self.budget.admit(need(config), &tell).await;
         let waited = begun.elapsed();
         *self.all().entry(shown.to_owned()).or_default() += waited;
@@ -95,8 +132,14 @@ impl Admission {
                 cpu_seconds: crate::cpu_seconds() - cpu,
             });
         }
-        Ok(ticket)
+        Ok(Ticket { _ticket: ticket, _of_jobs: of_jobs })
     }
+}
+
+/// Waits for one of these; none where they are not counted.
+async fn one_of(all: Option<Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
+    // It is never closed.
+    all?.acquire_owned().await.ok()
 }
 
 /// That labs do not know of each other, in words.

@@ -180,9 +180,16 @@ async fn once(
     let record = Arc::new(Bundle::create(dir, case, &crate::now_rfc3339())?);
     let mut inputs = machine.inputs(&lab.preparer.store, &machine.facts)?;
     let _ticket = lab.preparer.admission.machine(&*lab.sink, &case.shown(), &case.config).await?;
-    let booted =
-        boot::boot(case, &Arc::new(machine), &record, Phase::Dom0Kernel, &mut inputs, None, &|_, _| {})
-            .await?;
+    let booted = boot::boot(
+        case,
+        &Arc::new(machine),
+        &record,
+        Phase::Dom0Kernel,
+        &mut inputs,
+        boot::Start::default(),
+        &|_, _| {},
+    )
+    .await?;
     record.inputs(&inputs)?;
     let passed = matches!(&booted.evidence.seen, Ok(seen) if boot::came_far_enough(seen));
     record.evidence(std::slice::from_ref(&booted.evidence))?;

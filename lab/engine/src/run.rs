@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::task::JoinSet;
 use xenlab_host::budget::Budget;
-use xenlab_model::case::Case;
+use xenlab_model::case::{Case, as_dom0};
 use xenlab_model::cause::Cause;
 use xenlab_model::event::What;
 use xenlab_model::exit::Exit;
@@ -44,15 +44,21 @@ pub fn default_jobs(budget: &Budget, cases: &[Case]) -> usize {
 /// Runs every case. Events go to the lab's sink; `started` is when the program began.
 pub async fn run(lab: Arc<Lab>, cases: Vec<Case>, jobs: Option<usize>, started: Instant) -> Outcome {
     let jobs = jobs.unwrap_or_else(|| default_jobs(lab.preparer.admission.budget(), &cases)).max(1);
+    lab.preparer.admission.at_most(jobs);
     let mut queue: VecDeque<(usize, Case)> = cases.into_iter().enumerate().collect();
     let mut running = JoinSet::new();
     let mut ids = std::collections::HashMap::new();
+    let mut soon_done = std::collections::HashSet::new();
     let mut verdicts: Vec<(usize, CaseVerdict)> = Vec::new();
     loop {
-        while running.len() < jobs
-            && !xenlab_host::interrupt::requested()
+        while !xenlab_host::interrupt::requested()
+            && let Some((_, next)) = queue.front()
+            && has_room(next, jobs, running.len(), soon_done.len())
             && let Some((n, case)) = queue.pop_front()
         {
+            if as_dom0(&case.steps).is_some() {
+                soon_done.insert(n);
+            }
             let lab = lab.clone();
             let handle = running.spawn({
                 let case = case.clone();
@@ -63,10 +69,14 @@ pub async fn run(lab: Arc<Lab>, cases: Vec<Case>, jobs: Option<usize>, started: 
         lab.pool.cases(queue.len(), running.len());
         match running.join_next_with_id().await {
             None => break,
-            Some(Ok((_, (n, verdict)))) => verdicts.push((n, verdict)),
+            Some(Ok((_, (n, verdict)))) => {
+                soon_done.remove(&n);
+                verdicts.push((n, verdict));
+            }
             Some(Err(error)) => {
                 // The lab's own panic is its own fault, and only this case's end.
                 if let Some((n, case)) = ids.remove(&error.id()) {
+                    soon_done.remove(&n);
                     let why = EngineError::part(Cause::LabPanic, panic_text(error));
                     let verdict = exec::broken(&case, &why);
                     lab.sink.emit(What::CaseFinished {
@@ -100,6 +110,12 @@ pub async fn run(lab: Arc<Lab>, cases: Vec<Case>, jobs: Option<usize>, started: 
         lab: crate::lab_use(),
     });
     Outcome { verdicts, exit, interrupted }
+}
+
+/// `case` may join those at work, of which there are `all`. A machine that is nothing but a test (`soon_done` of them) is soon started and
+/// soon done, so the next stands ready when one ends; that no more run than there are `jobs` the tickets see to.
+fn has_room(case: &Case, jobs: usize, all: usize, soon_done: usize) -> bool {
+    all < jobs.saturating_mul(2) && (as_dom0(&case.steps).is_some() || all - soon_done < jobs)
 }
 
 fn panic_text(error: tokio::task::JoinError) -> String {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use xenlab_machine::{Backing, Machine, Memory};
 use xenlab_model::bundle::Inputs;
-use xenlab_model::case::Case;
+use xenlab_model::case::{Case, as_dom0};
 use xenlab_model::cause::{Blame, Cause};
 use xenlab_model::event::What;
 use xenlab_model::evidence::{Evidence, Loss};
@@ -144,7 +144,13 @@ impl Work<'_> {
             return Ok(None);
         }
         let (sink, config) = (&*self.lab.sink, &self.case.config);
-        let ticket = self.lab.preparer.admission.machine(sink, self.shown, config).await?;
+        let admission = &self.lab.preparer.admission;
+        let turn = admission.machine(sink, self.shown, config);
+        // A machine that is nothing but a test stands ready, paused, until it is its turn.
+        let (ticket, turn) = match as_dom0(&self.case.steps) {
+            Some(_) => (None, Some(boot::Turn { of: Box::pin(turn), ready: admission.ready().await })),
+            None => (Some(turn.await?), None),
+        };
         let memory = match way {
             Way::Template(memory, ..) => Some(memory.clone()),
             _ => None,
@@ -152,7 +158,7 @@ impl Work<'_> {
         match &given {
             Given::Clone(ready) => match self.clone(ready, memory.as_ref(), done, inputs).await {
                 Ok((mut running, made)) => {
-                    running.ticket = Some(ticket);
+                    running.ticket = ticket;
                     return Ok(Some((running, made)));
                 }
                 Err(error) if error.cause() == Cause::TemplateUnusable => {
@@ -183,7 +189,7 @@ impl Work<'_> {
             self.bundle,
             target,
             inputs,
-            ram.as_deref(),
+            boot::Start { ram: ram.as_deref(), turn },
             &on_phase,
         ))
         .await?;
@@ -191,7 +197,7 @@ impl Work<'_> {
         self.judged(&evidence, &done.facts);
         done.evidence.push(evidence);
         let Some(mut machine) = machine else { return Ok(None) };
-        machine.ticket = Some(ticket);
+        machine.ticket = machine.ticket.or(ticket);
         self.stage("boot", &machine.meter, machine.wall());
         Ok(Some((machine, kept)))
     }

@@ -89,8 +89,9 @@ pub fn argv(spec: &MachineSpec, wiring: &Wiring) -> Result<Vec<OsString>, SpecEr
     argv.pair("-smp", &spec.cpus.to_string());
     memory(spec, &mut argv);
     // The clock on the board goes on where it stood when a machine is restored, as every other clock in it does, and stands
-    // while the machine is paused or the host sleeps. Every machine has it, so that one from a template is the same machine.
-    argv.pair("-rtc", "base=utc,clock=vm");
+    // while the machine is paused or the host sleeps. Every machine has it, so that one from a template is the same machine. One
+    // that is nothing but a test runs for a second and is never frozen: its clock goes on while it is paused, see `boot::EDGE`.
+    argv.pair("-rtc", if spec.kernel_alone { "base=utc,clock=rt" } else { "base=utc,clock=vm" });
     argv.socket("qmp", &wiring.qmp).pair("-mon", "chardev=qmp,mode=control");
     argv.socket("console", &wiring.console).pair("-serial", "chardev:console");
     boot(spec, &mut argv)?;

@@ -24,9 +24,10 @@ use folder::{Folder, Held};
 use queue::{Limits, Seen, Turn};
 use said::Said;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// The variable that says another budget: `off`, or any of `cores=N`, `memory=SIZE` and `dir=PATH`, with commas between.
 pub const VARIABLE: &str = "XENLAB_BUDGET";
@@ -93,6 +94,15 @@ pub struct Ticket {
     waited: Duration,
     /// Why nobody else knows of this machine, told once a budget.
     unknown: Option<String>,
+    /// Those of the same budget that wait hear of its end at once.
+    freed: Arc<Notify>,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        drop(self.held.take());
+        self.freed.notify_waiters();
+    }
 }
 
 impl Ticket {
@@ -121,12 +131,20 @@ pub struct Budget {
     complained: AtomicBool,
     /// Of the machines of this very budget, that come in one after the other.
     lab: String,
+    /// A ticket of this budget has been given back.
+    freed: Arc<Notify>,
 }
 
 impl Budget {
     /// None: every machine is let in, and no other lab knows of it.
     pub fn none() -> Budget {
-        Budget { shared: None, said: Said::default(), complained: AtomicBool::new(false), lab: String::new() }
+        Budget {
+            shared: None,
+            said: Said::default(),
+            complained: AtomicBool::new(false),
+            lab: String::new(),
+            freed: Arc::default(),
+        }
     }
 
     /// The one that the environment says ([`VARIABLE`]), of all this host has where it says none. With why it cannot be shared, if
@@ -152,7 +170,13 @@ impl Budget {
         let place = said.dir.clone().unwrap_or_else(|| PathBuf::from(PLACE));
         let shared = Folder::open(&place).map_err(|e| format!("{}: {e}", place.display()))?;
         let lab = folder::word();
-        Ok(Budget { shared: Some(shared), said, complained: AtomicBool::new(false), lab })
+        Ok(Budget {
+            shared: Some(shared),
+            said,
+            complained: AtomicBool::new(false),
+            lab,
+            freed: Arc::default(),
+        })
     }
 
     /// Other labs know of the machines of this one.
@@ -182,7 +206,7 @@ impl Budget {
     pub async fn admit(&self, need: Need, told: &(dyn Fn(&Waiting) + Sync)) -> Result<Ticket, Interrupted> {
         let begun = Instant::now();
         let Some(shared) = &self.shared else {
-            return Ok(Ticket { held: None, waited: Duration::ZERO, unknown: None });
+            return Ok(self.ticket(None, Duration::ZERO, None));
         };
         let mut held = None;
         let (mut beat, mut tell) = (begun, begun + TOLD);
@@ -200,7 +224,7 @@ impl Budget {
                         Err(error) => {
                             let unknown = (!self.complained.swap(true, Ordering::Relaxed))
                                 .then(|| format!("{}: {error}", shared.own().display()));
-                            return Ok(Ticket { held: None, waited: begun.elapsed(), unknown });
+                            return Ok(self.ticket(None, begun.elapsed(), unknown));
                         }
                     },
                 };
@@ -216,7 +240,7 @@ impl Budget {
                 turn
             };
             let Turn::Wait(waiting) = turn else {
-                return Ok(Ticket { held, waited: begun.elapsed(), unknown: None });
+                return Ok(self.ticket(held, begun.elapsed(), None));
             };
             if tell <= Instant::now() {
                 tell = Instant::now() + TOLD;
@@ -224,9 +248,14 @@ impl Budget {
             }
             tokio::select! {
                 () = interrupt::wait() => return Err(Interrupted),
+                () = self.freed.notified() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
+    }
+
+    fn ticket(&self, held: Option<Held>, waited: Duration, unknown: Option<String>) -> Ticket {
+        Ticket { held, waited, unknown, freed: self.freed.clone() }
     }
 
     async fn lock(&self, shared: &Folder) -> Option<std::fs::File> {
