@@ -20,11 +20,16 @@ fn expected(end: &str, run_as: &str) -> (&'static str, &'static str, Value) {
 }
 
 fn scenario(tree: &str, run_as: &str, watcher: &str) -> String {
+    of_machine(tree, run_as, watcher, "")
+}
+
+/// `machine` are lines of the file's own level.
+fn of_machine(tree: &str, run_as: &str, watcher: &str, machine: &str) -> String {
     format!(
         "\
 xenlab: 1
 name: ends
-matrix:
+{machine}matrix:
   vars.test:
     xtf: {{tree: '{tree}', category: all}}
 arch: x86_64
@@ -38,13 +43,17 @@ steps:
 
 /// Every instance came to what it should, and the others were not touched by it.
 fn judged(bench: &Bench, stderr: &str, ends: &[&str], run_as: &str) {
+    judged_in("pv64", bench, stderr, ends, run_as);
+}
+
+fn judged_in(environment: &str, bench: &Bench, stderr: &str, ends: &[&str], run_as: &str) {
     for end in ends {
-        let name = format!("test-pv64-{}", end.to_lowercase());
+        let name = format!("test-{environment}-{}", end.to_lowercase());
         let verdict = bench.verdict(&format!("{name}_"));
         let (outcome, word, cause) = expected(end, run_as);
         let seen = (&verdict["xtf"]["outcome"], &verdict["verdict"], &verdict["cause"]);
         assert_eq!(seen, (&outcome.into(), &word.into(), &cause), "{name}: {verdict}\n{stderr}");
-        assert_eq!(verdict["xtf"]["environment"], "pv64");
+        assert_eq!(verdict["xtf"]["environment"], environment);
     }
 }
 
@@ -117,4 +126,23 @@ fn every_end_as_a_domain() {
     }
     bench.clean();
     xenlab_tests::replay_agrees(&bench.report()).expect("judged alike from the bundle");
+}
+
+/// As an HVM guest, in place of its firmware, with Debian's device model.
+#[test]
+fn ends_as_an_hvm_guest() {
+    const THESE: [&str; 3] = ["SUCCESS", "CRASH", "HANG"];
+    let bench = Bench::new();
+    user_store();
+    let dir = tempfile::tempdir().expect("a folder for the tree");
+    let root = dir.path().display().to_string();
+    tree(dir.path(), &THESE, &["hvm32"]);
+    let expected = dir.path().join("expected.yaml");
+    std::fs::write(&expected, EXPECTED.replace("pv64", "hvm32")).expect("a file");
+    let expected = expected.display().to_string();
+    let scenario = of_machine(&root, "domU", "", "dom0: {device-model: debian}\n");
+    let did = bench.run(&scenario, &["-j2", "--expectations", &expected]);
+    assert_eq!(did.code, Some(0), "{}", did.stderr);
+    judged_in("hvm32", &bench, &did.stderr, &THESE, "domU");
+    bench.clean();
 }
