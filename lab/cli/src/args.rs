@@ -52,6 +52,8 @@ pub enum Verb {
     Doctor(Doctor),
     /// Judge a recorded run again, without QEMU
     Replay(Replay),
+    /// Compare two recorded runs: what got worse, what was not checked, what was seen otherwise
+    Diff(Diff),
     /// The store: sizes, what uses what
     #[command(subcommand)]
     Image(Image),
@@ -245,6 +247,28 @@ pub struct Replay {
     #[arg(required = true, value_hint = ValueHint::DirPath)]
     pub bundles: Vec<PathBuf>,
     /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// The old run: the folder that `--report` wrote, or one of bundles
+    #[arg(value_name = "OLD", value_hint = ValueHint::DirPath)]
+    pub old: PathBuf,
+    /// The new run
+    #[arg(value_name = "NEW", value_hint = ValueHint::DirPath)]
+    pub new: PathBuf,
+    /// The Xen build of the old run, where it has several
+    #[arg(long, value_name = "SPEC")]
+    pub old_xen: Option<String>,
+    /// The Xen build of the new run, where it has several
+    #[arg(long, value_name = "SPEC")]
+    pub new_xen: Option<String>,
+    /// As Markdown, for a pull request
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
+    /// As JSON, with what is the same
     #[arg(long)]
     pub json: bool,
 }

@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod colour;
+mod diff;
 mod doctor;
 mod explain;
 mod failure;
@@ -80,6 +81,7 @@ fn dispatch(cli: Cli, started: Instant) -> Result<Exit, Failure> {
         Verb::Inspect(args) => inspect::inspect(&args, &global),
         Verb::Doctor(args) => doctor::doctor(&args, &global),
         Verb::Replay(args) => replay::replay(&args),
+        Verb::Diff(args) => diff::diff(&args),
         Verb::Image(args) => images::image(&args, &global),
         Verb::Template(args) => templates::template(&args, &global),
         Verb::Bench(Bench::Boot { of, n }) => bench::boot(&of, n, &global),

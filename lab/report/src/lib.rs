@@ -8,6 +8,7 @@
 //!
 //! To add a reporter: implement [`Reporter`], over [`Run`] if the state of the run is what it shows, and name it in [`files`].
 
+pub mod compare;
 mod events;
 mod fan;
 mod file;
