@@ -52,6 +52,8 @@ pub enum Verb {
     Doctor(Doctor),
     /// Judge a recorded run again, without QEMU
     Replay(Replay),
+    /// Is the new Xen as good as the one it replaces: run the checklist of a version bump on both, and compare them
+    Bump(Bump),
     /// Compare two recorded runs: what got worse, what was not checked, what was seen otherwise
     Diff(Diff),
     /// The store: sizes, what uses what
@@ -247,6 +249,51 @@ pub struct Replay {
     #[arg(required = true, value_hint = ValueHint::DirPath)]
     pub bundles: Vec<PathBuf>,
     /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Bump {
+    #[arg(value_name = "OLD", help = format!("The Xen build that is in use: {}", xenlab_model::spec::XEN_SPEC_FORMS))]
+    pub old: String,
+    /// The Xen build that is to replace it
+    #[arg(value_name = "NEW")]
+    pub new: String,
+    /// Take the old build's tools and development files from this build
+    #[arg(long, value_name = "SPEC")]
+    pub old_tools: Option<String>,
+    /// The same for the new build
+    #[arg(long, value_name = "SPEC")]
+    pub new_tools: Option<String>,
+    /// Architecture: x86_64 or aarch64; repeated, each in turn [default: those that the new build is for]
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Vec<String>,
+    /// The version that the new build must be
+    #[arg(long, value_name = "VERSION")]
+    pub expect_version: Option<String>,
+    /// Another scenario than the shipped one; steps whose names begin with a number are for that point of the checklist
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub scenario: Option<PathBuf>,
+    /// Put a value at a key path, in place of the scenario's, on both sides
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+    /// The QEMU binary
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub qemu: Option<PathBuf>,
+    /// A file of expectations: skips that are accepted, failures that are known; repeated, all of them count
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub expectations: Vec<PathBuf>,
+    /// How many cases side by side at most [default: as many as cores]
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Write bump.md, bump.json and the reports of both runs, in old/ and new/, into this folder
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub report: Option<PathBuf>,
+    /// Do not boot a Xen known to be good when the one under test never speaks
+    #[arg(long)]
+    pub no_control: bool,
+    /// As JSON, in place of Markdown
     #[arg(long)]
     pub json: bool,
 }

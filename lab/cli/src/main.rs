@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod bump;
 mod colour;
 mod diff;
 mod doctor;
@@ -81,6 +82,7 @@ fn dispatch(cli: Cli, started: Instant) -> Result<Exit, Failure> {
         Verb::Inspect(args) => inspect::inspect(&args, &global),
         Verb::Doctor(args) => doctor::doctor(&args, &global),
         Verb::Replay(args) => replay::replay(&args),
+        Verb::Bump(args) => bump::bump(&args, &global, started),
         Verb::Diff(args) => diff::diff(&args),
         Verb::Image(args) => images::image(&args, &global),
         Verb::Template(args) => templates::template(&args, &global),

@@ -7,12 +7,14 @@
 //! What is judged (cases, steps, checks) is compared by verdict; what is only seen (facts, `xl info`, consoles, times) is compared by
 //! value, and says `regression` only where something that people rely on is gone.
 
+mod bump;
 mod console;
 mod fold;
 mod judged;
 mod points;
 mod seen;
 
+pub use bump::Bump;
 pub use console::{Remark, remarks};
 pub use fold::{Folder, fold};
 pub use points::{MUST_HOLD, MustHold, POINTS, Point, Standing, must_hold, points};
