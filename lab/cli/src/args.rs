@@ -290,6 +290,9 @@ pub struct Bump {
     /// Write bump.md, bump.json and the reports of both runs, in old/ and new/, into this folder
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub report: Option<PathBuf>,
+    /// Boot nothing: compare what an earlier bump left in the folder of --report
+    #[arg(long, requires = "report")]
+    pub recorded: bool,
     /// Do not boot a Xen known to be good when the one under test never speaks
     #[arg(long)]
     pub no_control: bool,

@@ -25,6 +25,7 @@ const SHIPPED: Shipped =
 struct Build {
     spec: String,
     tools: Option<String>,
+    subject: Subject,
     /// By architecture; those that it is not for, with the reason.
     of: Vec<(Arch, Result<Box<Description>, String>)>,
 }
@@ -127,7 +128,7 @@ fn build(
         of.push((*arch, found));
     }
     let _ = fan.finish();
-    Ok(Build { spec: spec.to_owned(), tools: tools.map(str::to_owned), of })
+    Ok(Build { spec: spec.to_owned(), tools: tools.map(str::to_owned), subject, of })
 }
 
 /// Runs the scenario on one build and reads what was recorded; or says how the run ended, where it was not let come to its end.
@@ -140,10 +141,7 @@ fn recorded(
     dir: &Path,
     started: Instant,
 ) -> Result<Result<Side, Exit>, Failure> {
-    let name = match &build.tools {
-        Some(tools) => format!("{} with tools of {tools}", build.spec),
-        None => build.spec.clone(),
-    };
+    let name = build.subject.to_string();
     if archs.is_empty() {
         return Ok(Ok(Side { name, samples: Vec::new() }));
     }
@@ -158,6 +156,10 @@ fn recorded(
         expectations: args.expectations.clone(),
         ..Scenarios::default()
     };
+    if args.recorded {
+        let side = diff::side(dir, Some(&name), "--report")?;
+        return Ok(Ok(side));
+    }
     let cases = select::cases_of(&select, &SHIPPED, &facts::host())?;
     eprintln!(
         "xenlab: {} cases on {}, {name}",
@@ -175,9 +177,7 @@ fn recorded(
     if exit == Exit::Interrupted {
         return Ok(Err(exit));
     }
-    let mut side = diff::side(dir, None, "--old-xen")?;
-    side.name = name;
-    Ok(Ok(side))
+    diff::side(dir, Some(&name), "--report").map(Ok)
 }
 
 /// Where everything is recorded: where the user said, else among the runs that the store keeps a while.

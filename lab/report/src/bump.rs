@@ -1,8 +1,9 @@
 //! A version bump in Markdown: one page that goes into a pull request.
 
-use crate::compare::{cell, headline, judged_markdown, lines_markdown};
+use crate::compare::{cell, headline, judged_markdown, lines_markdown, wide_cell};
+use std::collections::BTreeMap;
 use std::fmt::Write;
-use xenlab_model::compare::{Bump, Point, Standing};
+use xenlab_model::compare::{BOOT, Bump, Line, Point, Standing};
 use xenlab_model::exit::Exit;
 
 /// The most pieces of evidence that a point shows.
@@ -44,6 +45,7 @@ pub fn bump(bump: &Bump) -> String {
     }
     let _ = writeln!(out, "\n### Checks that were judged on both\n\n{}.\n", headline(&bump.comparison));
     out.push_str(&judged_markdown(&bump.comparison));
+    out.push_str(&times(bump));
     out.push_str("### What differs\n\n");
     out.push_str(&lines_markdown(&bump.comparison));
     out
@@ -70,7 +72,7 @@ fn point(point: &Point) -> String {
         Standing::Fails | Standing::NotChecked => " ",
     };
     let list = |texts: &[String]| {
-        let mut shown: Vec<String> = texts.iter().take(MOST).map(|t| cell(t)).collect();
+        let mut shown: Vec<String> = texts.iter().take(MOST).map(|t| long(t)).collect();
         if let Some(more) = texts.len().checked_sub(MOST).filter(|n| *n > 0) {
             shown.push(format!("and {more} more"));
         }
@@ -92,5 +94,44 @@ fn point(point: &Point) -> String {
             )
         }
     };
+    out
+}
+
+/// A piece of evidence: longer than a cell, and no page.
+fn long(text: &str) -> String {
+    const WIDEST: usize = 420;
+    let flat = wide_cell(text);
+    if flat.chars().count() <= WIDEST {
+        return flat;
+    }
+    flat.chars().take(WIDEST).collect::<String>() + "…"
+}
+
+/// When each phase of the boot was reached, a row a case, old and new.
+fn times(bump: &Bump) -> String {
+    let mut by_case: BTreeMap<&str, Vec<&Line>> = BTreeMap::new();
+    for line in bump.comparison.lines.iter().filter(|l| l.topic == BOOT) {
+        for case in &line.of {
+            by_case.entry(case).or_default().push(line);
+        }
+    }
+    let mut out = String::new();
+    if by_case.is_empty() {
+        return out;
+    }
+    out.push_str("### Boot milestones, in guest time since power-on\n\n| case | old → new |\n|---|---|\n");
+    for (case, mut lines) in by_case {
+        let order = |line: &&Line| xenlab_model::compare::phase_order(&line.name);
+        lines.sort_by_key(order);
+        let all: Vec<String> = lines
+            .iter()
+            .map(|l| {
+                let text = |t: &Option<String>| t.as_deref().map_or("never", |t| t).to_owned();
+                format!("{} {} → {}", l.name, text(&l.old), text(&l.new))
+            })
+            .collect();
+        let _ = writeln!(out, "| {} | {} |", cell(case), all.join(", "));
+    }
+    out.push('\n');
     out
 }

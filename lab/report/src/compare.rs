@@ -99,7 +99,7 @@ pub(crate) fn cell(text: &str) -> String {
 }
 
 /// The same, whole.
-fn wide_cell(text: &str) -> String {
+pub(crate) fn wide_cell(text: &str) -> String {
     escape_lines(text).replace(['\n', '\r'], " ").replace('|', "\\|").replace('<', "&lt;")
 }
 
@@ -148,21 +148,25 @@ pub(crate) fn judged_markdown(comparison: &Comparison) -> String {
         let _ = writeln!(out, "Every check that was judged is as before.\n");
         return out;
     }
+    // The same of several cases is said once.
+    type Told = (String, String, String, String, String);
+    let mut rows: Vec<(Told, Vec<String>)> = Vec::new();
+    for item in told {
+        let check = if item.key.step.is_none() { "(the case)".to_owned() } else { cell(&name(item)) };
+        let words = (word(item.old.as_ref()), word(item.new.as_ref()));
+        let row = (shown_class(item.class), check, words.0, words.1, cell(&why(item)));
+        match rows.iter_mut().find(|(r, _)| *r == row) {
+            Some((_, cases)) => cases.push(item.key.case.clone()),
+            None => rows.push((row, vec![item.key.case.clone()])),
+        }
+    }
     let _ = writeln!(out, "| verdict | case | check | old | new | |");
     let _ = writeln!(out, "|---|---|---|---|---|---|");
-    for item in told.iter().take(MOST * 2) {
-        let check = if item.key.step.is_none() { "(the case)".to_owned() } else { cell(&name(item)) };
-        let _ = writeln!(
-            out,
-            "| {} | {} | {check} | {} | {} | {} |",
-            shown_class(item.class),
-            cell(&item.key.case),
-            word(item.old.as_ref()),
-            word(item.new.as_ref()),
-            cell(&why(item)),
-        );
+    for ((class, check, old, new, why), cases) in rows.iter().take(MOST * 2) {
+        let cases = cases.iter().map(|c| cell(c)).collect::<Vec<_>>().join(", ");
+        let _ = writeln!(out, "| {class} | {cases} | {check} | {old} | {new} | {why} |");
     }
-    if let Some(more) = told.len().checked_sub(MOST * 2).filter(|n| *n > 0) {
+    if let Some(more) = rows.len().checked_sub(MOST * 2).filter(|n| *n > 0) {
         let _ = writeln!(out, "\nand {more} more; `--json` has them all");
     }
     out.push('\n');
@@ -176,7 +180,7 @@ fn shown_class(class: Class) -> String {
     }
 }
 
-/// Lines that are told together: members of one set that are all new, or all gone, in the same places.
+/// Lines that are told together: what is the same of several names, in the same places.
 struct Row<'a> {
     line: &'a Line,
     names: Vec<&'a str>,
@@ -187,15 +191,10 @@ struct Row<'a> {
 fn rows<'a>(comparison: &Comparison, lines: &[&'a Line], topic: &str) -> Vec<Row<'a>> {
     let mut rows: Vec<Row<'a>> = Vec::new();
     for line in lines.iter().filter(|l| l.topic == topic) {
-        let member = |l: &Line| {
-            matches!((l.old.as_deref(), l.new.as_deref()), (Some("yes"), None) | (None, Some("yes")))
-        };
         let of = comparison.of(line);
         let same = |row: &&mut Row<'_>| {
-            member(line)
-                && member(row.line)
-                && (row.line.class, &row.line.new, &row.line.note, &row.of)
-                    == (line.class, &line.new, &line.note, &of)
+            let l = row.line;
+            (l.class, &l.old, &l.new, &l.note, &row.of) == (line.class, &line.old, &line.new, &line.note, &of)
         };
         match rows.iter_mut().find(same) {
             Some(row) => row.names.push(&line.name),

@@ -85,7 +85,7 @@ fn libraries(old: &Description, new: &Description) -> Vec<Line> {
     let mut all = Vec::new();
     for name in names {
         let (a, b) = (old.libraries.get(name), new.libraries.get(name));
-        let one = line("sonames: .so of", name, a.map(number), b.map(number), Class::Regression);
+        let one = line("sonames", &format!("{name}.so"), a.map(number), b.map(number), Class::Regression);
         let moves = |l: Option<&Library>, d| l.is_some() && l.map(number) == branch(d).as_deref();
         let moved = moves(a, old) && moves(b, new);
         all.push(if a.is_none() || b.is_none() {

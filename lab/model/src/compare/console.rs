@@ -28,6 +28,12 @@ static WORDED: LazyLock<Regex> = LazyLock::new(|| {
     .expect("a constant expression: a test matches with it")
 });
 
+/// What says how busy the host was, and of Xen or its dom0 nothing: it comes and goes from boot to boot.
+static TIMING: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)calibrat|clocksource|tsc.*unstable|interrupt took too long|hrtimer: interrupt took|RT throttling")
+        .expect("a constant expression: a test matches with it")
+});
+
 /// Every complaint on a sample's console, each once for each phase.
 pub fn remarks(sample: &Sample) -> Vec<Remark> {
     let lines = xenlab_console::lines(&sample.console);
@@ -42,7 +48,7 @@ pub fn remarks(sample: &Sample) -> Vec<Remark> {
         // A box of asterisks is one finding of several lines, under the first.
         let warning = warnings.iter().find(|w| w.start == line.start && w.speaker == line.speaker);
         let text = warning.map_or_else(|| line.text.to_string(), |w| w.text.clone());
-        if warning.is_none() && !WORDED.is_match(&text) {
+        if warning.is_none() && (!WORDED.is_match(&text) || TIMING.is_match(&text)) {
             continue;
         }
         let remark = Remark {
@@ -50,7 +56,7 @@ pub fn remarks(sample: &Sample) -> Vec<Remark> {
             phase: tracker.current(),
             warning: warning.is_some(),
             folded: fold(&text),
-            text,
+            text: without_clock(&text).to_owned(),
         };
         if !all
             .iter()
@@ -60,4 +66,13 @@ pub fn remarks(sample: &Sample) -> Vec<Remark> {
         }
     }
     all
+}
+
+/// A line of Linux without the time before it.
+fn without_clock(text: &str) -> &str {
+    let rest = text.strip_prefix('[').and_then(|t| t.split_once(']'));
+    match rest {
+        Some((clock, rest)) if clock.trim().parse::<f64>().is_ok() => rest.trim_start(),
+        _ => text,
+    }
 }

@@ -18,7 +18,7 @@ pub use bump::Bump;
 pub use console::{Remark, remarks};
 pub use fold::{Folder, fold};
 pub use points::{MUST_HOLD, MustHold, POINTS, Point, Standing, must_hold, points};
-pub use seen::{line, members};
+pub use seen::{BOOT, line, members, phase_order};
 
 use crate::evidence::Evidence;
 use crate::exit::Exit;

@@ -69,75 +69,106 @@ pub fn points(samples: &[Sample]) -> Vec<Point> {
     (1..=POINTS.len()).map(|number| point(number, samples)).collect()
 }
 
+/// What is said of steps, the same of several cases once.
+#[derive(Default)]
+struct Said(Vec<(String, Vec<String>)>);
+
+impl Said {
+    fn add(&mut self, text: String, sample: &Sample) {
+        let at = match self.0.iter().position(|(t, _)| *t == text) {
+            Some(at) => at,
+            None => {
+                self.0.push((text, Vec::new()));
+                self.0.len() - 1
+            }
+        };
+        if !self.0[at].1.contains(&sample.id) {
+            self.0[at].1.push(sample.id.clone());
+        }
+    }
+
+    fn told(self) -> Vec<String> {
+        let of = |(text, cases): (String, Vec<String>)| match cases.as_slice() {
+            [one] => format!("{text} ({one})"),
+            many => format!("{text} (in {} cases)", many.len()),
+        };
+        self.0.into_iter().map(of).collect()
+    }
+}
+
+/// The steps of a case that are for a point: as planned, with what they came to.
+fn of_point(number: usize, sample: &Sample) -> impl Iterator<Item = (&str, Option<&StepVerdict>)> {
+    let planned = sample.planned.iter().filter(move |(_, title)| self::number(title) == Some(number));
+    planned.map(|(path, title)| {
+        let verdict = sample.verdict.as_ref();
+        let step = verdict.and_then(|v| v.steps.iter().find(|s| s.step == *path));
+        (title.split_once(". ").map_or(title.as_str(), |(_, rest)| rest), step)
+    })
+}
+
 fn point(number: usize, samples: &[Sample]) -> Point {
     let (title, otherwise) = POINTS[number - 1];
-    let mut point = Point {
-        number,
-        title: title.to_owned(),
-        standing: Standing::NotChecked,
-        evidence: Vec::new(),
-        fails: Vec::new(),
-        not_checked: Vec::new(),
-    };
+    let (mut evidence, mut fails, mut unjudged) = (Said::default(), Said::default(), Said::default());
     for sample in samples {
-        for (path, title) in sample.planned.iter().filter(|(_, t)| self::number(t) == Some(number)) {
-            let step = sample.verdict.as_ref().and_then(|v| v.steps.iter().find(|s| s.step == *path));
-            match step {
-                Some(step) => take(&mut point, sample, step),
-                None => {
-                    let why = match &sample.verdict {
-                        Some(verdict) => verdict.message.clone(),
-                        None => "the run did not come to its end".to_owned(),
-                    };
-                    let what = title.split_once(". ").map_or(title.as_str(), |(_, rest)| rest);
-                    push(&mut point.not_checked, format!("{what}, in {}: {why}", sample.id));
+        for (title, step) in of_point(number, sample) {
+            let Some(step) = step else {
+                let why = match &sample.verdict {
+                    Some(verdict) => verdict.message.clone(),
+                    None => "the run did not come to its end".to_owned(),
+                };
+                unjudged.add(format!("{title}: {why}"), sample);
+                continue;
+            };
+            let of = |wanted: &[Verdict]| -> Vec<&Check> {
+                step.checks.iter().filter(|c| wanted.contains(&c.verdict)).collect()
+            };
+            let messages = |checks: &[&Check]| -> String {
+                let messages: Vec<&str> = checks.iter().map(|c| c.message.as_str()).collect();
+                format!("{title}: {}", messages.join("; "))
+            };
+            let failed = of(&[Verdict::Fail]);
+            if !failed.is_empty() {
+                fails.add(messages(&failed), sample);
+            }
+            let mut left = of(&[Verdict::Error, Verdict::NotReached]);
+            // What one case had nothing to judge by, and another of the same architecture judged, was judged.
+            let elsewhere = |check: &&Check| {
+                let others = samples.iter().filter(|s| s.arch == sample.arch);
+                others.flat_map(|s| of_point(number, s)).any(|(t, step)| {
+                    let mut checks = step.into_iter().flat_map(|s| &s.checks);
+                    t == title && checks.any(|c| c.name == check.name && c.verdict == Verdict::Pass)
+                })
+            };
+            left.extend(of(&[Verdict::Skip]).into_iter().filter(|check| !elsewhere(check)));
+            if !left.is_empty() || step.checks.is_empty() {
+                unjudged.add(messages(&left), sample);
+            }
+            let held = of(&[Verdict::Pass]);
+            match held.as_slice() {
+                [] => {}
+                // Of many the number says more than their list, which is in the bundle.
+                many if many.len() > 4 => {
+                    evidence.add(format!("{title}: {} checks hold", many.len()), sample)
                 }
+                few => evidence.add(messages(few), sample),
             }
         }
     }
-    let nothing = point.evidence.is_empty() && point.fails.is_empty() && point.not_checked.is_empty();
-    if nothing {
-        point.not_checked.push(otherwise.to_owned());
+    let (evidence, fails, mut not_checked) = (evidence.told(), fails.told(), unjudged.told());
+    if evidence.is_empty() && fails.is_empty() && not_checked.is_empty() {
+        not_checked.push(otherwise.to_owned());
     }
-    point.standing = match (point.fails.is_empty(), point.not_checked.is_empty()) {
+    let standing = match (fails.is_empty(), not_checked.is_empty()) {
         (false, _) => Standing::Fails,
         (true, false) => Standing::NotChecked,
         (true, true) => Standing::Holds,
     };
-    point
+    Point { number, title: title.to_owned(), standing, evidence, fails, not_checked }
 }
 
 fn push(list: &mut Vec<String>, text: String) {
     if !list.contains(&text) {
         list.push(text);
-    }
-}
-
-/// Adds what a step came to.
-fn take(point: &mut Point, sample: &Sample, step: &StepVerdict) {
-    let title = step.title.split_once(". ").map_or(step.title.as_str(), |(_, rest)| rest);
-    let at = |checks: &[&Check]| {
-        let messages: Vec<&str> = checks.iter().map(|c| c.message.as_str()).collect();
-        format!("{title}, in {}: {}", sample.id, messages.join("; "))
-    };
-    let of = |wanted: &[Verdict]| -> Vec<&Check> {
-        step.checks.iter().filter(|c| wanted.contains(&c.verdict)).collect()
-    };
-    let (passes, fails) = (of(&[Verdict::Pass]), of(&[Verdict::Fail]));
-    let unjudged = of(&[Verdict::Error, Verdict::Skip, Verdict::NotReached]);
-    if !fails.is_empty() {
-        push(&mut point.fails, at(&fails));
-    }
-    if !unjudged.is_empty() || step.checks.is_empty() {
-        push(&mut point.not_checked, at(&unjudged));
-    }
-    if !passes.is_empty() {
-        let held = match passes.as_slice() {
-            // Of many the number says more than their list, which is in the bundle.
-            many if many.len() > 4 => format!("{title}, in {}: {} checks hold", sample.id, many.len()),
-            few => at(few),
-        };
-        push(&mut point.evidence, held);
     }
 }
 
