@@ -148,3 +148,97 @@ fn a_new_xen_that_does_not_boot_fails_whatever_the_old_one_did() {
     assert!(did.stdout.contains("failed before too"), "{}", did.stdout);
     bench.clean();
 }
+
+/// A real build's files, copied.
+fn copy_of_a_build(to: &Path) {
+    let did = xenlab_tests::run(["inspect", "debian:bookworm", "--arch", "x86_64", "--json"]);
+    assert_eq!(did.code, Some(0), "{}", did.stderr);
+    let described: Value = serde_json::from_str(&did.stdout).expect("JSON alone on stdout");
+    let root = described[0]["tools"]["root"].as_str().expect("the build has tools");
+    let status = std::process::Command::new("cp").arg("-a").arg(root).arg(to).status().expect("cp starts");
+    assert!(status.success());
+}
+
+/// The only file below `dir` with such a name.
+fn file_named(dir: &Path, is: impl Fn(&str) -> bool) -> std::path::PathBuf {
+    let mut all = crate::bench::below(dir);
+    all.retain(|p| !p.is_symlink() && is(&p.file_name().unwrap_or_default().to_string_lossy()));
+    assert_eq!(all.len(), 1, "{all:?}");
+    all.remove(0)
+}
+
+/// Replaces text in a file by text of the same length: in a library that moves nothing.
+fn patch(path: &Path, from: &str, to: &str) {
+    assert_eq!(from.len(), to.len());
+    let bytes = fs::read(path).expect("a file");
+    let at = bytes.windows(from.len()).position(|w| w == from.as_bytes()).expect("the text is in it");
+    let mut patched = bytes.clone();
+    patched[at..at + to.len()].copy_from_slice(to.as_bytes());
+    fs::remove_file(path).expect("replaced");
+    fs::write(path, patched).expect("replaced");
+}
+
+/// Unusual: copies of a real build with one thing altered in each. What was altered is named, and nothing else.
+#[test]
+fn what_was_altered_in_a_build_is_named() {
+    let bench = Bench::new();
+    let qemu = bench.qemu("qemu-altered", boots_saying("all is well"));
+    let steps = "  - name: 1. development files\n    pkg-config: {modules: all}\n  - name: 2. boot files\n    boot-files: {layout: auto}\n  - phase: dom0-ready\n";
+    let scenario = bench.file("altered.yaml", &fake(steps));
+    let (old, new) = (bench.path("old-build"), bench.path("new-build"));
+    copy_of_a_build(&old);
+    let bump = |code: i32, rows: &[&str]| {
+        let (old, new) = (format!("dir:{}", old.display()), format!("dir:{}", new.display()));
+        let args =
+            ["bump", &old, &new, "--arch", "x86_64", "--offline", "--no-control", "--scenario", &scenario];
+        let report = bench.report().display().to_string();
+        let _ = fs::remove_dir_all(&report);
+        let did = command(&bench, &[&args[..], &["--report", &report, "--qemu", &qemu]].concat());
+        assert_eq!(did.code, Some(code), "{}{}", did.stdout, did.stderr);
+        let differs = did.stdout.split("### What differs").nth(1).expect("the part");
+        let told: Vec<&str> =
+            differs.lines().filter(|l| l.starts_with("| ") && !l.starts_with("| verdict")).collect();
+        assert_eq!(told.len(), rows.len(), "{differs}");
+        for row in rows {
+            assert!(told.iter().any(|t| t.starts_with(row)), "{row} is not in\n{differs}");
+        }
+        did.stdout
+    };
+    let altered = |alter: &dyn Fn(&Path)| {
+        let _ = fs::remove_dir_all(&new);
+        copy_of_a_build(&new);
+        alter(&new);
+    };
+
+    altered(&|_| {});
+    bump(0, &[]);
+
+    altered(&|dir| fs::remove_file(file_named(&dir.join("boot"), |n| n.ends_with(".efi"))).expect("removed"));
+    let page = bump(
+        1,
+        &[
+            "| **regression** | files in boot/: boot/xen-BRANCH-amd64.efi | `boot/xen-4.17-amd64.efi (pe)` | — |",
+            "| **regression** | parts of the build: EFI image | `yes` | — |",
+            "| not checked | version: build-id of the EFI image |",
+            "| changed | sizes, in bytes: EFI image |",
+        ],
+    );
+    assert!(page.contains("- [ ] 2. Boot files: **fails**"), "{page}");
+
+    altered(&|dir| patch(&file_named(dir, |n| n == "xencall.pc"), "Version: 1.3", "Version: 1.4"));
+    let page = bump(1, &["| changed | pkg-config modules: xencall | `1.3, .so.1` | `1.4, .so.1` |"]);
+    assert!(page.contains("- **fails**: pkg-config: fake: xencall.pc"), "{page}");
+
+    let library = |n: &str| n.starts_with("libxenforeignmemory.so.1.");
+    altered(&|dir| {
+        patch(&file_named(dir, library), "\0xenforeignmemory_unmap\0", "\0xenforeignmemory_unmop\0")
+    });
+    bump(
+        1,
+        &[
+            "| **regression** | symbols of libxenforeignmemory.so.1: xenforeignmemory_unmap | `yes` | — | gone from a stable",
+            "| new | symbols of libxenforeignmemory.so.1: xenforeignmemory_unmop | — | `yes` |",
+        ],
+    );
+    bench.clean();
+}
