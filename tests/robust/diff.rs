@@ -86,6 +86,50 @@ fn what_got_worse_is_told_and_exits_1() {
     bench.clean();
 }
 
+/// Good: every run is in the history, which tells what failed before from what never passed. Bad: a history that is none stops no run.
+#[test]
+fn every_run_is_in_the_history() {
+    let bench = Bench::new();
+    let did = command(&bench, &["history"]);
+    assert_eq!(did.code, Some(0), "{}", did.stderr);
+    assert!(did.stdout.starts_with("nothing is recorded in "), "{}", did.stdout);
+    let bad = recorded(&bench, "bad", "all is lost");
+    let again = recorded(&bench, "again", "all is lost");
+    // Both of these are compared, so nothing is known of before.
+    let did = command(&bench, &["diff", &bad, &again]);
+    assert!(did.stdout.contains("failed before too"), "{}", did.stdout);
+    recorded(&bench, "before", "all is lost");
+    let did = command(&bench, &["diff", &bad, &again]);
+    assert!(did.stdout.contains("never passed") && !did.stdout.contains("failed before"), "{}", did.stdout);
+    recorded(&bench, "good", "all is well");
+    let did = command(&bench, &["diff", &bad, &again]);
+    assert!(did.stdout.contains("failed before too"), "{}", did.stdout);
+
+    let did = command(&bench, &["history"]);
+    assert!(did.stdout.contains("fake @ debian:bookworm: 1 passed, 3 failed"), "{}", did.stdout);
+    let did = command(&bench, &["history", "fake"]);
+    assert_eq!(did.code, Some(0), "{}", did.stderr);
+    assert!(did.stdout.contains("[console.missing]"), "{}", did.stdout);
+    assert!(did.stdout.contains("debian:bookworm: passed 1 of 4 judged: flaky"), "{}", did.stdout);
+    let did = command(&bench, &["history", "fake", "--json", "-n", "2"]);
+    let told: Value = serde_json::from_str(&did.stdout).expect("JSON alone on stdout");
+    assert_eq!(told.as_array().map(Vec::len), Some(2));
+    assert_eq!(told[0]["verdict"], "pass", "the latest comes first: {told:#}");
+    assert_eq!(command(&bench, &["history", "another"]).code, Some(2));
+
+    fs::write(
+        bench.path("history.sqlite3"),
+        "this is no database, and long enough to be looked at\n".repeat(99),
+    )
+    .expect("spoilt");
+    let qemu = bench.qemu("qemu-spoilt", boots_saying("all is well"));
+    let did = bench.run(&steps("all is well"), &["--qemu", &qemu, "--offline", "--no-control"]);
+    assert_eq!(did.code, Some(0), "{}", did.stderr);
+    assert!(did.stderr.contains("this run is not in the history"), "{}", did.stderr);
+    assert_eq!(command(&bench, &["history"]).code, Some(3));
+    bench.clean();
+}
+
 /// Bad: what is no run.
 #[test]
 fn what_is_no_run_is_bad_input() {

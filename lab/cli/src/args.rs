@@ -56,6 +56,8 @@ pub enum Verb {
     Bump(Bump),
     /// Compare two recorded runs: what got worse, what was not checked, what was seen otherwise
     Diff(Diff),
+    /// What earlier runs came to: every case, or one over Xen builds and time
+    History(History),
     /// The store: sizes, what uses what
     #[command(subcommand)]
     Image(Image),
@@ -319,6 +321,19 @@ pub struct Diff {
     #[arg(long, conflicts_with = "json")]
     pub markdown: bool,
     /// As JSON, with what is the same
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct History {
+    /// A case's id, with `@ SUBJECT` or without, or a part of one [default: a line for each case]
+    #[arg(value_name = "CASE")]
+    pub case: Option<String>,
+    /// At most so many runs of it, the latest
+    #[arg(short = 'n', long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// As JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -3,14 +3,14 @@
 use crate::args::{Bump, Global, Run, Scenarios};
 use crate::failure::Failure;
 use crate::select::{self, Shipped};
-use crate::{diff, run};
+use crate::{diff, history, run};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use xenlab_engine::facts;
 use xenlab_model::Arch;
 use xenlab_model::cause::Cause;
-use xenlab_model::compare::{self, Past, Side};
+use xenlab_model::compare::{self, Side};
 use xenlab_model::event::Sink;
 use xenlab_model::exit::Exit;
 use xenlab_model::spec::{Subject, XenSpec};
@@ -69,7 +69,7 @@ pub fn bump(args: &Bump, global: &Global, started: Instant) -> Result<Exit, Fail
         }
     }
     let [old_side, new_side] = sides.as_slice() else { return Err(Failure::lab("a side was not recorded")) };
-    let mut comparison = compare::compare(old_side, new_side, &Past::new());
+    let mut comparison = compare::compare(old_side, new_side, &history::past(global, [old_side, new_side]));
     for arch in &archs {
         if let (Some(a), Some(b)) = (old.on(*arch), new.on(*arch)) {
             comparison.add(xenlab_xen::differ(a, b));

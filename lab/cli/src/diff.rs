@@ -1,19 +1,19 @@
 //! `xenlab diff`: two recorded runs compared.
 
-use crate::args::Diff;
+use crate::args::{Diff, Global};
 use crate::failure::Failure;
-use crate::print;
+use crate::{history, print};
 use std::path::Path;
 use xenlab_engine::{EngineError, samples};
-use xenlab_model::compare::{self, Past, Side};
+use xenlab_model::compare::{self, Side};
 use xenlab_model::exit::Exit;
 use xenlab_report::Style;
 
 /// Exits 1 where something got worse.
-pub fn diff(args: &Diff) -> Result<Exit, Failure> {
+pub fn diff(args: &Diff, global: &Global) -> Result<Exit, Failure> {
     let old = side(&args.old, args.old_xen.as_deref(), "--old-xen")?;
     let new = side(&args.new, args.new_xen.as_deref(), "--new-xen")?;
-    let comparison = compare::compare(&old, &new, &Past::new());
+    let comparison = compare::compare(&old, &new, &history::past(global, [&old, &new]));
     let text = if args.json {
         format!("{}\n", serde_json::to_string_pretty(&comparison).map_err(anyhow::Error::from)?)
     } else if args.markdown {

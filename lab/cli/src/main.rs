@@ -8,6 +8,7 @@ mod diff;
 mod doctor;
 mod explain;
 mod failure;
+mod history;
 mod host_packages;
 mod images;
 mod inspect;
@@ -83,7 +84,8 @@ fn dispatch(cli: Cli, started: Instant) -> Result<Exit, Failure> {
         Verb::Doctor(args) => doctor::doctor(&args, &global),
         Verb::Replay(args) => replay::replay(&args),
         Verb::Bump(args) => bump::bump(&args, &global, started),
-        Verb::Diff(args) => diff::diff(&args),
+        Verb::Diff(args) => diff::diff(&args, &global),
+        Verb::History(args) => history::history(&args, &global),
         Verb::Image(args) => images::image(&args, &global),
         Verb::Template(args) => templates::template(&args, &global),
         Verb::Bench(Bench::Boot { of, n }) => bench::boot(&of, n, &global),

@@ -2,7 +2,7 @@
 
 use crate::args::{Global, Run, Scenarios};
 use crate::failure::Failure;
-use crate::{host_packages, select};
+use crate::{history, host_packages, select};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -94,6 +94,10 @@ fn judged(
     let mut reporters: Vec<Box<dyn Reporter>> = vec![Box::new(Terminal::stderr())];
     if let Some(dir) = &args.report {
         reporters.extend(xenlab_report::files(dir).map_err(|e| Failure::of(e.cause(), e))?);
+    }
+    // What breaks on purpose is no run of its case.
+    if row.is_none() {
+        reporters.extend(history::recorder(global));
     }
     let fan = Arc::new(Fan::start(reporters));
     let outcome = inner(args, global, row, cases, command, started, &fan);

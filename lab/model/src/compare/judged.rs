@@ -1,6 +1,6 @@
 //! What is judged, compared by verdict.
 
-use super::{Class, Folder, Item, Judged, Key, Past, Side};
+use super::{Class, Folder, Item, Judged, Key, Past, Sample, Side};
 use crate::cause::Cause;
 use crate::verdict::Verdict;
 use std::collections::BTreeMap;
@@ -102,6 +102,12 @@ impl All {
         }
         self.by_key.entry(key).or_default()
     }
+}
+
+/// Everything judged of one sample.
+pub(super) fn of(sample: &Sample) -> Vec<(Key, Judged)> {
+    let mut all = judged(&Side { name: String::new(), samples: vec![sample.clone()] });
+    all.order.into_iter().filter_map(|key| all.by_key.remove_entry(&key)).collect()
 }
 
 /// Everything judged on a side.

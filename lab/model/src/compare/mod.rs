@@ -297,6 +297,11 @@ pub fn compare(old: &Side, new: &Side, past: &Past) -> Comparison {
     comparison
 }
 
+/// Everything that was judged of one recorded case: itself, its steps, their checks.
+pub fn judged(sample: &Sample) -> Vec<(Key, Judged)> {
+    judged::of(sample)
+}
+
 fn of_case<'a>(side: &'a Side, id: &str) -> Vec<&'a Sample> {
     side.samples.iter().filter(|s| s.id == id).collect()
 }
