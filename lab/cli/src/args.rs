@@ -136,7 +136,7 @@ pub struct Scenarios {
     pub expectations: Vec<PathBuf>,
 }
 
-#[derive(Debug, Args, Default)]
+#[derive(Debug, Args, Default, Clone)]
 pub struct Run {
     #[command(flatten)]
     pub select: Scenarios,
@@ -153,13 +153,24 @@ pub struct Run {
     /// Boot every case from power-on, in place of starting clones of machines that have booted once
     #[arg(long)]
     pub cold: bool,
+    /// Run every case so often, and say how often it passed; with --report in folders 1, 2, …
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = repeats)]
+    pub repeat: usize,
     /// Break this on purpose (a row of verbs::faults), to see that it is caught; brings its own scenario
     #[arg(long, value_name = "ROW", hide = true, conflicts_with_all = ["scenarios", "xen"])]
     pub plant: Option<String>,
 }
 
+/// How often, at least once.
+fn repeats(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..=1000) => Ok(n),
+        _ => Err("expected a number from 1 to 1000".to_owned()),
+    }
+}
+
 /// What chooses instances of XTF.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Clone)]
 pub struct XtfOf {
     /// The tree, built
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
@@ -292,6 +303,9 @@ pub struct Bump {
     /// Write bump.md, bump.json and the reports of both runs, in old/ and new/, into this folder
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub report: Option<PathBuf>,
+    /// Run every case of both sides so often: what comes out now one way, now the other is flaky
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = repeats)]
+    pub repeat: usize,
     /// Boot nothing: compare what an earlier bump left in the folder of --report
     #[arg(long, requires = "report")]
     pub recorded: bool,

@@ -3,8 +3,8 @@
 use crate::args::{Bump, Global, Run, Scenarios};
 use crate::failure::Failure;
 use crate::select::{self, Shipped};
-use crate::{diff, history, run};
-use std::path::{Path, PathBuf};
+use crate::{diff, history, repeat, run};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use xenlab_engine::facts;
@@ -57,19 +57,38 @@ pub fn bump(args: &Bump, global: &Global, started: Instant) -> Result<Exit, Fail
         let why = wanted.iter().find_map(|a| new.why_not(*a)).unwrap_or("it is for no architecture");
         return Err(Failure::bad_input(why.to_owned()));
     }
-    let report = folder(args, global)?;
+    let report = repeat::folder("bump", args.report.as_deref(), global)?;
     let mut sides = Vec::new();
     for (name, build) in [("old", &old), ("new", &new)] {
-        let dir = report.join(name);
         let on: Vec<Arch> = archs.iter().copied().filter(|a| build.on(*a).is_some()).collect();
-        let side = recorded(args, global, build, name == "new", &on, &dir, started)?;
-        match side {
+        let of = Of { args, global, build, is_new: name == "new", archs: &on, started };
+        match of.recorded(&report.join(name), args.repeat, &[])? {
             Ok(side) => sides.push(side),
             Err(exit) => return Ok(exit),
         }
     }
-    let [old_side, new_side] = sides.as_slice() else { return Err(Failure::lab("a side was not recorded")) };
+    let [old_side, new_side] = sides.as_mut_slice() else {
+        return Err(Failure::lab("a side was not recorded"));
+    };
     let mut comparison = compare::compare(old_side, new_side, &history::past(global, [old_side, new_side]));
+    // What came to another end is looked at once more: a busy host makes one boot fail, another Xen makes two.
+    let (worse, better) = comparison.worse_and_better();
+    for (side, build, ids) in [(&mut *old_side, &old, &better), (&mut *new_side, &new, &worse)] {
+        if ids.is_empty() {
+            continue;
+        }
+        let is_new = std::ptr::eq(build, &new);
+        let on: Vec<Arch> = archs.iter().copied().filter(|a| build.on(*a).is_some()).collect();
+        let of = Of { args, global, build, is_new, archs: &on, started };
+        let dir = report.join(if is_new { "new" } else { "old" }).join("again");
+        match of.recorded(&dir, 1, ids)? {
+            Ok(more) => side.samples.extend(more.samples),
+            Err(exit) => return Ok(exit),
+        }
+    }
+    if !worse.is_empty() || !better.is_empty() {
+        comparison = compare::compare(old_side, new_side, &history::past(global, [old_side, new_side]));
+    }
     for arch in &archs {
         if let (Some(a), Some(b)) = (old.on(*arch), new.on(*arch)) {
             comparison.add(xenlab_xen::differ(a, b));
@@ -131,68 +150,64 @@ fn build(
     Ok(Build { spec: spec.to_owned(), tools: tools.map(str::to_owned), subject, of })
 }
 
-/// Runs the scenario on one build and reads what was recorded; or says how the run ended, where it was not let come to its end.
-fn recorded(
-    args: &Bump,
-    global: &Global,
-    build: &Build,
+/// One side of the bump, to be run.
+struct Of<'a> {
+    args: &'a Bump,
+    global: &'a Global,
+    build: &'a Build,
     is_new: bool,
-    archs: &[Arch],
-    dir: &Path,
+    archs: &'a [Arch],
     started: Instant,
-) -> Result<Result<Side, Exit>, Failure> {
-    let name = build.subject.to_string();
-    if archs.is_empty() {
-        return Ok(Ok(Side { name, samples: Vec::new() }));
-    }
-    let select = Scenarios {
-        scenarios: args.scenario.iter().cloned().collect(),
-        xen: vec![build.spec.clone()],
-        tools: build.tools.clone(),
-        expect_version: args.expect_version.clone().filter(|_| is_new),
-        arch: archs.iter().map(|a| a.name().to_owned()).collect(),
-        sets: args.sets.clone(),
-        qemu: args.qemu.clone(),
-        expectations: args.expectations.clone(),
-        ..Scenarios::default()
-    };
-    if args.recorded {
-        let side = diff::side(dir, Some(&name), "--report")?;
-        return Ok(Ok(side));
-    }
-    let cases = select::cases_of(&select, &SHIPPED, &facts::host())?;
-    eprintln!(
-        "xenlab: {} cases on {}, {name}",
-        cases.len(),
-        if is_new { "the new build" } else { "the old build" }
-    );
-    let run = Run {
-        select,
-        jobs: args.jobs,
-        report: Some(dir.to_owned()),
-        no_control: args.no_control,
-        ..Run::default()
-    };
-    let exit = run::cases(&run, global, cases, &[], started)?;
-    if exit == Exit::Interrupted {
-        return Ok(Err(exit));
-    }
-    diff::side(dir, Some(&name), "--report").map(Ok)
 }
 
-/// Where everything is recorded: where the user said, else among the runs that the store keeps a while.
-fn folder(args: &Bump, global: &Global) -> Result<PathBuf, Failure> {
-    let dir = match &args.report {
-        Some(dir) => dir.clone(),
-        None => {
-            let fan = Arc::new(Fan::start(Vec::new()));
-            let store = run::open_store(global, fan)?;
-            let now = xenlab_engine::now_rfc3339().replace([':', '-'], "");
-            store.root().join("runs").join(format!("{now}-bump-{}", xenlab_engine::random_hex(2)))
+impl Of<'_> {
+    /// Runs the scenario, or these cases of it, and reads what was recorded; or says how the run ended, where it was not let come to
+    /// its end.
+    fn recorded(&self, dir: &Path, times: usize, only: &[String]) -> Result<Result<Side, Exit>, Failure> {
+        let Of { args, global, build, is_new, .. } = *self;
+        let name = build.subject.to_string();
+        if self.archs.is_empty() {
+            return Ok(Ok(Side { name, samples: Vec::new() }));
         }
-    };
-    std::fs::create_dir_all(&dir).map_err(|e| Failure::lab(format!("{}: {e}", dir.display())))?;
-    std::path::absolute(&dir).map_err(|e| Failure::bad_input(format!("{}: {e}", dir.display())))
+        if args.recorded {
+            // What was not looked at again then is not now.
+            if !only.is_empty() && !dir.is_dir() {
+                return Ok(Ok(Side { name, samples: Vec::new() }));
+            }
+            return diff::side(dir, Some(&name), "--report").map(Ok);
+        }
+        let select = Scenarios {
+            scenarios: args.scenario.iter().cloned().collect(),
+            xen: vec![build.spec.clone()],
+            tools: build.tools.clone(),
+            expect_version: args.expect_version.clone().filter(|_| is_new),
+            arch: self.archs.iter().map(|a| a.name().to_owned()).collect(),
+            sets: args.sets.clone(),
+            qemu: args.qemu.clone(),
+            expectations: args.expectations.clone(),
+            cases: only.to_vec(),
+            ..Scenarios::default()
+        };
+        let side = if is_new { "the new build" } else { "the old build" };
+        let again = if only.is_empty() { "" } else { " once more" };
+        let exit = repeat::each(times, dir, |report| {
+            let cases = select::cases_of(&select, &SHIPPED, &facts::host())?;
+            eprintln!("xenlab: {} cases on {side}, {name}{again}", cases.len());
+            let run = Run {
+                select: select.clone(),
+                jobs: args.jobs,
+                report: Some(report.to_owned()),
+                no_control: args.no_control,
+                repeat: 1,
+                ..Run::default()
+            };
+            run::cases(&run, global, cases, &[], self.started)
+        })?;
+        if exit == Exit::Interrupted {
+            return Ok(Err(exit));
+        }
+        diff::side(dir, Some(&name), "--report").map(Ok)
+    }
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {

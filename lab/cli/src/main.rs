@@ -14,6 +14,7 @@ mod images;
 mod inspect;
 mod plan;
 mod pool;
+mod repeat;
 mod replay;
 mod run;
 mod select;
@@ -74,8 +75,11 @@ fn start_log() {
 fn dispatch(cli: Cli, started: Instant) -> Result<Exit, Failure> {
     let global = cli.global;
     match cli.verb {
-        Verb::Run(args) => run::run(&args, &global, started),
-        Verb::Xtf(args) => xtf::xtf(&args, &global, started),
+        Verb::Run(args) => repeat::repeated(&args, &global, |once| run::run(once, &global, started)),
+        Verb::Xtf(args) => repeat::repeated(&args.run, &global, |once| {
+            let (of, run_as) = (args.of.clone(), args.run_as.clone());
+            xtf::xtf(&args::Xtf { of, run_as, list: args.list, run: once.clone() }, &global, started)
+        }),
         Verb::Pool(args) => pool::pool(&args, &global),
         Verb::List(args) => plan::list(&args),
         Verb::Validate(args) => plan::validate(&args),

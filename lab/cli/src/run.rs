@@ -290,7 +290,7 @@ pub fn repeat(select: &Scenarios, global: &Global) -> Vec<String> {
 
 /// Removes the bundles of an earlier run: the report beside them is this run's, and an old verdict must not pass for a new one.
 /// Only what is a bundle goes.
-fn clear(bundles: &Path) -> Result<(), Failure> {
+pub fn clear(bundles: &Path) -> Result<(), Failure> {
     let Ok(entries) = std::fs::read_dir(bundles) else { return Ok(()) };
     for old in entries.flatten().map(|e| e.path()).filter(|p| p.join("started").is_file()) {
         std::fs::remove_dir_all(&old).map_err(|e| {

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use xenlab_model::bundle::{Tick, TickWhat};
 use xenlab_model::compare::{Sample, Side};
 
-/// Every case recorded below `dir`, in the order of their names: a report's folder, a folder of bundles, or a single bundle.
+/// Every case recorded below `dir`, in the order of their names: a report's folder, one of several reports (`1`, `2`, …), a folder of
+/// bundles, or a single bundle.
 ///
 /// # Errors
 /// There is no bundle, or one cannot be read.
@@ -43,10 +44,21 @@ fn bundles(dir: &Path) -> Result<Vec<PathBuf>, EngineError> {
     if is_bundle(dir) {
         return Ok(vec![dir.to_owned()]);
     }
+    let mut found = Vec::new();
+    for n in 1.. {
+        let below = dir.join(n.to_string()).join("bundles");
+        if !below.is_dir() {
+            break;
+        }
+        found.extend(bundles(&below)?);
+    }
     let below = dir.join("bundles");
+    if !found.is_empty() && !below.is_dir() {
+        return Ok(found);
+    }
+    found.clear();
     let folder = if below.is_dir() { below } else { dir.to_owned() };
     let at = |source| EngineError::Bundle { path: folder.clone(), source };
-    let mut found = Vec::new();
     for entry in std::fs::read_dir(&folder).map_err(at)? {
         let path = entry.map_err(at)?.path();
         if is_bundle(&path) {

@@ -15,8 +15,8 @@ pub fn bump(bump: &Bump) -> String {
     let (holds, fails) = (bump.count(Standing::Holds), bump.count(Standing::Fails));
     let fail = match fails {
         0 => String::new(),
-        1 => ", **1 fails**".to_owned(),
-        n => format!(", **{n} fail**"),
+        1 => ", 1 of them fails".to_owned(),
+        n => format!(", {n} of them fail"),
     };
     let _ = writeln!(
         out,

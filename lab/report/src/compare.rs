@@ -209,7 +209,9 @@ pub(crate) fn lines_markdown(comparison: &Comparison) -> String {
     let lines = &comparison.lines;
     let mut out = String::new();
     let (same, differ): (Vec<&Line>, Vec<&Line>) = lines.iter().partition(|l| l.class == Class::Same);
-    if !differ.is_empty() {
+    if differ.is_empty() && !same.is_empty() {
+        out.push_str("Nothing that was seen differs.\n\n");
+    } else if !differ.is_empty() {
         let _ = writeln!(out, "| verdict | what | old | new | |");
         let _ = writeln!(out, "|---|---|---|---|---|");
         for topic in topics(&differ) {

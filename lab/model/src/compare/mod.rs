@@ -180,15 +180,11 @@ pub struct Item {
 }
 
 impl Item {
-    /// It fails on the new side, is not known to have failed before, and no expectation says that it does.
+    /// It fails on the new side, every time it was judged there, is not known to have failed before, and no expectation says that it
+    /// does. What is flaky is told and does not count: that a run failed once says little of this Xen.
     pub fn counts(&self) -> bool {
-        let Some(new) = &self.new else { return false };
-        let fails = new.failed > new.expected;
-        match self.class {
-            Class::Regression | Class::NoBaseline | Class::New => fails,
-            Class::Flaky => fails && self.old.as_ref().is_none_or(|old| old.failed == 0),
-            _ => false,
-        }
+        let fails = self.new.as_ref().is_some_and(|new| new.failed > new.expected);
+        fails && matches!(self.class, Class::Regression | Class::NoBaseline | Class::New)
     }
 }
 
@@ -254,6 +250,12 @@ impl Comparison {
         let in_one = |of: &String| archs.iter().any(|a| *a == of || self.archs[*a].contains(of));
         let rest = line.of.iter().filter(|of| !in_one(of));
         archs.iter().map(|a| (*a).clone()).chain(rest.cloned()).collect()
+    }
+
+    /// The cases that came to different ends: those that got worse, and those that got better.
+    pub fn worse_and_better(&self) -> (Vec<String>, Vec<String>) {
+        let of = |class| self.cases().filter(move |i| i.class == class).map(|i| i.key.case.clone()).collect();
+        (of(Class::Regression), of(Class::Fixed))
     }
 
     /// Adds lines, those that say the same as one.
