@@ -288,6 +288,9 @@ pub struct Bump {
     /// Another scenario than the shipped one; steps whose names begin with a number are for that point of the checklist
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub scenario: Option<PathBuf>,
+    /// A built XTF tree: its instances are run on both sides too, on x86_64
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub xtf: Option<PathBuf>,
     /// Put a value at a key path, in place of the scenario's, on both sides
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub sets: Vec<String>,

@@ -1,14 +1,15 @@
 //! `xenlab bump`: the checklist of a version bump on two builds, and the two compared.
 
-use crate::args::{Bump, Global, Run, Scenarios};
+use crate::args::{Bump, Global, Run, Scenarios, Xtf, XtfOf};
 use crate::failure::Failure;
 use crate::select::{self, Shipped};
-use crate::{diff, history, repeat, run};
+use crate::{diff, history, repeat, run, xtf};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use xenlab_engine::facts;
 use xenlab_model::Arch;
+use xenlab_model::case::Case;
 use xenlab_model::cause::Cause;
 use xenlab_model::compare::{self, Side};
 use xenlab_model::event::Sink;
@@ -185,13 +186,14 @@ impl Of<'_> {
             sets: args.sets.clone(),
             qemu: args.qemu.clone(),
             expectations: args.expectations.clone(),
-            cases: only.to_vec(),
             ..Scenarios::default()
         };
         let side = if is_new { "the new build" } else { "the old build" };
         let again = if only.is_empty() { "" } else { " once more" };
         let exit = repeat::each(times, dir, |report| {
-            let cases = select::cases_of(&select, &SHIPPED, &facts::host())?;
+            let mut cases = select::cases_of(&select, &SHIPPED, &facts::host())?;
+            cases.extend(self.instances(&select)?);
+            cases.retain(|case| only.is_empty() || only.contains(&case.id));
             eprintln!("xenlab: {} cases on {side}, {name}{again}", cases.len());
             let run = Run {
                 select: select.clone(),
@@ -207,6 +209,22 @@ impl Of<'_> {
             return Ok(Err(exit));
         }
         diff::side(dir, Some(&name), "--report").map(Ok)
+    }
+
+    /// The instances of the XTF tree that was named, if one was; there are none for AArch64.
+    fn instances(&self, select: &Scenarios) -> Result<Vec<Case>, Failure> {
+        let Some(tree) = self.args.xtf.clone().filter(|_| self.archs.contains(&Arch::X86_64)) else {
+            return Ok(Vec::new());
+        };
+        let of = XtfOf { tree, category: Vec::new(), environment: Vec::new(), test: Vec::new() };
+        let select = Scenarios {
+            scenarios: Vec::new(),
+            arch: vec![Arch::X86_64.name().to_owned()],
+            sets: Vec::new(),
+            ..select.clone()
+        };
+        let run = Run { select, ..Run::default() };
+        xtf::cases(&Xtf { of, run_as: None, list: false, run })
     }
 }
 

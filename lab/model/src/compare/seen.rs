@@ -89,11 +89,15 @@ pub(super) fn lines(id: &str, old: &[&Sample], new: &[&Sample]) -> Vec<Line> {
         return Vec::new();
     }
     let mut all = facts(old, new);
-    all.extend(xl(old, new));
-    all.extend(modules(old, new));
-    all.extend(boot_files(old, new));
-    all.extend(times(old, new));
-    all.extend(consoles(old, new));
+    // An instance of XTF provokes what it says, and how long it takes is its own.
+    let instance = |s: &&Sample| s.verdict.as_ref().is_some_and(|v| v.xtf.is_some());
+    if !old.iter().chain(new).any(instance) {
+        all.extend(xl(old, new));
+        all.extend(modules(old, new));
+        all.extend(boot_files(old, new));
+        all.extend(times(old, new));
+        all.extend(consoles(old, new));
+    }
     for line in &mut all {
         line.of.insert(id.to_owned());
     }

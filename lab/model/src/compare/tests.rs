@@ -442,10 +442,51 @@ fn points_are_done_or_say_why_not() {
     assert_eq!(points(&[full.clone(), partly.clone()])[6].standing, Standing::Holds);
     partly.arch = "aarch64".into();
     assert_eq!(points(&[full, partly])[6].standing, Standing::NotChecked);
+    // What failed and held is told as that; what failed each time fails.
+    let held = titled("7. the store");
+    let mut failed = held.clone();
+    if let Some(verdict) = &mut failed.verdict {
+        verdict.steps[0].verdict = Verdict::Fail;
+        verdict.steps[0].checks = vec![check("a", Verdict::Fail)];
+    }
+    let flaky = &points(&[failed.clone(), held])[6];
+    assert_eq!(flaky.standing, Standing::Holds);
+    assert!(flaky.evidence[0].starts_with("flaky, failed and held"), "{flaky:?}");
+    assert_eq!(points(&[failed.clone(), failed])[6].standing, Standing::Fails);
     // No number, or none of the list.
     for title in ["the store", "0. x", "15. x", "7.x", "7. "] {
         assert!(points(&[titled(title)]).iter().all(|p| p.standing == Standing::NotChecked), "{title}");
     }
+}
+
+#[test]
+fn instances_of_xtf_are_counted_and_those_that_fail_named() {
+    let instance = |name: &str, verdict| {
+        let mut one = sample(&format!("xtf[{name}]"), "1", &[("xtf", verdict)]);
+        if let Some(of) = &mut one.verdict {
+            of.message = format!("{name} ended");
+            of.xtf = Some(crate::xtf::Ended {
+                instance: name.into(),
+                environment: "pv64".into(),
+                category: "xsa".into(),
+                outcome: None,
+            });
+        }
+        one
+    };
+    let good = [instance("test-pv64-a", Verdict::Pass), instance("test-pv64-b", Verdict::Pass)];
+    let eleventh = |samples: &[Sample]| points(samples).remove(10);
+    let all = eleventh(&good);
+    assert_eq!((all.standing, all.evidence), (Standing::Holds, vec!["SUCCESS (in 2 cases)".to_owned()]));
+    let mut mixed = good.to_vec();
+    mixed.push(instance("test-pv64-c", Verdict::Skip));
+    let skipped = eleventh(&mixed);
+    assert_eq!(skipped.standing, Standing::NotChecked, "a skip that is on no list is no pass");
+    mixed.push(instance("test-pv64-d", Verdict::Fail));
+    let failing = eleventh(&mixed);
+    assert_eq!(failing.standing, Standing::Fails);
+    assert!(failing.fails[0].starts_with("test-pv64-d: "), "{failing:?}");
+    assert!(eleventh(&[]).not_checked[0].contains("--xtf"));
 }
 
 #[test]
