@@ -354,3 +354,32 @@ fn what_was_altered_in_a_build_is_named() {
     );
     bench.clean();
 }
+
+/// Good, on a real Xen: a tree of XTF that is named is run on both sides, and is the eleventh point.
+#[test]
+fn instances_of_xtf_are_the_eleventh_point() {
+    let bench = Bench::new();
+    crate::bench::user_store();
+    let tree = bench.path("tree");
+    xenlab_tests::xtf::tree(&tree, &["SUCCESS", "SKIP", "FAILURE"], &["pv64"]);
+    let scenario = bench.file(
+        "boot.yaml",
+        "xenlab: 1\nname: boot\nxen: debian:bookworm\narch: x86_64\nsteps:\n  - phase: dom0-ready\n",
+    );
+    let (tree, report) = (tree.display().to_string(), bench.report().display().to_string());
+    let args = ["bump", "debian:bookworm", "debian:bookworm", "--arch", "x86_64", "--scenario", &scenario];
+    let did = command(&bench, &[&args[..], &["--xtf", &tree, "--report", &report]].concat());
+    // What fails on both is no regression, and is told as what it is.
+    assert_eq!(did.code, Some(0), "{}{}", did.stdout, did.stderr);
+    let point = did.stdout.lines().find(|l| l.contains("11. XTF")).unwrap_or_default();
+    assert!(point.starts_with("- [ ] 11. XTF: **fails**: test-pv64-failure: "), "{point}");
+    assert!(
+        did.stdout.contains("| failed before too | xtf[vars.test=test-pv64-failure] |"),
+        "{}",
+        did.stdout
+    );
+    assert!(did.stdout.contains("| not checked | xtf[vars.test=test-pv64-skip] |"), "{}", did.stdout);
+    // How long an instance takes is no milestone of a boot.
+    assert!(!did.stdout.contains("| xtf[vars.test=test-pv64-success] | xen "), "{}", did.stdout);
+    bench.clean();
+}

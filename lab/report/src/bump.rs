@@ -81,7 +81,15 @@ fn point(point: &Point) -> String {
     let _ = write!(out, "- [{mark}] {}. {}: ", point.number, point.title);
     let _ = match point.standing {
         Standing::Holds => writeln!(out, "{}", list(&point.evidence)),
-        Standing::Fails => writeln!(out, "**fails**: {}", list(&point.fails)),
+        Standing::Fails if point.not_checked.is_empty() => writeln!(out, "**fails**: {}", list(&point.fails)),
+        Standing::Fails => {
+            writeln!(
+                out,
+                "**fails**: {}; not checked of it: {}",
+                list(&point.fails),
+                list(&point.not_checked)
+            )
+        }
         Standing::NotChecked if point.evidence.is_empty() => {
             writeln!(out, "not checked, because {}", list(&point.not_checked))
         }
