@@ -7,6 +7,8 @@
 mod bench;
 #[path = "robust/budget.rs"]
 mod budget;
+#[path = "robust/diff.rs"]
+mod diff;
 #[path = "robust/expect.rs"]
 mod expect;
 #[path = "robust/flood.rs"]

@@ -93,6 +93,7 @@ impl Bench {
             .env("XDG_RUNTIME_DIR", self.path("run"))
             .env("TMPDIR", self.path("tmp"))
             .env("XENLAB_BUDGET", format!("cores={},dir={}", self.cores, self.path("budget").display()))
+            .env("XENLAB_HISTORY", self.path("history.sqlite3"))
             .env_remove("XENLAB_LOG");
         if let Some(store) = &self.store {
             command.env("XENLAB_STORE", store);

@@ -64,7 +64,8 @@ pub struct Did {
 /// `xenlab` with these arguments, from the repository's root.
 pub fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(lab());
-    command.args(args).current_dir(root()).stdin(Stdio::null());
+    // What tests do is no history of the user.
+    command.args(args).current_dir(root()).stdin(Stdio::null()).env("XENLAB_HISTORY", "off");
     command
 }
 

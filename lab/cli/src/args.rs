@@ -52,6 +52,12 @@ pub enum Verb {
     Doctor(Doctor),
     /// Judge a recorded run again, without QEMU
     Replay(Replay),
+    /// Is the new Xen as good as the one it replaces: run the checklist of a version bump on both, and compare them
+    Bump(Bump),
+    /// Compare two recorded runs: what got worse, what was not checked, what was seen otherwise
+    Diff(Diff),
+    /// What earlier runs came to: every case, or one over Xen builds and time
+    History(History),
     /// The store: sizes, what uses what
     #[command(subcommand)]
     Image(Image),
@@ -130,7 +136,7 @@ pub struct Scenarios {
     pub expectations: Vec<PathBuf>,
 }
 
-#[derive(Debug, Args, Default)]
+#[derive(Debug, Args, Default, Clone)]
 pub struct Run {
     #[command(flatten)]
     pub select: Scenarios,
@@ -147,13 +153,24 @@ pub struct Run {
     /// Boot every case from power-on, in place of starting clones of machines that have booted once
     #[arg(long)]
     pub cold: bool,
+    /// Run every case so often, and say how often it passed; with --report in folders 1, 2, …
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = repeats)]
+    pub repeat: usize,
     /// Break this on purpose (a row of verbs::faults), to see that it is caught; brings its own scenario
     #[arg(long, value_name = "ROW", hide = true, conflicts_with_all = ["scenarios", "xen"])]
     pub plant: Option<String>,
 }
 
+/// How often, at least once.
+fn repeats(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..=1000) => Ok(n),
+        _ => Err("expected a number from 1 to 1000".to_owned()),
+    }
+}
+
 /// What chooses instances of XTF.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Clone)]
 pub struct XtfOf {
     /// The tree, built
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
@@ -244,6 +261,95 @@ pub struct Replay {
     /// A bundle: a folder below `bundles/` of a report
     #[arg(required = true, value_hint = ValueHint::DirPath)]
     pub bundles: Vec<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Bump {
+    #[arg(value_name = "OLD", help = format!("The Xen build that is in use: {}", xenlab_model::spec::XEN_SPEC_FORMS))]
+    pub old: String,
+    /// The Xen build that is to replace it
+    #[arg(value_name = "NEW")]
+    pub new: String,
+    /// Take the old build's tools and development files from this build
+    #[arg(long, value_name = "SPEC")]
+    pub old_tools: Option<String>,
+    /// The same for the new build
+    #[arg(long, value_name = "SPEC")]
+    pub new_tools: Option<String>,
+    /// Architecture: x86_64 or aarch64; repeated, each in turn [default: those that the new build is for]
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Vec<String>,
+    /// The version that the new build must be
+    #[arg(long, value_name = "VERSION")]
+    pub expect_version: Option<String>,
+    /// Another scenario than the shipped one; steps whose names begin with a number are for that point of the checklist
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub scenario: Option<PathBuf>,
+    /// A built XTF tree: its instances are run on both sides too, on x86_64
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub xtf: Option<PathBuf>,
+    /// Put a value at a key path, in place of the scenario's, on both sides
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+    /// The QEMU binary
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub qemu: Option<PathBuf>,
+    /// A file of expectations: skips that are accepted, failures that are known; repeated, all of them count
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub expectations: Vec<PathBuf>,
+    /// How many cases side by side at most [default: as many as cores]
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Write bump.md, bump.json and the reports of both runs, in old/ and new/, into this folder
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub report: Option<PathBuf>,
+    /// Run every case of both sides so often: what comes out now one way, now the other is flaky
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = repeats)]
+    pub repeat: usize,
+    /// Boot nothing: compare what an earlier bump left in the folder of --report
+    #[arg(long, requires = "report")]
+    pub recorded: bool,
+    /// Do not boot a Xen known to be good when the one under test never speaks
+    #[arg(long)]
+    pub no_control: bool,
+    /// As JSON, in place of Markdown
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// The old run: the folder that `--report` wrote, or one of bundles
+    #[arg(value_name = "OLD", value_hint = ValueHint::DirPath)]
+    pub old: PathBuf,
+    /// The new run
+    #[arg(value_name = "NEW", value_hint = ValueHint::DirPath)]
+    pub new: PathBuf,
+    /// The Xen build of the old run, where it has several
+    #[arg(long, value_name = "SPEC")]
+    pub old_xen: Option<String>,
+    /// The Xen build of the new run, where it has several
+    #[arg(long, value_name = "SPEC")]
+    pub new_xen: Option<String>,
+    /// As Markdown, for a pull request
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
+    /// As JSON, with what is the same
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct History {
+    /// A case's id, with `@ SUBJECT` or without, or a part of one [default: a line for each case]
+    #[arg(value_name = "CASE")]
+    pub case: Option<String>,
+    /// At most so many runs of it, the latest
+    #[arg(short = 'n', long, value_name = "N")]
+    pub limit: Option<usize>,
     /// As JSON
     #[arg(long)]
     pub json: bool,

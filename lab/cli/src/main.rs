@@ -2,15 +2,19 @@
 
 mod args;
 mod bench;
+mod bump;
 mod colour;
+mod diff;
 mod doctor;
 mod explain;
 mod failure;
+mod history;
 mod host_packages;
 mod images;
 mod inspect;
 mod plan;
 mod pool;
+mod repeat;
 mod replay;
 mod run;
 mod select;
@@ -71,8 +75,11 @@ fn start_log() {
 fn dispatch(cli: Cli, started: Instant) -> Result<Exit, Failure> {
     let global = cli.global;
     match cli.verb {
-        Verb::Run(args) => run::run(&args, &global, started),
-        Verb::Xtf(args) => xtf::xtf(&args, &global, started),
+        Verb::Run(args) => repeat::repeated(&args, &global, |once| run::run(once, &global, started)),
+        Verb::Xtf(args) => repeat::repeated(&args.run, &global, |once| {
+            let (of, run_as) = (args.of.clone(), args.run_as.clone());
+            xtf::xtf(&args::Xtf { of, run_as, list: args.list, run: once.clone() }, &global, started)
+        }),
         Verb::Pool(args) => pool::pool(&args, &global),
         Verb::List(args) => plan::list(&args),
         Verb::Validate(args) => plan::validate(&args),
@@ -80,6 +87,9 @@ fn dispatch(cli: Cli, started: Instant) -> Result<Exit, Failure> {
         Verb::Inspect(args) => inspect::inspect(&args, &global),
         Verb::Doctor(args) => doctor::doctor(&args, &global),
         Verb::Replay(args) => replay::replay(&args),
+        Verb::Bump(args) => bump::bump(&args, &global, started),
+        Verb::Diff(args) => diff::diff(&args, &global),
+        Verb::History(args) => history::history(&args, &global),
         Verb::Image(args) => images::image(&args, &global),
         Verb::Template(args) => templates::template(&args, &global),
         Verb::Bench(Bench::Boot { of, n }) => bench::boot(&of, n, &global),

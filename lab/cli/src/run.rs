@@ -2,7 +2,7 @@
 
 use crate::args::{Global, Run, Scenarios};
 use crate::failure::Failure;
-use crate::{host_packages, select};
+use crate::{history, host_packages, select};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -94,6 +94,10 @@ fn judged(
     let mut reporters: Vec<Box<dyn Reporter>> = vec![Box::new(Terminal::stderr())];
     if let Some(dir) = &args.report {
         reporters.extend(xenlab_report::files(dir).map_err(|e| Failure::of(e.cause(), e))?);
+    }
+    // What breaks on purpose is no run of its case.
+    if row.is_none() {
+        reporters.extend(history::recorder(global));
     }
     let fan = Arc::new(Fan::start(reporters));
     let outcome = inner(args, global, row, cases, command, started, &fan);
@@ -286,7 +290,7 @@ pub fn repeat(select: &Scenarios, global: &Global) -> Vec<String> {
 
 /// Removes the bundles of an earlier run: the report beside them is this run's, and an old verdict must not pass for a new one.
 /// Only what is a bundle goes.
-fn clear(bundles: &Path) -> Result<(), Failure> {
+pub fn clear(bundles: &Path) -> Result<(), Failure> {
     let Ok(entries) = std::fs::read_dir(bundles) else { return Ok(()) };
     for old in entries.flatten().map(|e| e.path()).filter(|p| p.join("started").is_file()) {
         std::fs::remove_dir_all(&old).map_err(|e| {

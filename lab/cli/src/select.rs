@@ -55,7 +55,14 @@ pub fn cases_of(select: &Scenarios, shipped: &Shipped, facts: &Facts) -> Result<
                 path.display()
             )),
             Ok(text) => files.push((path.display().to_string(), text)),
-            Err(problem) => problems.push(problem),
+            // What ships needs no checkout: reproducing commands name it.
+            Err(problem) => match in_program(path).filter(|_| !path.exists()) {
+                Some(text) => {
+                    from_program = true;
+                    files.push((path.display().to_string(), text.to_owned()));
+                }
+                None => problems.push(problem),
+            },
         }
     }
     let mut told = Vec::new();

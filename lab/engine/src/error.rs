@@ -31,6 +31,12 @@ pub enum EngineError {
         /// Which folder.
         path: PathBuf,
     },
+    /// There is no bundle in the folder.
+    #[error("{}: no case is recorded there; expected the folder that `--report` wrote, one of bundles, or a bundle", path.display())]
+    NoBundles {
+        /// Which folder.
+        path: PathBuf,
+    },
     /// Written by another version of the lab.
     #[error(
         "{} has format {found}, this xenlab reads format {}; replay it with the version that wrote it",
@@ -79,6 +85,7 @@ impl EngineError {
             EngineError::Bundle { .. }
             | EngineError::BundleText { .. }
             | EngineError::NotABundle { .. }
+            | EngineError::NoBundles { .. }
             | EngineError::BundleFormat { .. } => Cause::LabInternal,
             EngineError::Part { cause, .. } | EngineError::BadInput { cause, .. } => *cause,
             EngineError::Interrupted => Cause::Interrupted,

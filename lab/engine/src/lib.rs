@@ -15,6 +15,7 @@ pub mod pool;
 pub mod prepare;
 pub mod replay;
 pub mod run;
+pub mod samples;
 pub mod shared;
 pub mod template;
 pub mod wait;

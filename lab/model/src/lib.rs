@@ -9,6 +9,7 @@ pub mod arch;
 pub mod bundle;
 pub mod case;
 pub mod cause;
+pub mod compare;
 pub mod condition;
 pub mod date;
 pub mod event;

@@ -8,6 +8,8 @@
 //!
 //! To add a reporter: implement [`Reporter`], over [`Run`] if the state of the run is what it shows, and name it in [`files`].
 
+mod bump;
+pub mod compare;
 mod events;
 mod fan;
 mod file;
@@ -19,6 +21,7 @@ pub mod terminal;
 mod text;
 mod xtf;
 
+pub use bump::bump;
 pub use events::Events;
 pub use fan::Fan;
 pub use junit::JUnit;

@@ -1,8 +1,10 @@
 //! What `xenlab inspect` shows of a Xen build: as data, and as text for people.
 
+use crate::Library;
 use crate::build::XenBuild;
 use crate::image::{CompileInfo, Damage, Image, VersionSource};
 use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use xenlab_model::step::boot_files::BootFile;
@@ -26,6 +28,10 @@ pub struct Description {
     pub boot: Vec<BootFile>,
     /// The tools.
     pub tools: Option<ToolsDescription>,
+    /// Xen's shared libraries, by name without version.
+    pub libraries: BTreeMap<String, Library>,
+    /// Options of Xen's command line that the image knows; none where they were not found in it.
+    pub options: Option<BTreeSet<String>>,
     /// pkg-config modules with their `.pc` files.
     pub development: Option<DevelopmentDescription>,
     /// What the build lacks, a line each.
@@ -78,7 +84,7 @@ pub struct ConfigDescription {
     pub from: String,
     pub title_version: Option<String>,
     pub yes: Vec<String>,
-    pub values: std::collections::BTreeMap<String, String>,
+    pub values: BTreeMap<String, String>,
 }
 
 /// The tools described. Fields as in [`crate::Tools`]; `files` is their number.
@@ -91,8 +97,8 @@ pub struct ToolsDescription {
     pub key: String,
     pub files: usize,
     pub daemons: Vec<String>,
-    pub programs: std::collections::BTreeMap<String, PathBuf>,
-    pub wrappers: std::collections::BTreeMap<String, PathBuf>,
+    pub programs: BTreeMap<String, PathBuf>,
+    pub wrappers: BTreeMap<String, PathBuf>,
     pub bin_dirs: Vec<PathBuf>,
     pub lib_dirs: Vec<PathBuf>,
     pub needs: Vec<String>,
@@ -104,8 +110,14 @@ pub struct ToolsDescription {
 #[derive(Debug, Clone, Serialize)]
 pub struct DevelopmentDescription {
     pub from: String,
-    pub modules: std::collections::BTreeMap<String, PathBuf>,
+    pub modules: BTreeMap<String, PathBuf>,
     pub include_dirs: Vec<PathBuf>,
+}
+
+/// Read off the image that boots, else off the file itself.
+fn options(h: &crate::Hypervisor) -> Option<BTreeSet<String>> {
+    let bytes = std::fs::read(h.image.as_ref().unwrap_or(&h.original)).ok()?;
+    crate::image::options(&bytes)
 }
 
 impl XenBuild {
@@ -175,6 +187,8 @@ impl XenBuild {
                 interpreter: t.interpreter.clone(),
                 damage: t.damage.clone(),
             }),
+            libraries: crate::libraries(self),
+            options: options(h),
             development: self.development.as_ref().map(|d| DevelopmentDescription {
                 from: d.from.clone(),
                 modules: d.modules.clone(),

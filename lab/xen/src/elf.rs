@@ -4,6 +4,7 @@ use object::elf;
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use object::{Endianness, StringTable};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::Path;
 use xenlab_model::arch::Arch;
 
@@ -87,4 +88,15 @@ fn read_class<H: FileHeader<Endian = Endianness>>(data: &[u8]) -> Option<ElfInfo
             .collect();
     }
     Some(info)
+}
+
+/// Names that a shared library defines for others; none when it is no ELF file for 64 bits that can be read.
+pub fn exports(data: &[u8]) -> Option<BTreeSet<String>> {
+    use object::read::elf::ElfFile64;
+    use object::{Object, ObjectSymbol};
+    let file = ElfFile64::<Endianness>::parse(data).ok()?;
+    let names = file.dynamic_symbols().filter(|s| s.is_definition() && s.is_global());
+    let names = names.filter_map(|s| s.name().ok());
+    // What a version script calls its versions is no function.
+    Some(names.filter(|n| !n.is_empty() && !n.starts_with("VERS_")).map(str::to_owned).collect())
 }

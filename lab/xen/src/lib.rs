@@ -4,6 +4,7 @@
 //! provide(&Subject, Arch, &Store) -> XenBuild      by the provider of each specification (debian:, dir:, file:)
 //! XenBuild::facts()                                every build.* fact that a plan and a judge may ask for
 //! XenBuild::describe()                             what `xenlab inspect` shows, as data and as text
+//! differ(&Description, &Description)               what differs between two builds' files
 //! pkg_config(&XenBuild, …), boot_files(&XenBuild)  what the steps of these names observed
 //! ```
 //!
@@ -13,11 +14,13 @@
 mod build;
 mod declared;
 mod describe;
+mod differ;
 mod elf;
 mod error;
 mod facts;
 pub mod image;
 mod kconfig;
+mod libraries;
 pub mod pkg_config;
 pub mod provider;
 mod scan;
@@ -26,9 +29,11 @@ mod tree;
 
 pub use build::{BootFiles, Declared, Development, DeviceModel, EfiImage, Hypervisor, Tools, XenBuild};
 pub use describe::Description;
+pub use differ::differ;
 pub use elf::{ElfInfo, read as read_elf};
 pub use error::XenError;
 pub use kconfig::Kconfig;
+pub use libraries::{Library, libraries};
 pub use pkg_config::pkg_config;
 pub use provider::{PROVIDERS, Provided, Provider};
 pub use tree::{Node, Tree};

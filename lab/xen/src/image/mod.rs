@@ -12,11 +12,13 @@ mod accessors;
 mod arm64;
 pub(crate) mod elf;
 pub(crate) mod note;
+mod options;
 mod pe;
 mod strings;
 
 pub use accessors::CompileInfo;
 pub(crate) use elf::machine;
+pub(crate) use options::options;
 pub use pe::{Pe, PeSection};
 
 /// Raised whenever reading changes, so that facts cached by an older xenlab are read again.

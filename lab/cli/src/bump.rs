@@ -1,0 +1,233 @@
+//! `xenlab bump`: the checklist of a version bump on two builds, and the two compared.
+
+use crate::args::{Bump, Global, Run, Scenarios, Xtf, XtfOf};
+use crate::failure::Failure;
+use crate::select::{self, Shipped};
+use crate::{diff, history, repeat, run, xtf};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+use xenlab_engine::facts;
+use xenlab_model::Arch;
+use xenlab_model::case::Case;
+use xenlab_model::cause::Cause;
+use xenlab_model::compare::{self, Side};
+use xenlab_model::event::Sink;
+use xenlab_model::exit::Exit;
+use xenlab_model::spec::{Subject, XenSpec};
+use xenlab_report::{Fan, Terminal};
+use xenlab_xen::Description;
+
+/// The scenario.
+const SHIPPED: Shipped =
+    Shipped { file: "scenarios/bump.yaml", text: include_str!("../../../scenarios/bump.yaml") };
+
+/// One of the two builds, as its files are.
+struct Build {
+    spec: String,
+    tools: Option<String>,
+    subject: Subject,
+    /// By architecture; those that it is not for, with the reason.
+    of: Vec<(Arch, Result<Box<Description>, String>)>,
+}
+
+impl Build {
+    fn on(&self, arch: Arch) -> Option<&Description> {
+        let (_, found) = self.of.iter().find(|(a, _)| *a == arch)?;
+        found.as_ref().ok().map(Box::as_ref)
+    }
+
+    fn why_not(&self, arch: Arch) -> Option<&str> {
+        let (_, found) = self.of.iter().find(|(a, _)| *a == arch)?;
+        found.as_ref().err().map(String::as_str)
+    }
+}
+
+/// Exits 1 where something got worse, and where the new build does not hold what it must.
+pub fn bump(args: &Bump, global: &Global, started: Instant) -> Result<Exit, Failure> {
+    let wanted: Vec<Arch> = if args.arch.is_empty() {
+        Arch::ALL.to_vec()
+    } else {
+        args.arch.iter().map(|a| a.parse()).collect::<Result<_, String>>().map_err(Failure::bad_input)?
+    };
+    let new =
+        build(&args.new, args.new_tools.as_deref(), args.expect_version.as_deref(), &wanted, args, global)?;
+    let old = build(&args.old, args.old_tools.as_deref(), None, &wanted, args, global)?;
+    let archs: Vec<Arch> = wanted.iter().copied().filter(|a| new.on(*a).is_some()).collect();
+    if archs.is_empty() {
+        let why = wanted.iter().find_map(|a| new.why_not(*a)).unwrap_or("it is for no architecture");
+        return Err(Failure::bad_input(why.to_owned()));
+    }
+    let report = repeat::folder("bump", args.report.as_deref(), global)?;
+    let mut sides = Vec::new();
+    for (name, build) in [("old", &old), ("new", &new)] {
+        let on: Vec<Arch> = archs.iter().copied().filter(|a| build.on(*a).is_some()).collect();
+        let of = Of { args, global, build, is_new: name == "new", archs: &on, started };
+        match of.recorded(&report.join(name), args.repeat, &[])? {
+            Ok(side) => sides.push(side),
+            Err(exit) => return Ok(exit),
+        }
+    }
+    let [old_side, new_side] = sides.as_mut_slice() else {
+        return Err(Failure::lab("a side was not recorded"));
+    };
+    let mut comparison = compare::compare(old_side, new_side, &history::past(global, [old_side, new_side]));
+    // What came to another end is looked at once more: a busy host makes one boot fail, another Xen makes two.
+    let (worse, better) = comparison.worse_and_better();
+    for (side, build, ids) in [(&mut *old_side, &old, &better), (&mut *new_side, &new, &worse)] {
+        if ids.is_empty() {
+            continue;
+        }
+        let is_new = std::ptr::eq(build, &new);
+        let on: Vec<Arch> = archs.iter().copied().filter(|a| build.on(*a).is_some()).collect();
+        let of = Of { args, global, build, is_new, archs: &on, started };
+        let dir = report.join(if is_new { "new" } else { "old" }).join("again");
+        match of.recorded(&dir, 1, ids)? {
+            Ok(more) => side.samples.extend(more.samples),
+            Err(exit) => return Ok(exit),
+        }
+    }
+    if !worse.is_empty() || !better.is_empty() {
+        comparison = compare::compare(old_side, new_side, &history::past(global, [old_side, new_side]));
+    }
+    for arch in &archs {
+        if let (Some(a), Some(b)) = (old.on(*arch), new.on(*arch)) {
+            comparison.add(xenlab_xen::differ(a, b));
+        }
+    }
+    let names = |archs: &[Arch]| archs.iter().map(|a| a.name().to_owned()).collect::<Vec<_>>();
+    let mut without: Vec<(String, String)> = Vec::new();
+    for arch in &wanted {
+        if let Some(why) = new.why_not(*arch) {
+            without.push((arch.name().to_owned(), why.to_owned()));
+        } else if let Some(why) = old.why_not(*arch) {
+            without.push((arch.name().to_owned(), format!("only the new build was run there: {why}")));
+        }
+    }
+    let bump = compare::Bump::new(old_side, new_side, comparison, names(&archs), without);
+    let markdown = xenlab_report::bump(&bump);
+    let json = format!("{}\n", serde_json::to_string_pretty(&bump).map_err(anyhow::Error::from)?);
+    write(&report.join("bump.md"), &markdown)?;
+    write(&report.join("bump.json"), &json)?;
+    crate::print(if args.json { &json } else { &markdown })?;
+    eprintln!("xenlab: everything recorded is in {}", report.display());
+    Ok(bump.exit())
+}
+
+/// A build's files, read for each architecture. That it is not for one is no failure; that it cannot be had is.
+fn build(
+    spec: &str,
+    tools: Option<&str>,
+    expect_version: Option<&str>,
+    archs: &[Arch],
+    args: &Bump,
+    global: &Global,
+) -> Result<Build, Failure> {
+    let subject = Subject {
+        hypervisor: spec.parse::<XenSpec>().map_err(Failure::bad_input)?,
+        tools: tools.map(str::parse::<XenSpec>).transpose().map_err(Failure::bad_input)?,
+        expect_version: expect_version.map(str::to_owned),
+    };
+    let fan = Arc::new(Fan::start(vec![Box::new(Terminal::stderr())]));
+    let sink: Arc<dyn Sink> = fan.clone();
+    let store = run::open_store(global, sink)?;
+    let mut of = Vec::new();
+    for arch in archs {
+        let found = match xenlab_xen::provide(&subject, *arch, &store) {
+            Ok(build) => match &build.hypervisor.damage {
+                Some(damage) if damage.cause == Cause::WrongArchitecture && args.arch.is_empty() => {
+                    Err(format!("{spec}: {}", damage.text))
+                }
+                // Whatever else is wrong with it is for the run to judge.
+                _ => Ok(Box::new(build.describe())),
+            },
+            Err(e) if e.is_bad_input() && args.arch.is_empty() => Err(e.to_string()),
+            Err(e) if e.is_bad_input() => return Err(Failure::bad_input(e.to_string())),
+            Err(e) => return Err(Failure::of(e.cause(), e)),
+        };
+        of.push((*arch, found));
+    }
+    let _ = fan.finish();
+    Ok(Build { spec: spec.to_owned(), tools: tools.map(str::to_owned), subject, of })
+}
+
+/// One side of the bump, to be run.
+struct Of<'a> {
+    args: &'a Bump,
+    global: &'a Global,
+    build: &'a Build,
+    is_new: bool,
+    archs: &'a [Arch],
+    started: Instant,
+}
+
+impl Of<'_> {
+    /// Runs the scenario, or these cases of it, and reads what was recorded; or says how the run ended, where it was not let come to
+    /// its end.
+    fn recorded(&self, dir: &Path, times: usize, only: &[String]) -> Result<Result<Side, Exit>, Failure> {
+        let Of { args, global, build, is_new, .. } = *self;
+        let name = build.subject.to_string();
+        if self.archs.is_empty() {
+            return Ok(Ok(Side { name, samples: Vec::new() }));
+        }
+        if args.recorded {
+            // What was not looked at again then is not now.
+            if !only.is_empty() && !dir.is_dir() {
+                return Ok(Ok(Side { name, samples: Vec::new() }));
+            }
+            return diff::side(dir, Some(&name), "--report").map(Ok);
+        }
+        let select = Scenarios {
+            scenarios: args.scenario.iter().cloned().collect(),
+            xen: vec![build.spec.clone()],
+            tools: build.tools.clone(),
+            expect_version: args.expect_version.clone().filter(|_| is_new),
+            arch: self.archs.iter().map(|a| a.name().to_owned()).collect(),
+            sets: args.sets.clone(),
+            qemu: args.qemu.clone(),
+            expectations: args.expectations.clone(),
+            ..Scenarios::default()
+        };
+        let side = if is_new { "the new build" } else { "the old build" };
+        let again = if only.is_empty() { "" } else { " once more" };
+        let exit = repeat::each(times, dir, |report| {
+            let mut cases = select::cases_of(&select, &SHIPPED, &facts::host())?;
+            cases.extend(self.instances(&select)?);
+            cases.retain(|case| only.is_empty() || only.contains(&case.id));
+            eprintln!("xenlab: {} cases on {side}, {name}{again}", cases.len());
+            let run = Run {
+                select: select.clone(),
+                jobs: args.jobs,
+                report: Some(report.to_owned()),
+                no_control: args.no_control,
+                repeat: 1,
+                ..Run::default()
+            };
+            run::cases(&run, global, cases, &[], self.started)
+        })?;
+        if exit == Exit::Interrupted {
+            return Ok(Err(exit));
+        }
+        diff::side(dir, Some(&name), "--report").map(Ok)
+    }
+
+    /// The instances of the XTF tree that was named, if one was; there are none for AArch64.
+    fn instances(&self, select: &Scenarios) -> Result<Vec<Case>, Failure> {
+        let Some(tree) = self.args.xtf.clone().filter(|_| self.archs.contains(&Arch::X86_64)) else {
+            return Ok(Vec::new());
+        };
+        let of = XtfOf { tree, category: Vec::new(), environment: Vec::new(), test: Vec::new() };
+        let select = Scenarios {
+            scenarios: Vec::new(),
+            arch: vec![Arch::X86_64.name().to_owned()],
+            sets: Vec::new(),
+            ..select.clone()
+        };
+        let run = Run { select, ..Run::default() };
+        xtf::cases(&Xtf { of, run_as: None, list: false, run })
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).map_err(|e| Failure::lab(format!("{}: {e}", path.display())))
+}
