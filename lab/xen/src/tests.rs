@@ -54,7 +54,7 @@ impl Lab {
 
     fn provide(&self, spec: &str, arch: Arch) -> Result<XenBuild, XenError> {
         let subject =
-            Subject { hypervisor: spec.parse().expect("a specification"), tools: None, expect_version: None };
+            Subject::of(spec.parse().expect("a specification"));
         provide(&subject, arch, &self.store)
     }
 
@@ -220,6 +220,7 @@ fn a_composed_build_says_what_came_from_where() {
         hypervisor: format!("file:{}", file.display()).parse().expect("a specification"),
         tools: Some(lab.destdir("dist").parse().expect("a specification")),
         expect_version: Some("4.17.5".into()),
+        recipe: Default::default(),
     };
     let build = provide(&subject, Arch::X86_64, &lab.store).expect("provided");
     assert!(build.hypervisor.from.starts_with("file:"));
@@ -283,6 +284,7 @@ fn errors_say_where_and_what_was_looked_for() {
             .expect("a specification"),
         tools: Some(format!("dir:{}", at("folder")).parse().expect("a specification")),
         expect_version: None,
+        recipe: Default::default(),
     };
     assert!(provide(&subject, Arch::X86_64, &lab.store).is_err(), "tools that are none");
 }

@@ -96,6 +96,7 @@ impl Tree {
                 hypervisor: hypervisor_spec,
                 tools: None,
                 expect_version: None,
+                recipe: Default::default(),
             },
             arch: host(),
             hypervisor,
