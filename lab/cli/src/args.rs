@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::recipe::RecipeArgs;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use std::path::PathBuf;
 
@@ -101,6 +102,8 @@ pub struct Scenarios {
     #[arg(long, value_name = "SPEC",
           help = format!("The Xen build under test: {}; repeated, each in turn", xenlab_model::spec::XEN_SPEC_FORMS))]
     pub xen: Vec<String>,
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
     /// Take tools and development files from this build
     #[arg(long, value_name = "SPEC")]
     pub tools: Option<String>,
@@ -215,6 +218,8 @@ pub struct Explain {
 pub struct Inspect {
     /// The Xen build
     pub spec: String,
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
     /// Its tools, where they are another build's
     #[arg(long, value_name = "SPEC")]
     pub tools: Option<String>,

@@ -11,6 +11,7 @@ mod images;
 mod inspect;
 mod plan;
 mod pool;
+mod recipe;
 mod replay;
 mod run;
 mod select;
