@@ -7,6 +7,8 @@
 mod bench;
 #[path = "robust/budget.rs"]
 mod budget;
+#[path = "robust/build.rs"]
+mod build;
 #[path = "robust/expect.rs"]
 mod expect;
 #[path = "robust/flood.rs"]

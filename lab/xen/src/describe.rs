@@ -206,7 +206,10 @@ impl XenBuild {
         lacks(self.tools.is_none(), "tools (name another build's with --tools)");
         lacks(self.development.is_none(), "development files (no pkgconfig/*.pc)");
         if let Some(lender) = &self.borrowed {
-            lacks(true, &format!("tools of its own: those of {lender} are borrowed, and judged as no part of it"));
+            lacks(
+                true,
+                &format!("tools of its own: those of {lender} are borrowed, and judged as no part of it"),
+            );
         }
         if let Some(t) = &self.tools {
             for p in ["xl", "xenconsoled", "xen-init-dom0", "test-xenstore"] {

@@ -61,7 +61,9 @@ pub fn provide(subject: &Subject, arch: Arch, store: &Store) -> Result<XenBuild,
                 Some(spec) => (part(spec, &Recipe::default(), arch, store)?.tools, None),
                 None => {
                     let branch = hypervisor.branch().unwrap_or_else(|| "this version".to_owned());
-                    let message = format!("it has no tools, and no Debian suite known here has those of Xen {branch}; name some with --tools SPEC");
+                    let message = format!(
+                        "it has no tools, and no Debian suite known here has those of Xen {branch}; name some with --tools SPEC"
+                    );
                     store.note(format!("{}: {message}", subject.hypervisor));
                     (None, None)
                 }

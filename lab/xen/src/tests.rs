@@ -53,8 +53,7 @@ impl Lab {
     }
 
     fn provide(&self, spec: &str, arch: Arch) -> Result<XenBuild, XenError> {
-        let subject =
-            Subject::of(spec.parse().expect("a specification"));
+        let subject = Subject::of(spec.parse().expect("a specification"));
         provide(&subject, arch, &self.store)
     }
 

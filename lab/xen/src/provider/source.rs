@@ -24,9 +24,18 @@ impl Provider for Source {
         self.build(spec, &Recipe::default(), arch, store)
     }
 
-    fn build(&self, spec: &XenSpec, recipe: &Recipe, arch: Arch, store: &Store) -> Result<Provided, XenError> {
+    fn build(
+        &self,
+        spec: &XenSpec,
+        recipe: &Recipe,
+        arch: Arch,
+        store: &Store,
+    ) -> Result<Provided, XenError> {
         let XenSpec::Source { path, rev } = spec else {
-            return Err(XenError::Store { spec: spec.to_string(), source: StoreError::Other("no source".into()) });
+            return Err(XenError::Store {
+                spec: spec.to_string(),
+                source: StoreError::Other("no source".into()),
+            });
         };
         let name = spec.to_string();
         let origin = Origin::of(&name, path, rev.as_deref(), store)?;

@@ -26,10 +26,24 @@ pub(super) type Listing = BTreeMap<String, File>;
 /// What is put over a tree: bytes and whether they may be executed; none for a file that goes.
 pub(super) type Changed = BTreeMap<String, Option<(Vec<u8>, bool)>>;
 
-/// What builds leave behind in a tree that git does not watch over: suffixes, and whole names.
-const LEFT: &[&str] = &[".o", ".a", ".d", ".d2", ".cmd", ".tmp", ".orig", ".rej", ".pyc", ".efi", ".gz", ".lds"];
-const LEFT_NAMES: &[&str] =
-    &[".git", ".hg", ".pc", ".config", ".config.old", "generated", "__pycache__", "dist", "xen-syms"];
+/// What builds leave behind in a tree that git does not watch over: suffixes of files, and whole names.
+const LEFT: &[&str] = &[".o", ".a", ".d", ".d2", ".cmd", ".tmp", ".orig", ".rej", ".pyc"];
+const LEFT_NAMES: &[&str] = &[
+    ".git",
+    ".hg",
+    ".pc",
+    ".config",
+    ".config.old",
+    "__pycache__",
+    "autoconf.h",
+    "auto.conf",
+    "compile.h",
+    "dist",
+    "generated",
+    "xen-syms",
+    "xen.efi",
+    "xen.gz",
+];
 
 /// More than any Xen tree has, with all it downloads.
 const MOST: usize = 100_000;
@@ -84,7 +98,11 @@ fn by_git(name: &str, folder: &Path) -> Result<Vec<String>, XenError> {
         .map_err(|e| super::make::child(name, e))?;
     if !output.ended.ok() {
         let said = output.stderr.text();
-        return Err(XenError::Git { spec: name.to_owned(), path: folder.to_owned(), said: said.trim().to_owned() });
+        return Err(XenError::Git {
+            spec: name.to_owned(),
+            path: folder.to_owned(),
+            said: said.trim().to_owned(),
+        });
     }
     Ok(output.stdout.text().split('\0').filter(|p| !p.is_empty()).map(str::to_owned).collect())
 }
@@ -93,7 +111,8 @@ fn by_walk(name: &str, folder: &Path) -> Result<Vec<String>, XenError> {
     let left = |e: &walkdir::DirEntry| {
         let file = e.file_name().to_string_lossy();
         e.depth() == 0
-            || !(LEFT_NAMES.contains(&&*file) || !e.file_type().is_dir() && LEFT.iter().any(|l| file.ends_with(l)))
+            || !(LEFT_NAMES.contains(&&*file)
+                || !e.file_type().is_dir() && LEFT.iter().any(|l| file.ends_with(l)))
     };
     let mut names = Vec::new();
     for entry in walkdir::WalkDir::new(folder).sort_by_file_name().into_iter().filter_entry(left) {
@@ -102,9 +121,11 @@ fn by_walk(name: &str, folder: &Path) -> Result<Vec<String>, XenError> {
             continue;
         }
         let path = entry.path().strip_prefix(folder).unwrap_or(entry.path());
-        names.push(path.to_str().map(str::to_owned).ok_or_else(|| {
-            io(name, "read", entry.path(), std::io::Error::other("its name is not UTF-8"))
-        })?);
+        names.push(
+            path.to_str().map(str::to_owned).ok_or_else(|| {
+                io(name, "read", entry.path(), std::io::Error::other("its name is not UTF-8"))
+            })?,
+        );
         if names.len() > MOST {
             let e = std::io::Error::other(format!("more than {MOST} files: this is no source of Xen"));
             return Err(XenError::io(name, folder, e));

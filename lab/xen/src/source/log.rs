@@ -44,7 +44,10 @@ pub(super) fn first_error(log: &str) -> First {
         word || linker || asm
     };
     let of_make = |l: &&str| {
-        l.contains("*** ") || l.starts_with("make") && l.contains("Error ") || l.contains(": error") || l.contains(": cannot ")
+        l.contains("*** ")
+            || l.starts_with("make") && l.contains("Error ")
+            || l.contains(": error")
+            || l.contains(": cannot ")
     };
     let at = lines.iter().position(|l| of_source(&l));
     let Some(at_any) = at.or_else(|| lines.iter().position(|l| of_make(&l))) else {
@@ -68,22 +71,25 @@ pub(super) fn first_error(log: &str) -> First {
 }
 
 fn leads(line: &str) -> bool {
-    line.starts_with("In file included from") || line.starts_with("                 from") || line.contains(": In function")
+    line.starts_with("In file included from")
+        || line.starts_with("                 from")
+        || line.contains(": In function")
 }
 
 fn drawn(line: &str) -> bool {
     let at = line.trim_start();
-    line.starts_with(' ') && (at.starts_with('|') || at.split(' ').next().is_some_and(|n| n.parse::<u32>().is_ok()))
+    line.starts_with(' ')
+        && (at.starts_with('|') || at.split(' ').next().is_some_and(|n| n.parse::<u32>().is_ok()))
         || line.contains(": note: ")
 }
 
 /// `sh: 1: bison: not found`, `make[3]: flex: No such file or directory`, `/bin/sh: line 1: x: command not found`.
 fn missing(line: &str) -> Option<String> {
-    static SHELL: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new(r"^(?:/\S+/)?(?:ba|da)?sh: (?:line )?\d+: ([\w.+-]+): (?:command )?not found$").ok()
+    static SHELL: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"^\S+: (?:line )?\d+: ([\w.+-]+): (?:command )?not found$").ok());
+    static MAKE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        Regex::new(r"^(?:make(?:\[\d+\])?|\S*env): ['‘]?([\w.+-]+)['’]?: No such file or directory$").ok()
     });
-    static MAKE: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r"^make(?:\[\d+\])?: ([\w.+-]+): No such file or directory$").ok());
     [&SHELL, &MAKE].iter().find_map(|r| Some(r.as_ref()?.captures(line.trim())?[1].to_owned()))
 }
 
@@ -109,18 +115,23 @@ mod tests {
         assert!(first.of_source && first.program.is_none());
         assert!(first.text.starts_with("In file included from x.h:1"), "{}", first.text);
         assert!(first.text.ends_with("each is reported once"), "{}", first.text);
-        let first = first_error("ld: prelink.o: in function `f':\na.c:(.text+0x1): undefined reference to `g'\nmake: *** x\n");
+        let first = first_error(
+            "ld: prelink.o: in function `f':\na.c:(.text+0x1): undefined reference to `g'\nmake: *** x\n",
+        );
         assert!(first.of_source && first.text.contains("undefined reference to `g'"), "{}", first.text);
     }
 
     #[test]
     fn what_is_not_the_compilers_word() {
-        let first = first_error("  GEN x\nmake[1]: *** No rule to make target 'gone.h', needed by 'a.o'.  Stop.\n");
+        let first =
+            first_error("  GEN x\nmake[1]: *** No rule to make target 'gone.h', needed by 'a.o'.  Stop.\n");
         assert!(!first.of_source && first.text.contains("gone.h"), "{first:?}");
         for (log, program) in [
             ("/bin/sh: 1: bison: not found\nmake: *** [x] Error 127\n", "bison"),
             ("make[3]: flex: No such file or directory\n", "flex"),
             ("bash: line 2: python3: command not found\n", "python3"),
+            ("tools/x.sh: 8: m4: not found\n", "m4"),
+            ("/usr/bin/env: 'python': No such file or directory\n", "python"),
         ] {
             assert_eq!(first_error(log).program.as_deref(), Some(program));
         }

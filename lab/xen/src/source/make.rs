@@ -62,7 +62,10 @@ impl Toolchain {
     }
 
     fn absent(&self) -> Vec<String> {
-        let all = ["gcc", "ld"].map(|p| self.program(p)).into_iter().chain(PROGRAMS.iter().map(|p| (*p).to_owned()));
+        let all = ["gcc", "ld"]
+            .map(|p| self.program(p))
+            .into_iter()
+            .chain(PROGRAMS.iter().map(|p| (*p).to_owned()));
         all.filter(|p| probe::find_program(p).is_none()).collect()
     }
 }
@@ -99,11 +102,13 @@ impl Make<'_> {
         if self.work.wanted.efi_image && !has_efi(root) {
             return Err(XenError::Tool {
                 program: self.work.tools.program("ld"),
-                why: "xen.options.efi is true and no xen.efi came of it: it cannot link for EFI (i386pep)".into(),
+                why: "xen.options.efi is true and no xen.efi came of it: it cannot link for EFI (i386pep)"
+                    .into(),
             });
         }
         let count = self.work.space.path().join("objects");
-        let before: u64 = std::fs::read_to_string(&count).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0);
+        let before: u64 =
+            std::fs::read_to_string(&count).ok().and_then(|t| t.trim().parse().ok()).unwrap_or(0);
         std::fs::write(&count, before.max(objects).to_string()).map_err(|e| io(name, "write", &count, e))
     }
 
@@ -121,7 +126,8 @@ impl Make<'_> {
         let wanted = self.work.wanted.lines();
         let memory = self.work.space.path().join("config.wanted");
         let config = self.src.join("xen/.config");
-        let of_kconfig = |p: &String| p.contains("/Kconfig") || p.contains("/configs/") || p.contains("/kconfig/");
+        let of_kconfig =
+            |p: &String| p.contains("/Kconfig") || p.contains("/configs/") || p.contains("/kconfig/");
         let same = std::fs::read_to_string(&memory).is_ok_and(|was| was == wanted);
         if same && config.is_file() && !differs.iter().any(of_kconfig) {
             return Ok(());
@@ -133,7 +139,9 @@ impl Make<'_> {
         self.run(&["defconfig", &setting], None)?;
         if !wanted.is_empty() {
             let append = std::fs::OpenOptions::new().append(true).open(&new);
-            append.and_then(|mut f| f.write_all(wanted.as_bytes())).map_err(|e| io(name, "write", &new, e))?;
+            append
+                .and_then(|mut f| f.write_all(wanted.as_bytes()))
+                .map_err(|e| io(name, "write", &new, e))?;
             self.run(&["olddefconfig", &setting], None)?;
         }
         let text = std::fs::read_to_string(&new).map_err(|e| io(name, "read", &new, e))?;
@@ -168,8 +176,11 @@ impl Make<'_> {
         args.extend(self.work.wanted.make.iter().cloned());
         args.extend(words.iter().map(|w| (*w).to_owned()));
         // One stream, so that the log has everything in its order.
-        let mut command =
-            Command::new("sh").args(["-c", "exec make \"$@\" 2>&1", "make"]).args(&args).stdout_pipe().env_clear();
+        let mut command = Command::new("sh")
+            .args(["-c", "exec make \"$@\" 2>&1", "make"])
+            .args(&args)
+            .stdout_pipe()
+            .env_clear();
         for (key, value) in std::env::vars_os() {
             let shown = key.to_string_lossy();
             if ENVIRONMENT.contains(&&*shown) || shown.starts_with("NIX_") || shown.starts_with("CCACHE_") {
@@ -189,7 +200,8 @@ impl Make<'_> {
             command = command.env(key, value);
         }
         if std::env::var_os("CCACHE_DIR").is_none() {
-            command = command.env("CCACHE_DIR", self.work.store.root().join("ccache")).env("CCACHE_MAXSIZE", "1G");
+            command =
+                command.env("CCACHE_DIR", self.work.store.root().join("ccache")).env("CCACHE_MAXSIZE", "1G");
         }
         // So that the same file compiled in another workspace is found.
         command = command.env("CCACHE_BASEDIR", self.work.space.path()).env("CCACHE_NOHASHDIR", "1");
@@ -200,7 +212,8 @@ impl Make<'_> {
                 let reader = scope.spawn(|| self.follow(BufReader::new(stdout), &log, phase));
                 let ended = make.wait_or_interrupt();
                 // Its end of the pipe is closed by now, and that of whatever it started.
-                let read = reader.join().unwrap_or_else(|_| Err(std::io::Error::other("reading it panicked")));
+                let read =
+                    reader.join().unwrap_or_else(|_| Err(std::io::Error::other("reading it panicked")));
                 ended.map(|ended| (ended, read))
             }),
             None => make.wait_or_interrupt().map(|ended| (ended, Ok(0))),
@@ -260,5 +273,8 @@ impl Toolchain {
 }
 
 fn has_efi(root: &Path) -> bool {
-    walkdir::WalkDir::new(root).into_iter().flatten().any(|e| e.path().extension().is_some_and(|x| x == "efi"))
+    walkdir::WalkDir::new(root)
+        .into_iter()
+        .flatten()
+        .any(|e| e.path().extension().is_some_and(|x| x == "efi"))
 }

@@ -148,7 +148,13 @@ impl Work<'_> {
         if matches!(result, Ok(()) | Err(XenError::Compile { .. })) {
             std::fs::remove_file(&unfinished).map_err(|e| store(StoreError::io("remove", &unfinished, e)))?;
         }
-        task.end(result)
+        // The compiler's words are for the one place where the failure is told in full.
+        let brief = result
+            .as_ref()
+            .map(drop)
+            .map_err(|e| e.to_string().lines().next().unwrap_or_default().to_owned());
+        let _ = task.end(brief);
+        result
     }
 
     fn laid(
@@ -183,7 +189,10 @@ impl Work<'_> {
         let mut result = make.all(&dir.join("root"), &differs);
         if first && matches!(&result, Err(XenError::Compile { of_source: false, .. })) {
             // Not the compiler's word on a file: what an older tree left behind may be to blame, so this is not believed.
-            self.store.note(format!("{}: make failed on what was built before; building all of it anew", self.name));
+            self.store.note(format!(
+                "{}: make failed on what was built before; building all of it anew",
+                self.name
+            ));
             self.space.clear().map_err(XenError::store(self.name))?;
             std::fs::write(self.space.path().join(UNFINISHED), "")
                 .map_err(|e| XenError::store(self.name)(StoreError::io("write", self.space.path(), e)))?;

@@ -51,7 +51,9 @@ impl Wanted {
         match (options.efi, arch) {
             (Some(on), Arch::Aarch64) => w.set("ARM_EFI", yes(on), "xen.options.efi"),
             // No option of Kconfig: the tree looks whether the linker can do it.
-            (Some(false), Arch::X86_64) => w.make.extend(["XEN_BUILD_EFI=".to_owned(), "XEN_BUILD_PE=".to_owned()]),
+            (Some(false), Arch::X86_64) => {
+                w.make.extend(["XEN_BUILD_EFI=".to_owned(), "XEN_BUILD_PE=".to_owned()])
+            }
             (Some(true), Arch::X86_64) => w.efi_image = true,
             (None, _) => {}
         }
@@ -59,7 +61,8 @@ impl Wanted {
             match entry.split_once('=') {
                 Some((name, value)) => {
                     let name = name.trim().trim_start_matches("CONFIG_");
-                    check(name, value).map_err(|why| wrong(format!("xen.options.kconfig: `{entry}`: {why}")))?;
+                    check(name, value)
+                        .map_err(|why| wrong(format!("xen.options.kconfig: `{entry}`: {why}")))?;
                     w.set(name, value.trim().trim_matches('"').to_owned(), "xen.options.kconfig");
                 }
                 None => {
@@ -103,7 +106,8 @@ impl Wanted {
 
     /// All of it, for keys.
     pub(super) fn canonical(&self) -> String {
-        let mut words: Vec<String> = self.settings.iter().map(|s| format!("{}={}", s.name, s.value)).collect();
+        let mut words: Vec<String> =
+            self.settings.iter().map(|s| format!("{}={}", s.name, s.value)).collect();
         words.sort();
         words.extend(self.make.iter().cloned());
         words.push(format!("efi {}", self.efi_image));
@@ -145,7 +149,10 @@ impl Wanted {
                 continue;
             }
             let asked = format!("{}: the tree did not take {}={}", s.said, s.name, s.value);
-            return Err(XenError::BadOption { spec: spec.to_owned(), why: format!("{asked}: {}", why(s, is, src)) });
+            return Err(XenError::BadOption {
+                spec: spec.to_owned(),
+                why: format!("{asked}: {}", why(s, is, src)),
+            });
         }
         Ok(())
     }
@@ -167,7 +174,8 @@ fn why(s: &Setting, is: &str, src: &Path) -> String {
     let mut depends = Vec::new();
     let mut place = None;
     let files = walkdir::WalkDir::new(src.join("xen")).sort_by_file_name();
-    for file in files.into_iter().flatten().filter(|e| e.file_name().to_string_lossy().starts_with("Kconfig")) {
+    for file in files.into_iter().flatten().filter(|e| e.file_name().to_string_lossy().starts_with("Kconfig"))
+    {
         let Ok(text) = std::fs::read_to_string(file.path()) else { continue };
         let mut inside = false;
         for (at, line) in text.lines().enumerate() {
@@ -219,8 +227,11 @@ mod tests {
     fn the_last_word_counts() {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("fragment");
-        std::fs::write(&file, "# a comment\nCONFIG_HVM=y\n# CONFIG_PV is not set\nCONFIG_NR_CPUS=4\nCONFIG_CMDLINE=\"a b\"\n")
-            .expect("written");
+        std::fs::write(
+            &file,
+            "# a comment\nCONFIG_HVM=y\n# CONFIG_PV is not set\nCONFIG_NR_CPUS=4\nCONFIG_CMDLINE=\"a b\"\n",
+        )
+        .expect("written");
         let options = BuildOptions {
             debug: Some(true),
             kconfig: vec![file.display().to_string(), "CONFIG_HVM=n".into(), "DEBUG=n".into()],
@@ -232,7 +243,8 @@ mod tests {
         );
         for bad in ["HVM\n", "HVM=y\n", "CONFIG_HVM=m\n", "CONFIG_H VM=y\n"] {
             std::fs::write(&file, bad).expect("written");
-            let options = BuildOptions { kconfig: vec![file.display().to_string()], ..BuildOptions::default() };
+            let options =
+                BuildOptions { kconfig: vec![file.display().to_string()], ..BuildOptions::default() };
             let e = Wanted::of("source:x", &options, Arch::X86_64).expect_err(bad);
             assert!(e.is_bad_input() && e.to_string().contains("fragment:1"), "{e}");
         }

@@ -84,7 +84,8 @@ impl Origin {
             });
         }
         is_xen(name, &real)?;
-        let changeset = if real.join(".git").exists() { described(name, &real, "HEAD", true)? } else { String::new() };
+        let changeset =
+            if real.join(".git").exists() { described(name, &real, "HEAD", true)? } else { String::new() };
         Ok(Origin::Folder { path: real, changeset })
     }
 
@@ -93,7 +94,9 @@ impl Origin {
         match self {
             Origin::Folder { path, .. } => format!("folder {}", path.display()),
             Origin::Revision { repo, .. } => format!("repository {}", repo.display()),
-            Origin::Tarball { path, .. } => format!("archives of {}", path.parent().unwrap_or(path).display()),
+            Origin::Tarball { path, .. } => {
+                format!("archives of {}", path.parent().unwrap_or(path).display())
+            }
             Origin::Package(files) => files.place.clone(),
         }
     }
@@ -192,7 +195,7 @@ fn only_folder(dir: &Path) -> PathBuf {
     let items: Vec<PathBuf> =
         std::fs::read_dir(dir).map(|i| i.flatten().map(|e| e.path()).collect()).unwrap_or_default();
     match items.as_slice() {
-        [only] if only.is_dir() => only.clone(),
+        [only] if only.is_dir() && !dir.join("xen/Makefile").is_file() => only.clone(),
         _ => dir.to_owned(),
     }
 }
@@ -203,7 +206,13 @@ fn git(repo: &Path) -> Command {
 }
 
 fn revision(name: &str, repo: &Path, rev: &str) -> Result<Origin, XenError> {
-    let asked = git(repo).args(["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{rev}^{{commit}}")]);
+    let asked = git(repo).args([
+        "rev-parse",
+        "--verify",
+        "--quiet",
+        "--end-of-options",
+        &format!("{rev}^{{commit}}"),
+    ]);
     let output = asked.output().map_err(|e| make::child(name, e))?;
     if !output.ended.ok() {
         let said = output.stderr.text().trim().to_owned();
@@ -258,4 +267,3 @@ fn untar(name: &str, archive: &Path, into: &Path) -> Result<(), XenError> {
 fn run(name: &str, command: Command) -> Result<(), XenError> {
     command.checked().map(drop).map_err(|e| make::child(name, e))
 }
-

@@ -59,12 +59,7 @@ fn touched(bytes: &[u8]) -> BTreeSet<String> {
 }
 
 /// What the patches, one after the other, make of a tree.
-pub(super) fn apply(
-    name: &str,
-    tree: &Path,
-    patches: &[Patch],
-    store: &Store,
-) -> Result<Changed, XenError> {
+pub(super) fn apply(name: &str, tree: &Path, patches: &[Patch], store: &Store) -> Result<Changed, XenError> {
     let mut changed = Changed::new();
     if patches.is_empty() {
         return Ok(changed);
@@ -80,7 +75,14 @@ pub(super) fn apply(
             }
         }
         let output = Command::new("patch")
-            .args(["-p1", "--batch", "--forward", "--no-backup-if-mismatch", "--reject-file=-", "--directory"])
+            .args([
+                "-p1",
+                "--batch",
+                "--forward",
+                "--no-backup-if-mismatch",
+                "--reject-file=-",
+                "--directory",
+            ])
             .arg(&stage)
             .env("LC_ALL", "C")
             .env_remove("POSIXLY_CORRECT")
@@ -121,7 +123,8 @@ fn copy(name: &str, from: &Path, to: &Path) -> Result<(), XenError> {
     std::fs::copy(from, to).map(drop).map_err(|e| XenError::io(name, from, e))?;
     // The store's own files are read-only, and copies of them too.
     let mode = std::fs::metadata(to).map_or(0o644, |m| m.permissions().mode());
-    std::fs::set_permissions(to, std::fs::Permissions::from_mode(mode | 0o200)).map_err(|e| io(name, "write", to, e))
+    std::fs::set_permissions(to, std::fs::Permissions::from_mode(mode | 0o200))
+        .map_err(|e| io(name, "write", to, e))
 }
 
 /// The first thing that `patch` could not do, in words: the file, the hunk, and what the hunk is about.
@@ -140,9 +143,15 @@ fn failed(said: &str, patch: &str) -> String {
             let gone = touched_line(said).unwrap_or("a file it names");
             return format!("{gone}: the tree has no such file");
         } else if line.contains("previously applied") || line.contains("already exists!") {
-            return format!("{file}{}it seems to be in this tree already", if file.is_empty() { "" } else { ": " });
+            return format!(
+                "{file}{}it seems to be in this tree already",
+                if file.is_empty() { "" } else { ": " }
+            );
         } else if line.contains("malformed patch") || line.contains("Only garbage") {
-            return format!("it is damaged: {}", line.trim_start_matches("patch: ").trim_start_matches("**** "));
+            return format!(
+                "it is damaged: {}",
+                line.trim_start_matches("patch: ").trim_start_matches("**** ")
+            );
         }
     }
     let lines: Vec<&str> = said.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
@@ -194,6 +203,8 @@ mod tests {
         );
         let said = "can't find file to patch at input line 5\n|--- a/xen/gone.c\n|+++ b/xen/gone.c\nNo file to patch.  Skipping patch.\n";
         assert_eq!(failed(said, PATCH), "xen/gone.c: the tree has no such file");
-        assert!(failed("patch: **** malformed patch at line 3: x\n", PATCH).contains("malformed patch at line 3"));
+        assert!(
+            failed("patch: **** malformed patch at line 3: x\n", PATCH).contains("malformed patch at line 3")
+        );
     }
 }
