@@ -91,23 +91,24 @@ fn files(name: &str, suite: &str, package: &debian::Source) -> Result<SourceFile
         arch: "source".to_owned(),
         what,
     };
-    let named = |part: &str| {
-        package.files.iter().filter(move |f| f.package.contains(part) && !f.package.ends_with(".asc"))
+    let named = |part: &str| -> Vec<_> {
+        let is = |f: &&debian::Deb| f.package.contains(part) && !f.package.ends_with(".asc");
+        package.files.iter().filter(is).map(|f| f.path.clone()).collect()
     };
     // `.orig.tar.xz` before `.orig-NAME.tar.xz`, which lies in a folder of it.
-    let mut tarballs: Vec<_> = named(".orig.tar.").chain(named(".orig-")).map(|f| f.path.clone()).collect();
-    tarballs.dedup();
+    let mut tarballs = named(".orig.tar.");
+    tarballs.extend(named(".orig-"));
     if tarballs.is_empty() {
         return Err(lacks("archive of the source (.orig.tar.*)"));
     }
     let debian =
-        named(".debian.tar.").next().ok_or_else(|| lacks("archive of Debian's part (.debian.tar.*)"))?;
+        named(".debian.tar.").pop().ok_or_else(|| lacks("archive of Debian's part (.debian.tar.*)"))?;
     let sums: Vec<&str> = package.files.iter().map(|f| f.sha256.as_str()).collect();
     Ok(SourceFiles {
         label: format!("Debian {}", package.version),
         place: format!("debsrc {suite}"),
         tarballs,
-        debian: debian.path.clone(),
+        debian,
         digest: xenlab_store::hash_bytes(sums.join(" ").as_bytes()),
     })
 }
