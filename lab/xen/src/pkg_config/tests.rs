@@ -100,6 +100,7 @@ impl Tree {
             },
             arch: host(),
             hypervisor,
+            borrowed: None,
             tools: scan.tools,
             development: scan.development,
             boot: BootFiles::default(),
