@@ -17,6 +17,7 @@ pub mod replay;
 pub mod run;
 pub mod shared;
 pub mod template;
+pub mod trace;
 pub mod wait;
 pub mod ways;
 pub mod work;

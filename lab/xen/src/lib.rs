@@ -23,6 +23,7 @@ pub mod provider;
 mod scan;
 mod source;
 mod tools;
+mod trace;
 mod tree;
 
 pub use build::{BootFiles, Declared, Development, DeviceModel, EfiImage, Hypervisor, Tools, XenBuild};
@@ -32,6 +33,7 @@ pub use error::XenError;
 pub use kconfig::Kconfig;
 pub use pkg_config::pkg_config;
 pub use provider::{PROVIDERS, Provided, Provider};
+pub use trace::locate;
 pub use tree::{Node, Tree};
 
 use xenlab_model::arch::Arch;
