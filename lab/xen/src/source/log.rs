@@ -49,8 +49,8 @@ pub(super) fn first_error(log: &str) -> First {
             || l.contains(": error")
             || l.contains(": cannot ")
     };
-    let at = lines.iter().position(|l| of_source(&l));
-    let Some(at_any) = at.or_else(|| lines.iter().position(|l| of_make(&l))) else {
+    let at = lines.iter().position(of_source);
+    let Some(at_any) = at.or_else(|| lines.iter().position(of_make)) else {
         let tail = &lines[lines.len().saturating_sub(8)..];
         return First { text: tail.join("\n"), of_source: false, program: None };
     };
