@@ -7,6 +7,8 @@
 mod bench;
 #[path = "robust/budget.rs"]
 mod budget;
+#[path = "robust/build.rs"]
+mod build;
 #[path = "robust/diff.rs"]
 mod diff;
 #[path = "robust/expect.rs"]

@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::recipe::RecipeArgs;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use std::path::PathBuf;
 
@@ -107,6 +108,8 @@ pub struct Scenarios {
     #[arg(long, value_name = "SPEC",
           help = format!("The Xen build under test: {}; repeated, each in turn", xenlab_model::spec::XEN_SPEC_FORMS))]
     pub xen: Vec<String>,
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
     /// Take tools and development files from this build
     #[arg(long, value_name = "SPEC")]
     pub tools: Option<String>,
@@ -232,6 +235,8 @@ pub struct Explain {
 pub struct Inspect {
     /// The Xen build
     pub spec: String,
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
     /// Its tools, where they are another build's
     #[arg(long, value_name = "SPEC")]
     pub tools: Option<String>,
@@ -285,6 +290,9 @@ pub struct Bump {
     /// The version that the new build must be
     #[arg(long, value_name = "VERSION")]
     pub expect_version: Option<String>,
+    // What is one change to one source is compared with what it changes.
+    #[command(flatten, next_help_heading = "To the new build alone")]
+    pub recipe: RecipeArgs,
     /// Another scenario than the shipped one; steps whose names begin with a number are for that point of the checklist
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub scenario: Option<PathBuf>,

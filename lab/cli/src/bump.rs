@@ -50,9 +50,18 @@ pub fn bump(args: &Bump, global: &Global, started: Instant) -> Result<Exit, Fail
     } else {
         args.arch.iter().map(|a| a.parse()).collect::<Result<_, String>>().map_err(Failure::bad_input)?
     };
-    let new =
-        build(&args.new, args.new_tools.as_deref(), args.expect_version.as_deref(), &wanted, args, global)?;
-    let old = build(&args.old, args.old_tools.as_deref(), None, &wanted, args, global)?;
+    let new = Subject {
+        tools: spec_of(args.new_tools.as_deref())?,
+        expect_version: args.expect_version.clone(),
+        recipe: args.recipe.recipe()?,
+        ..Subject::of(args.new.parse().map_err(Failure::bad_input)?)
+    };
+    let old = Subject {
+        tools: spec_of(args.old_tools.as_deref())?,
+        ..Subject::of(args.old.parse().map_err(Failure::bad_input)?)
+    };
+    let new = build(&args.new, args.new_tools.as_deref(), new, &wanted, args, global)?;
+    let old = build(&args.old, args.old_tools.as_deref(), old, &wanted, args, global)?;
     let archs: Vec<Arch> = wanted.iter().copied().filter(|a| new.on(*a).is_some()).collect();
     if archs.is_empty() {
         let why = wanted.iter().find_map(|a| new.why_not(*a)).unwrap_or("it is for no architecture");
@@ -114,20 +123,19 @@ pub fn bump(args: &Bump, global: &Global, started: Instant) -> Result<Exit, Fail
     Ok(bump.exit())
 }
 
+fn spec_of(tools: Option<&str>) -> Result<Option<XenSpec>, Failure> {
+    tools.map(str::parse).transpose().map_err(Failure::bad_input)
+}
+
 /// A build's files, read for each architecture. That it is not for one is no failure; that it cannot be had is.
 fn build(
     spec: &str,
     tools: Option<&str>,
-    expect_version: Option<&str>,
+    subject: Subject,
     archs: &[Arch],
     args: &Bump,
     global: &Global,
 ) -> Result<Build, Failure> {
-    let subject = Subject {
-        hypervisor: spec.parse::<XenSpec>().map_err(Failure::bad_input)?,
-        tools: tools.map(str::parse::<XenSpec>).transpose().map_err(Failure::bad_input)?,
-        expect_version: expect_version.map(str::to_owned),
-    };
     let fan = Arc::new(Fan::start(vec![Box::new(Terminal::stderr())]));
     let sink: Arc<dyn Sink> = fan.clone();
     let store = run::open_store(global, sink)?;
@@ -182,6 +190,7 @@ impl Of<'_> {
             xen: vec![build.spec.clone()],
             tools: build.tools.clone(),
             expect_version: args.expect_version.clone().filter(|_| is_new),
+            recipe: if is_new { args.recipe.clone() } else { Default::default() },
             arch: self.archs.iter().map(|a| a.name().to_owned()).collect(),
             sets: args.sets.clone(),
             qemu: args.qemu.clone(),

@@ -28,6 +28,8 @@ impl Failure {
         let exit = match (cause, cause.blame()) {
             (Cause::Interrupted, _) => Exit::Interrupted,
             (_, Blame::Scenario) => Exit::BadInput,
+            // The one thing that a command without a verdict can say of a build: there is none to look at.
+            (Cause::BuildFailed, _) => Exit::Failed,
             _ => Exit::Lab,
         };
         Failure { exit, message: format!("{message} [{cause}]") }

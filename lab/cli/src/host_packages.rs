@@ -26,9 +26,15 @@ pub const NEEDS: &[Need] = &[
     Need { program: "cc", what_for: "compiling in the pkg-config step", always: false },
     Need {
         program: "aarch64-linux-gnu-gcc",
-        what_for: "compiling for AArch64 in the pkg-config step",
+        what_for: "compiling for AArch64 in the pkg-config step, building Xen for it from source",
         always: false,
     },
+    Need { program: "make", what_for: "builds Xen from source", always: false },
+    Need { program: "bison", what_for: "building Xen from source", always: false },
+    Need { program: "flex", what_for: "building Xen from source", always: false },
+    Need { program: "python3", what_for: "building Xen from source", always: false },
+    Need { program: "patch", what_for: "patches for a Xen from source", always: false },
+    Need { program: "git", what_for: "revisions of a Xen from source", always: false },
 ];
 
 /// What the tests need besides.

@@ -19,7 +19,7 @@ pub fn inspect(args: &Inspect, global: &Global) -> Result<Exit, Failure> {
     } else {
         args.arch.iter().map(|a| a.parse()).collect::<Result<_, String>>().map_err(Failure::bad_input)?
     };
-    let subject = Subject { hypervisor, tools, expect_version: None };
+    let subject = Subject { tools, recipe: args.recipe.recipe()?, ..Subject::of(hypervisor) };
     let fan = Arc::new(Fan::start(vec![Box::new(Terminal::stderr())]));
     let sink: Arc<dyn Sink> = fan.clone();
     let store = run::open_store(global, sink)?;

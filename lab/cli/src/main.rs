@@ -14,6 +14,7 @@ mod images;
 mod inspect;
 mod plan;
 mod pool;
+mod recipe;
 mod repeat;
 mod replay;
 mod run;

@@ -253,7 +253,7 @@ async fn named_rightly(lab: &Lab, cases: &[Case]) -> Result<(), Failure> {
 
 /// The words of the command line that a reproducing command needs besides scenario and case.
 pub fn repeat(select: &Scenarios, global: &Global) -> Vec<String> {
-    let mut words = Vec::new();
+    let mut words = select.recipe.repeat();
     let mut flag = |name: &str, value: &str| words.extend([name.to_owned(), value.to_owned()]);
     for xen in &select.xen {
         flag("--xen", xen);

@@ -240,6 +240,7 @@ fn settings(select: &Scenarios) -> Result<Settings, Failure> {
     for value in &select.xen {
         put("--xen", "xen", value);
     }
+    let recipe = select.recipe.words()?;
     if let Some(value) = &select.tools {
         put("--tools", "xen.tools", value);
     }
@@ -248,6 +249,9 @@ fn settings(select: &Scenarios) -> Result<Settings, Failure> {
     }
     if let Some(value) = &select.qemu {
         put("--qemu", "machine.qemu", &absolute(value).display().to_string());
+    }
+    for (flag, path, value, written) in recipe {
+        sets.push(Set { path, value, argument: taken.of(flag, &written) });
     }
     for text in &select.sets {
         let Some((path, value)) = text.split_once('=') else {

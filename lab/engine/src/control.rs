@@ -129,6 +129,7 @@ fn locked() -> Subject {
         hypervisor: XenSpec::Debian { suite: LOCKED.to_owned(), version: None },
         tools: None,
         expect_version: None,
+        recipe: Default::default(),
     }
 }
 

@@ -299,6 +299,7 @@ async fn go(
         done.evidence.push(evidence);
     }
     sort_by_plan(work.case, &mut done.evidence);
+    crate::trace::place(&mut done.evidence, &prepared.build, bundle).await;
     ended?;
     work.blame_carefully(done).await
 }

@@ -18,6 +18,7 @@ pub mod run;
 pub mod samples;
 pub mod shared;
 pub mod template;
+pub mod trace;
 pub mod wait;
 pub mod ways;
 pub mod work;

@@ -333,7 +333,8 @@ fn too_new(request: &Dom0Request) -> Option<String> {
 /// The suite of dom0's userland and kernel where the scenario names none: that of the packages under test; for a build from
 /// elsewhere the oldest whose C library its tools can use.
 fn suite(subject: &Subject, build: &XenBuild) -> String {
-    for spec in [subject.tools.as_ref(), Some(&subject.hypervisor)].into_iter().flatten() {
+    let named = [subject.tools.as_ref(), build.borrowed.as_ref(), Some(&subject.hypervisor)];
+    for spec in named.into_iter().flatten() {
         if let XenSpec::Debian { suite, .. } = spec {
             return suite.clone();
         }

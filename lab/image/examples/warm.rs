@@ -185,7 +185,7 @@ async fn main() -> Result<()> {
     let own = store.temporary("warm")?;
     let dir = tempfile::tempdir_in(rest.get(1).map_or(own.path().to_owned(), PathBuf::from))?;
     let xen = var("XEN").unwrap_or("debian:bookworm".to_owned());
-    let subject = Subject { hypervisor: xen.parse()?, tools: None, expect_version: None };
+    let subject = Subject::of(xen.parse()?);
     let (build, dom0) = tokio::task::block_in_place(|| -> Result<_> {
         let build = xenlab_xen::provide(&subject, arch, &store)?;
         let request = Dom0Request {

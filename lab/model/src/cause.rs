@@ -52,6 +52,8 @@ causes! {
     ImageTruncated = "build.image-truncated", Build, "the hypervisor image is shorter than its headers say";
     ImageInvalid = "build.image-invalid", Build, "the hypervisor image is not one";
     WrongArchitecture = "build.wrong-architecture", Build, "a file of the build is for another architecture";
+    BuildFailed = "build.compile", Build, "the source does not build";
+    SourceInvalid = "build.source", Scenario, "the source, a patch or an option is not what a build can be made of";
     VersionMismatch = "build.version-mismatch", Build, "declared, carried and running version do not agree";
     BuildIdMismatch = "build.build-id-mismatch", Build, "the running Xen is not the artefact under test";
     ToolsMismatch = "build.tools-mismatch", Build, "the tools belong to another Xen than the hypervisor";

@@ -20,6 +20,7 @@ pub mod fact;
 pub mod judge;
 pub mod matcher;
 pub mod place;
+pub mod recipe;
 pub mod scenario;
 pub mod spec;
 pub mod step;

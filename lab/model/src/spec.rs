@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::recipe::Recipe;
 use crate::units::text_serde;
 
 /// Where (a part of) a Xen build comes from. The providers know what to do with each.
@@ -20,6 +21,20 @@ pub enum XenSpec {
     Dir(PathBuf),
     /// `file:PATH`: a bare `xen`, `xen.gz` or `xen.efi`.
     File(PathBuf),
+    /// `source:PATH[@REV]`: Xen's source, built here.
+    Source {
+        /// A tree, a git repository or a tarball.
+        path: PathBuf,
+        /// What git calls it; absent, what lies there.
+        rev: Option<String>,
+    },
+    /// `debsrc:SUITE[@VERSION]`: Debian's source package, built here.
+    DebSrc {
+        /// `bookworm`, `trixie`, …
+        suite: String,
+        /// A version of the source package; absent, the newest.
+        version: Option<String>,
+    },
 }
 
 impl XenSpec {
@@ -29,12 +44,20 @@ impl XenSpec {
             XenSpec::Debian { .. } => "debian",
             XenSpec::Dir(_) => "dir",
             XenSpec::File(_) => "file",
+            XenSpec::Source { .. } => "source",
+            XenSpec::DebSrc { .. } => "debsrc",
         }
+    }
+
+    /// It is built here, so that it takes patches and options.
+    pub fn is_source(&self) -> bool {
+        matches!(self, XenSpec::Source { .. } | XenSpec::DebSrc { .. })
     }
 }
 
 /// The forms a Xen build can be named in, for messages.
-pub const XEN_SPEC_FORMS: &str = "debian:SUITE[@VERSION], dir:PREFIX or file:PATH";
+pub const XEN_SPEC_FORMS: &str =
+    "debian:SUITE[@VERSION], dir:PREFIX, file:PATH, source:PATH[@REV] or debsrc:SUITE[@VERSION]";
 
 fn word(s: &str, what: &str) -> Result<String, String> {
     if s.is_empty() || !s.chars().all(|c| c.is_ascii_alphanumeric() || "-+.~:".contains(c)) {
@@ -47,6 +70,16 @@ fn path(s: &str, form: &str) -> Result<PathBuf, String> {
     if s.is_empty() { Err(format!("expected a path: {form}")) } else { Ok(PathBuf::from(s)) }
 }
 
+/// `SUITE[@VERSION]`.
+fn in_suite(text: &str) -> Result<(String, Option<String>), String> {
+    let (suite, version) = match text.split_once('@') {
+        Some((suite, version)) => (suite, Some(word(version, "package version")?)),
+        None => (text, None),
+    };
+    let suite = word(suite, "Debian suite")?;
+    if suite.contains(':') { Err(format!("`{suite}` is not a Debian suite")) } else { Ok((suite, version)) }
+}
+
 impl FromStr for XenSpec {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, String> {
@@ -54,21 +87,21 @@ impl FromStr for XenSpec {
             .split_once(':')
             .ok_or_else(|| format!("`{s}` does not name a Xen build; expected {XEN_SPEC_FORMS}"))?;
         match scheme {
-            "debian" => {
-                let (suite, version) = match rest.split_once('@') {
-                    Some((suite, version)) => (suite, Some(word(version, "package version")?)),
-                    None => (rest, None),
-                };
-                let suite = word(suite, "Debian suite")?;
-                if suite.contains(':') {
-                    return Err(format!("`{suite}` is not a Debian suite"));
+            "debian" => in_suite(rest).map(|(suite, version)| XenSpec::Debian { suite, version }),
+            "debsrc" => in_suite(rest).map(|(suite, version)| XenSpec::DebSrc { suite, version }),
+            "source" => {
+                // The last `@`: what is behind it may be empty, for a path that has one itself.
+                let (at, rev) = rest.rsplit_once('@').map_or((rest, None), |(at, rev)| (at, Some(rev)));
+                if rev.is_some_and(|r| r.starts_with('-') || r.contains(char::is_whitespace)) {
+                    return Err(format!("`{}` is not a revision", rev.unwrap_or_default()));
                 }
-                Ok(XenSpec::Debian { suite, version })
+                let path = path(at, "source:PATH[@REV]")?;
+                Ok(XenSpec::Source { path, rev: rev.filter(|r| !r.is_empty()).map(str::to_owned) })
             }
             "dir" => path(rest, "dir:PREFIX").map(XenSpec::Dir),
             "file" => path(rest, "file:PATH").map(XenSpec::File),
             _ => {
-                let known = ["debian", "dir", "file"];
+                let known = ["debian", "dir", "file", "source", "debsrc"];
                 let near = known.iter().find(|k| strsim::damerau_levenshtein(k, scheme) <= 2);
                 let hint = near.map(|k| format!(", did you mean `{k}:`?")).unwrap_or_default();
                 Err(format!("no provider is called `{scheme}:`{hint}; expected {XEN_SPEC_FORMS}"))
@@ -84,11 +117,18 @@ impl fmt::Display for XenSpec {
             XenSpec::Debian { suite, version: Some(v) } => write!(f, "debian:{suite}@{v}"),
             XenSpec::Dir(p) => write!(f, "dir:{}", p.display()),
             XenSpec::File(p) => write!(f, "file:{}", p.display()),
+            XenSpec::Source { path, rev: Some(rev) } => write!(f, "source:{}@{rev}", path.display()),
+            XenSpec::Source { path, rev: None } => {
+                let end = if path.as_os_str().as_encoded_bytes().contains(&b'@') { "@" } else { "" };
+                write!(f, "source:{}{end}", path.display())
+            }
+            XenSpec::DebSrc { suite, version: None } => write!(f, "debsrc:{suite}"),
+            XenSpec::DebSrc { suite, version: Some(v) } => write!(f, "debsrc:{suite}@{v}"),
         }
     }
 }
 
-text_serde!(XenSpec, "XenSpec", "^(debian|dir|file):.+$");
+text_serde!(XenSpec, "XenSpec", "^(debian|dir|file|source|debsrc):.+$");
 
 /// The Xen build under test: its hypervisor, and where its tools come from when not from there too.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -101,11 +141,21 @@ pub struct Subject {
     /// `--expect-version`, or the scenario's `xen.expect-version`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect_version: Option<String>,
+    /// What is done to its source before and while it is built.
+    #[serde(default, skip_serializing_if = "Recipe::is_empty")]
+    pub recipe: Recipe,
+}
+
+impl Subject {
+    /// That build, as it is.
+    pub fn of(hypervisor: XenSpec) -> Subject {
+        Subject { hypervisor, tools: None, expect_version: None, recipe: Recipe::default() }
+    }
 }
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.hypervisor)?;
+        write!(f, "{}{}", self.hypervisor, self.recipe)?;
         if let Some(tools) = &self.tools {
             write!(f, "+{tools}")?;
         }
@@ -270,8 +320,17 @@ mod tests {
 
     #[test]
     fn specs_round_trip() {
-        for s in ["debian:trixie", "debian:bookworm@4.17.5+72-g01140da4e8-1", "dir:/opt/xen", "file:xen/xen"]
-        {
+        for s in [
+            "debian:trixie",
+            "debian:bookworm@4.17.5+72-g01140da4e8-1",
+            "dir:/opt/xen",
+            "file:xen/xen",
+            "source:.",
+            "source:/xen.git@origin/staging-4.20",
+            "source:/a@b@",
+            "debsrc:trixie",
+            "debsrc:sid@4.20.0-1",
+        ] {
             assert_eq!(s.parse::<XenSpec>().unwrap().to_string(), s);
         }
         for s in ["debian:sid", "file:/boot/vmlinuz", "file:/v,modules=/lib/modules/6.1"] {
@@ -288,7 +347,18 @@ mod tests {
     #[test]
     fn wrong_specs_say_what_was_expected() {
         assert!("debain:trixie".parse::<XenSpec>().unwrap_err().contains("did you mean `debian:`"));
-        for s in ["", "trixie", "dir:", "debian:", "debian:a b", "debian:x@"] {
+        for s in [
+            "",
+            "trixie",
+            "dir:",
+            "debian:",
+            "debian:a b",
+            "debian:x@",
+            "source:",
+            "source:@v1",
+            "source:x@-v",
+            "debsrc:",
+        ] {
             assert!(s.parse::<XenSpec>().is_err(), "{s}");
         }
         assert!("debain".parse::<DeviceModelSpec>().unwrap_err().contains("did you mean `debian`"));

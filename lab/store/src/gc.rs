@@ -131,6 +131,7 @@ impl Store {
                 }
             }
         }
+        self.gc_workspaces(older_than, &mut result)?;
         if !result.others {
             self.remove_orphans()?;
         }

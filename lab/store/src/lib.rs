@@ -13,6 +13,7 @@
 //!      tmp/NAME, tmp/NAME.lock being made; swept when nobody holds the lock
 //!      files/                  SHA-256 of files outside the store, by stamp
 //!      templates/KEY/          frozen machines, see [`templates`]
+//!      builds/KEY/             kept from one making to the next, see [`Workspace`]
 //!      debian/                 locks of Debian packages newer than those shipped
 //! ```
 
@@ -27,6 +28,7 @@ mod progress;
 mod root;
 mod run;
 pub mod templates;
+mod workspace;
 
 pub use digest::{Stamp, hash_bytes, hash_file};
 pub use entry::{Entry, Temporary};
@@ -35,6 +37,7 @@ pub use gc::{Collected, Listed};
 pub use key::{Key, KeyId, hex};
 pub use progress::Task;
 pub use root::Options;
+pub use workspace::Workspace;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

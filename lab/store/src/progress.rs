@@ -1,7 +1,7 @@
 //! Progress of a piece of work, as events.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use xenlab_model::event::{Sink, What};
 
@@ -17,7 +17,7 @@ pub struct Task {
 struct Shared {
     sink: Arc<dyn Sink>,
     name: String,
-    message: String,
+    message: Mutex<String>,
     unit: String,
     total: u64,
     done: AtomicU64,
@@ -28,7 +28,7 @@ impl Shared {
     fn emit(&self) {
         self.sink.emit(What::Progress {
             task: self.name.clone(),
-            message: self.message.clone(),
+            message: self.message.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             done: self.done.load(Ordering::Relaxed),
             total: self.total,
             unit: self.unit.clone(),
@@ -41,7 +41,7 @@ impl Task {
         let shared = Arc::new(Shared {
             sink,
             name: name.to_owned(),
-            message: message.to_owned(),
+            message: Mutex::new(message.to_owned()),
             unit: unit.to_owned(),
             total,
             done: AtomicU64::new(0),
@@ -63,6 +63,11 @@ impl Task {
     /// So much is done now.
     pub fn done(&self, done: u64) {
         self.shared.done.store(done, Ordering::Relaxed);
+    }
+
+    /// What is being done now.
+    pub fn say(&self, message: &str) {
+        *self.shared.message.lock().unwrap_or_else(PoisonError::into_inner) = message.to_owned();
     }
 
     /// So much more is done.

@@ -111,7 +111,7 @@ fn prepare(root: &Path) -> Result<(), StoreError> {
         }
         Err(e) => return Err(wrong("cannot read it", &e)),
     }
-    for dir in ["keys", "content", "locks", "tmp", "files", "debian", "templates"] {
+    for dir in ["keys", "content", "locks", "tmp", "files", "debian", "templates", "builds"] {
         let path = root.join(dir);
         fs::create_dir_all(&path).map_err(|e| io("cannot make folders in it", &path, e))?;
     }

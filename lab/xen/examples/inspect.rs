@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [spec, arch, rest @ ..] = &args[..] else {
         return Err("SPEC ARCH [--tools SPEC] [--expect VERSION]".into());
     };
-    let mut subject = Subject { hypervisor: spec.parse()?, tools: None, expect_version: None };
+    let mut subject = Subject::of(spec.parse()?);
     for pair in rest.chunks(2) {
         match pair {
             [o, v] if o == "--tools" => subject.tools = Some(v.parse()?),

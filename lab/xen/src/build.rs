@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use xenlab_model::arch::Arch;
-use xenlab_model::spec::Subject;
+use xenlab_model::spec::{Subject, XenSpec};
 use xenlab_model::step::boot_files::BootFile;
 
 /// A Xen build: hypervisor, and as far as it has them tools, development files and boot files. Every part says in `from` which
@@ -21,6 +21,9 @@ pub struct XenBuild {
     pub hypervisor: Hypervisor,
     /// What runs in dom0.
     pub tools: Option<Tools>,
+    /// Whose the tools are where the build has none and nobody named any: no part of what is under test.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub borrowed: Option<XenSpec>,
     /// Headers, libraries to link with, pkg-config modules.
     pub development: Option<Development>,
     /// What lies in `boot/`.

@@ -219,6 +219,12 @@ impl XenBuild {
         lacks(self.declared.is_none(), "a declared version (give one with --expect-version)");
         lacks(self.tools.is_none(), "tools (name another build's with --tools)");
         lacks(self.development.is_none(), "development files (no pkgconfig/*.pc)");
+        if let Some(lender) = &self.borrowed {
+            lacks(
+                true,
+                &format!("tools of its own: those of {lender} are borrowed, and judged as no part of it"),
+            );
+        }
         if let Some(t) = &self.tools {
             for p in ["xl", "xenconsoled", "xen-init-dom0", "test-xenstore"] {
                 lacks(!t.programs.contains_key(p), p);

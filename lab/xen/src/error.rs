@@ -22,6 +22,20 @@ pub enum XenError {
     NoHypervisor { spec: String, path: PathBuf, looked_for: String },
     #[error("{spec}: the packages of {suite} for {arch} have no {what}")]
     PackagesLack { spec: String, suite: String, arch: String, what: &'static str },
+    #[error("{spec}: {} has no revision `{rev}`", .path.display())]
+    NoRevision { spec: String, path: PathBuf, rev: String },
+    #[error("{spec}: git cannot read {}: {said}", .path.display())]
+    Git { spec: String, path: PathBuf, said: String },
+    #[error("{spec}: {} is no archive that tar can read: {said}", .path.display())]
+    NotAnArchive { spec: String, path: PathBuf, said: String },
+    #[error("{spec}: the patch {} does not apply: {what}", .patch.display())]
+    PatchFails { spec: String, patch: PathBuf, what: String },
+    #[error("{spec}: {why}")]
+    BadOption { spec: String, why: String },
+    #[error("{spec}: {} changed while the tree was read; run the same again", .path.display())]
+    SourceChanged { spec: String, path: PathBuf },
+    #[error("{spec} does not build for {arch}; the first error, of {}:\n{first}", .log.display())]
+    Compile { spec: String, arch: xenlab_model::Arch, first: String, log: PathBuf, of_source: bool },
     #[error("`{program}` is needed and not installed; {hint}")]
     ToolMissing { program: String, hint: String },
     #[error("`{program}` does not work: {why}")]
@@ -40,6 +54,13 @@ impl XenError {
             | XenError::NotABuild { .. }
             | XenError::NoHypervisor { .. }
             | XenError::PackagesLack { .. } => Cause::PartMissing,
+            XenError::Compile { .. } => Cause::BuildFailed,
+            XenError::NoRevision { .. }
+            | XenError::Git { .. }
+            | XenError::NotAnArchive { .. }
+            | XenError::PatchFails { .. }
+            | XenError::BadOption { .. } => Cause::SourceInvalid,
+            XenError::SourceChanged { .. } => Cause::InputChanged,
             XenError::WrongKind { .. } => Cause::ImageInvalid,
             XenError::NoPermission { .. } | XenError::Unreadable { .. } => Cause::LabInternal,
             XenError::ToolMissing { .. } | XenError::Tool { .. } => Cause::HostTool,
@@ -55,6 +76,8 @@ impl XenError {
             XenError::ToolMissing { .. }
             | XenError::Tool { .. }
             | XenError::Child(_)
+            | XenError::Compile { .. }
+            | XenError::SourceChanged { .. }
             | XenError::Unreadable { .. } => false,
             _ => true,
         }

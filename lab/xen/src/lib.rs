@@ -24,7 +24,9 @@ mod libraries;
 pub mod pkg_config;
 pub mod provider;
 mod scan;
+mod source;
 mod tools;
+mod trace;
 mod tree;
 
 pub use build::{BootFiles, Declared, Development, DeviceModel, EfiImage, Hypervisor, Tools, XenBuild};
@@ -36,9 +38,11 @@ pub use kconfig::Kconfig;
 pub use libraries::{Library, libraries};
 pub use pkg_config::pkg_config;
 pub use provider::{PROVIDERS, Provided, Provider};
+pub use trace::locate;
 pub use tree::{Node, Tree};
 
 use xenlab_model::arch::Arch;
+use xenlab_model::recipe::Recipe;
 use xenlab_model::spec::{Subject, XenSpec};
 use xenlab_model::step::boot_files::BootFilesEvidence;
 use xenlab_store::{Store, StoreError};
@@ -48,7 +52,7 @@ use xenlab_store::{Store, StoreError};
 /// # Errors
 /// What was named cannot be found or read; see [`XenError::is_bad_input`].
 pub fn provide(subject: &Subject, arch: Arch, store: &Store) -> Result<XenBuild, XenError> {
-    let main = part(&subject.hypervisor, arch, store)?;
+    let main = part(&subject.hypervisor, &subject.recipe, arch, store)?;
     let Some(hypervisor) = main.hypervisor else {
         return Err(XenError::NoHypervisor {
             spec: subject.hypervisor.to_string(),
@@ -56,10 +60,25 @@ pub fn provide(subject: &Subject, arch: Arch, store: &Store) -> Result<XenBuild,
             looked_for: provider::looked_for(),
         });
     };
+    let mut borrowed = None;
     let (tools, development) = match &subject.tools {
+        None if main.tools.is_none() && subject.hypervisor.is_source() => {
+            borrowed = lender(&hypervisor);
+            match &borrowed {
+                Some(spec) => (part(spec, &Recipe::default(), arch, store)?.tools, None),
+                None => {
+                    let branch = hypervisor.branch().unwrap_or_else(|| "this version".to_owned());
+                    let message = format!(
+                        "it has no tools, and no Debian suite known here has those of Xen {branch}; name some with --tools SPEC"
+                    );
+                    store.note(format!("{}: {message}", subject.hypervisor));
+                    (None, None)
+                }
+            }
+        }
         None => (main.tools, main.development),
         Some(spec) => {
-            let other = part(spec, arch, store)?;
+            let other = part(spec, &Recipe::default(), arch, store)?;
             if other.tools.is_none() {
                 return Err(XenError::NotABuild {
                     spec: spec.to_string(),
@@ -78,15 +97,25 @@ pub fn provide(subject: &Subject, arch: Arch, store: &Store) -> Result<XenBuild,
         arch,
         hypervisor,
         tools,
+        borrowed,
         development,
         boot: main.boot,
         declared: expected.or(main.declared),
     })
 }
 
-fn part(spec: &XenSpec, arch: Arch, store: &Store) -> Result<Provided, XenError> {
+/// The Debian suites whose tools a hypervisor can borrow, by its major.minor: `xl` and libxc work with no other.
+const LENDERS: &[(&str, &str)] = &[("4.17", "bookworm"), ("4.20", "trixie")];
+
+fn lender(hypervisor: &Hypervisor) -> Option<XenSpec> {
+    let branch = hypervisor.branch()?;
+    let (_, suite) = LENDERS.iter().find(|(of, _)| *of == branch)?;
+    Some(XenSpec::Debian { suite: (*suite).to_owned(), version: None })
+}
+
+fn part(spec: &XenSpec, recipe: &Recipe, arch: Arch, store: &Store) -> Result<Provided, XenError> {
     match provider::of(spec) {
-        Some(provider) => provider.provide(spec, arch, store),
+        Some(provider) => provider.build(spec, recipe, arch, store),
         None => {
             let source = StoreError::Other("no provider knows this kind of build".into());
             Err(XenError::Store { spec: spec.to_string(), source })

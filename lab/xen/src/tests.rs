@@ -53,8 +53,7 @@ impl Lab {
     }
 
     fn provide(&self, spec: &str, arch: Arch) -> Result<XenBuild, XenError> {
-        let subject =
-            Subject { hypervisor: spec.parse().expect("a specification"), tools: None, expect_version: None };
+        let subject = Subject::of(spec.parse().expect("a specification"));
         provide(&subject, arch, &self.store)
     }
 
@@ -220,6 +219,7 @@ fn a_composed_build_says_what_came_from_where() {
         hypervisor: format!("file:{}", file.display()).parse().expect("a specification"),
         tools: Some(lab.destdir("dist").parse().expect("a specification")),
         expect_version: Some("4.17.5".into()),
+        recipe: Default::default(),
     };
     let build = provide(&subject, Arch::X86_64, &lab.store).expect("provided");
     assert!(build.hypervisor.from.starts_with("file:"));
@@ -283,13 +283,14 @@ fn errors_say_where_and_what_was_looked_for() {
             .expect("a specification"),
         tools: Some(format!("dir:{}", at("folder")).parse().expect("a specification")),
         expect_version: None,
+        recipe: Default::default(),
     };
     assert!(provide(&subject, Arch::X86_64, &lab.store).is_err(), "tools that are none");
 }
 
 #[test]
 fn every_specification_has_its_one_provider() {
-    for spec in ["debian:trixie", "dir:/opt/xen", "file:xen"] {
+    for spec in ["debian:trixie", "dir:/opt/xen", "file:xen", "source:xen@v1", "debsrc:trixie"] {
         let spec: XenSpec = spec.parse().expect("a specification");
         let handling = PROVIDERS.iter().filter(|p| p.handles(&spec)).collect::<Vec<_>>();
         assert_eq!(handling.len(), 1);

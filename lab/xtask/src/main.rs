@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use std::process::{Command, ExitCode};
 
+mod builds;
 mod guest;
 mod restores;
 mod soak;
@@ -27,6 +28,8 @@ enum Verb {
     Soak(soak::Soak),
     /// Start many clones of one template, and look closely at each: build-id, clocks, and a PV guest in some of them
     Restores(restores::Restores),
+    /// Build Xen from source with patches and options, boot each, and see that it is judged as what it is
+    Builds(builds::Builds),
     /// Kill the lab at random moments and look for what it leaves behind
     Kill(soak::Kill),
 }
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Verb::Test { install } => test(install),
         Verb::Soak(soak) => soak.run(),
         Verb::Restores(restores) => restores.run(),
+        Verb::Builds(builds) => builds.run(),
         Verb::Kill(kill) => kill.run(),
     };
     match outcome {

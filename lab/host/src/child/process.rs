@@ -234,6 +234,14 @@ impl Child {
         self.wait_until(None, false)
     }
 
+    /// As [`Child::wait_blocking`]; the user's interrupt kills it and everything it started.
+    ///
+    /// # Errors
+    /// As [`Child::wait`], and [`ChildError::Interrupted`].
+    pub fn wait_or_interrupt(&self) -> Result<Ended, ChildError> {
+        self.wait_until(None, true)
+    }
+
     /// Blocks until the end, a deadline or the user's interrupt; at either of the latter kills.
     pub(super) fn wait_until(
         &self,

@@ -2,6 +2,7 @@
 
 use crate::arch::Arch;
 use crate::condition::Condition;
+use crate::recipe::BuildOptions;
 use crate::spec::{DeviceModelSpec, KernelSpec, UserlandSpec, XenSpec};
 use crate::units::{GuestDuration, Size};
 use serde::{Deserialize, Serialize};
@@ -101,6 +102,12 @@ pub enum Start {
 pub struct XenConfig {
     /// The build; primary key.
     pub build: XenSpec,
+    /// Patches for a build from source, applied in this order as `patch -p1` does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patches: Vec<std::path::PathBuf>,
+    /// Options of a build from source.
+    #[serde(default, skip_serializing_if = "BuildOptions::is_empty")]
+    pub options: BuildOptions,
     /// Another build of the same major.minor for tools and development files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tools: Option<XenSpec>,

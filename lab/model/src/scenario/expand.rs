@@ -14,6 +14,7 @@ use crate::case::{Case, Planned};
 use crate::condition::{Absent, Condition, Truth};
 use crate::fact::{FactValue, Facts};
 use crate::place::{Place, Places};
+use crate::recipe::Recipe;
 use crate::spec::Subject;
 use crate::step::xtf::Known;
 use crate::step::{At, Body, Step, xtf};
@@ -170,6 +171,7 @@ impl Maker<'_> {
             hypervisor: config.xen.build.clone(),
             tools: config.xen.tools.clone(),
             expect_version: config.xen.expect_version.clone(),
+            recipe: Recipe { patches: config.xen.patches.clone(), options: config.xen.options.clone() },
         });
         facts.extend(&known::facts_of(&resolved, &vars, subject.as_ref()));
         let mut environment: BTreeMap<String, String> = vars

@@ -123,5 +123,11 @@ pub(crate) fn nonce(seed: u64, id: &str, axes: &[(String, String)], tree: &Node)
     for path in ["xen.build", "xen.tools", "xen.expect-version"] {
         tree.at(path).and_then(Node::text).hash(&mut hasher);
     }
+    // Patches and options make another subject too.
+    for path in ["xen.patches", "xen.options"] {
+        if let Some(node) = tree.at(path) {
+            shown(node).hash(&mut hasher);
+        }
+    }
     format!("{:016x}", hasher.finish())
 }

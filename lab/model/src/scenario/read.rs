@@ -81,7 +81,11 @@ pub(crate) struct Scenario {
     pub mistakes: bool,
 }
 
-const SUBJECT: [&str; 4] = ["xen", "xen.build", "xen.tools", "xen.expect-version"];
+/// An axis at this PATH makes another subject, and not another case.
+fn is_subject(path: &str) -> bool {
+    ["xen", "xen.build", "xen.tools", "xen.expect-version", "xen.patches"].contains(&path)
+        || path.strip_prefix("xen.options").is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
 
 /// Reads a text. Without a `Scenario` its mistakes leave no matrix to go through.
 pub(crate) fn read(
@@ -274,7 +278,7 @@ impl Reader<'_> {
             self.distinct(&key.text, values);
             axes.push(Axis {
                 path: key.text.clone(),
-                subject: SUBJECT.contains(&key.text.as_str()),
+                subject: is_subject(&key.text),
                 key: key.clone(),
                 values: values.clone(),
                 from_command_line: false,
@@ -400,7 +404,7 @@ impl Reader<'_> {
             } else {
                 axes.push(Axis {
                     path: key.text.clone(),
-                    subject: SUBJECT.contains(&key.text.as_str()),
+                    subject: is_subject(&key.text),
                     key,
                     values,
                     from_command_line: true,

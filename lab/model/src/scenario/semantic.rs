@@ -35,6 +35,16 @@ pub(crate) fn config(config: &Config, tree: &Node, diagnostics: &mut Vec<Diagnos
         let message = e.split("; expected").next().unwrap_or(&e).to_owned();
         say("xen.expect-version", message, "MAJOR.MINOR and what follows, as 4.20.1 or 4.21-rc");
     }
+    for (key, message, expected) in config.xen.options.mistakes() {
+        say(&format!("xen.options.{key}"), message, expected);
+    }
+    let asked =
+        [("xen.patches", !config.xen.patches.is_empty()), ("xen.options", !config.xen.options.is_empty())];
+    for (path, _) in asked.iter().filter(|(_, asked)| *asked && !config.xen.build.is_source()) {
+        let message =
+            format!("`{path}` is for what is built here, and {} is built already", config.xen.build);
+        say(path, message, "a build from source: source:PATH[@REV] or debsrc:SUITE");
+    }
     if let Some(qemu) = &config.machine.qemu
         && qemu.is_empty()
     {

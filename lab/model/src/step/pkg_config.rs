@@ -68,6 +68,9 @@ impl schemars::JsonSchema for Modules {
 pub struct PkgConfigEvidence {
     /// `None`: the build has development files; else why it has none.
     pub absent: Option<String>,
+    /// Whose tools stand in for those that the build has not: their development files say nothing of this build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub borrowed: Option<String>,
     /// `pkg-config --version`.
     pub tool: String,
     /// major.minor of the hypervisor's branch.
@@ -125,6 +128,10 @@ impl StepKind for PkgConfig {
         if let Some(why) = &evidence.absent {
             let message = format!("development files: expected the build to have them, it has none: {why}");
             return vec![Check::fail("development files", Cause::PartMissing, message).at(body)];
+        }
+        if let Some(lender) = &evidence.borrowed {
+            let message = format!("not from this build: it is a hypervisor alone, its tools are {lender}'s");
+            return vec![Check::not_judged("development files", message).at(body)];
         }
         let known = Some(evidence.branch.clone()).filter(|b| b.parse::<XenVersion>().is_ok());
         let Some(branch) = known.or_else(|| say::fact(cx, "build.branch")) else {

@@ -11,9 +11,11 @@ mod fetch;
 mod index;
 mod lockfile;
 mod resolve;
+mod source;
 
 pub use deb::{extract, for_each_file};
 pub use lockfile::{Lock, Package};
+pub use source::{Source, source};
 
 use crate::{Store, StoreError};
 use archive::Archive;

@@ -97,6 +97,82 @@ pub(super) fn resolve(
     task.end(result)
 }
 
+/// The indexes of a suite, fetched by an apt of our own.
+pub(super) struct Indexes {
+    pub(super) tmp: crate::entry::Temporary,
+    pub(super) config: PathBuf,
+    /// Pockets that the archive has, and what it calls them.
+    pub(super) wanted: Vec<(&'static str, String)>,
+}
+
+impl Indexes {
+    /// Of packages (`deb`) or of sources (`deb-src`).
+    pub(super) fn fetch(
+        store: &Store,
+        request: &Request,
+        archive: &Archive,
+        kind: &str,
+    ) -> Result<Indexes, StoreError> {
+        let tmp = store.temporary("apt")?;
+        let config = apt_config(tmp.path(), Some(request.arch.debian()))?;
+        let mut wanted = pockets(request, archive);
+        let sources = tmp.path().join("sources.list");
+        // A pocket that the archive does not have is done without, and said; each is left out once at most.
+        loop {
+            let options = match (&archive.keyring, archive.trusted) {
+                (_, true) => " [trusted=yes]".to_owned(),
+                (Some(keyring), false) => format!(" [signed-by={}]", keyring.display()),
+                (None, false) => String::new(),
+            };
+            let list: String = wanted
+                .iter()
+                .map(|(pocket, suite)| format!("{kind}{options} {} {suite} main\n", archive.base(pocket)))
+                .collect();
+            std::fs::write(&sources, list).map_err(|e| StoreError::io("write", &sources, e))?;
+            let update = Command::new("apt-get").args(["-q", "update"]).env("APT_CONFIG", &config);
+            let output = run::output(update)?;
+            let text = output.stderr.text();
+            if output.ended.ok() && !text.contains("Failed to fetch") {
+                break;
+            }
+            let lacking = judge_update(&text, &wanted, request, tmp.path())?;
+            let name = &wanted[lacking].1;
+            store.note(format!("the archive has no index for {name}: it is done without"));
+            wanted.remove(lacking);
+        }
+        Ok(Indexes { tmp, config, wanted })
+    }
+}
+
+/// Reads every index of a kind, with the pocket that it is of.
+pub(super) fn read_indexes(
+    dir: &Path,
+    config: &Path,
+    wanted: &[(&'static str, String)],
+    of: &str,
+    mut each: impl FnMut(&str, &str),
+) -> Result<(), StoreError> {
+    let targets = Command::new("apt-get")
+        .args(["indextargets", "--format", "$(RELEASE)|$(FILENAME)", &format!("Created-By: {of}")])
+        .env("APT_CONFIG", config);
+    let output = run::output(targets)?;
+    for line in output.stdout.text().lines() {
+        let Some((release, file)) = line.split_once('|') else { continue };
+        let Some((pocket, _)) = wanted.iter().find(|(_, s)| s == release) else { continue };
+        let cat = Command::new("/usr/lib/apt/apt-helper")
+            .stdout_limit(512 << 20)
+            .args(["cat-file", file])
+            .env("APT_CONFIG", config);
+        let output = run::output(cat)?;
+        if !output.ended.ok() {
+            let stderr = output.stderr.text();
+            return Err(StoreError::tool("apt-helper", &output.ended.to_string(), &stderr, dir));
+        }
+        each(pocket, &output.stdout.text());
+    }
+    Ok(())
+}
+
 struct Resolver<'a> {
     request: &'a Request,
     tmp: crate::entry::Temporary,
@@ -112,66 +188,14 @@ impl<'a> Resolver<'a> {
         archive: &Archive,
         bad: &[(String, String)],
     ) -> Result<Resolver<'a>, StoreError> {
-        let tmp = store.temporary("apt")?;
-        let config = apt_config(tmp.path(), Some(request.arch.debian()))?;
-        let mut wanted = pockets(request, archive);
-        let sources = tmp.path().join("sources.list");
-        // A pocket that the archive does not have is done without, and said; each is left out once at most.
-        loop {
-            let options = match (&archive.keyring, archive.trusted) {
-                (_, true) => " [trusted=yes]".to_owned(),
-                (Some(keyring), false) => format!(" [signed-by={}]", keyring.display()),
-                (None, false) => String::new(),
-            };
-            let list: String = wanted
-                .iter()
-                .map(|(pocket, suite)| format!("deb{options} {} {suite} main\n", archive.base(pocket)))
-                .collect();
-            std::fs::write(&sources, list).map_err(|e| StoreError::io("write", &sources, e))?;
-            let update = Command::new("apt-get").args(["-q", "update"]).env("APT_CONFIG", &config);
-            let output = run::output(update)?;
-            let text = output.stderr.text();
-            if output.ended.ok() && !text.contains("Failed to fetch") {
-                break;
-            }
-            let lacking = judge_update(&text, &wanted, request, tmp.path())?;
-            let name = &wanted[lacking].1;
-            store.note(format!("the archive has no index for {name}: it is done without"));
-            wanted.remove(lacking);
-        }
-        let mut me = Resolver { request, tmp, config, stanzas: Vec::new() };
-        me.read_indexes(&wanted)?;
+        let indexes = Indexes::fetch(store, request, archive, "deb")?;
+        let mut me = Resolver { request, tmp: indexes.tmp, config: indexes.config, stanzas: Vec::new() };
+        let read = |pocket: &str, text: &str| me.stanzas.extend(index::parse(text, pocket));
+        read_indexes(me.tmp.path(), &me.config, &indexes.wanted, "Packages", read)?;
         let prefs = me.preferences(bad)?;
         let path = me.tmp.path().join("preferences");
         std::fs::write(&path, prefs).map_err(|e| StoreError::io("write", &path, e))?;
         Ok(me)
-    }
-
-    fn read_indexes(&mut self, wanted: &[(&'static str, String)]) -> Result<(), StoreError> {
-        let targets = Command::new("apt-get")
-            .args(["indextargets", "--format", "$(RELEASE)|$(FILENAME)", "Created-By: Packages"])
-            .env("APT_CONFIG", &self.config);
-        let output = run::output(targets)?;
-        for line in output.stdout.text().lines() {
-            let Some((release, file)) = line.split_once('|') else { continue };
-            let Some((pocket, _)) = wanted.iter().find(|(_, s)| s == release) else { continue };
-            let cat = Command::new("/usr/lib/apt/apt-helper")
-                .stdout_limit(512 << 20)
-                .args(["cat-file", file])
-                .env("APT_CONFIG", &self.config);
-            let output = run::output(cat)?;
-            if !output.ended.ok() {
-                let stderr = output.stderr.text();
-                return Err(StoreError::tool(
-                    "apt-helper",
-                    &output.ended.to_string(),
-                    &stderr,
-                    self.tmp.path(),
-                ));
-            }
-            self.stanzas.extend(index::parse(&output.stdout.text(), pocket));
-        }
-        Ok(())
     }
 
     /// Pins: versions asked for, versions that cannot be had, packages that must not come.

@@ -104,8 +104,7 @@ impl Planted {
 
     /// The hypervisor in this file, looked at as any other.
     fn looked_at(&self, path: &Path, arch: Arch) -> Result<Hypervisor, EngineError> {
-        let subject =
-            Subject { hypervisor: XenSpec::File(path.to_owned()), tools: None, expect_version: None };
+        let subject = Subject::of(XenSpec::File(path.to_owned()));
         let build = xenlab_xen::provide(&subject, arch, &self.scratch).map_err(failed)?;
         Ok(build.hypervisor)
     }

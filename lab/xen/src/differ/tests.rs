@@ -41,11 +41,7 @@ fn build() -> XenBuild {
     };
     let (facts, _) = image::read(b"no image");
     XenBuild {
-        subject: Subject {
-            hypervisor: "dir:/x".parse().expect("a specification"),
-            tools: None,
-            expect_version: None,
-        },
+        subject: Subject::of("dir:/x".parse().expect("a specification")),
         arch: Arch::X86_64,
         hypervisor: Hypervisor {
             from: "dir:/x".into(),
@@ -61,6 +57,7 @@ fn build() -> XenBuild {
             package_version: None,
         },
         tools: Some(tools),
+        borrowed: None,
         development: None,
         boot: BootFiles::default(),
         declared: None,

@@ -35,6 +35,10 @@ pub fn pkg_config(build: &XenBuild, step: &PkgConfig) -> Result<PkgConfigEvidenc
         .branch()
         .or_else(|| build.tools.as_ref().and_then(|t| t.branch.clone()))
         .unwrap_or_default();
+    if let Some(lender) = &build.borrowed {
+        let borrowed = Some(lender.to_string());
+        return Ok(PkgConfigEvidence { borrowed, branch, ..PkgConfigEvidence::default() });
+    }
     let Some(development) = &build.development else {
         let whose = build.tools.as_ref().map_or(build.hypervisor.from.as_str(), |t| t.from.as_str());
         let absent = Some(format!("{whose} has no development files: no pkgconfig/*.pc in it"));
@@ -56,7 +60,7 @@ pub fn pkg_config(build: &XenBuild, step: &PkgConfig) -> Result<PkgConfigEvidenc
     };
     let compiler = step.compile.then(|| Compiler::find(build.arch));
     let modules = side_by_side(&wanted, |name| asker.module(name, compiler.as_ref()))?;
-    Ok(PkgConfigEvidence { absent: None, tool, branch, modules, present })
+    Ok(PkgConfigEvidence { absent: None, borrowed: None, tool, branch, modules, present })
 }
 
 fn tool_error(why: String) -> XenError {

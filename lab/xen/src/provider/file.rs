@@ -62,7 +62,7 @@ fn image_file(spec: &str, path: &Path) -> Result<PathBuf, XenError> {
 }
 
 /// A path that cannot be found: says how far it exists, and where it was taken to begin.
-pub(super) fn not_there(spec: &str, path: &Path, e: std::io::Error) -> XenError {
+pub(crate) fn not_there(spec: &str, path: &Path, e: std::io::Error) -> XenError {
     if e.kind() != std::io::ErrorKind::NotFound {
         return XenError::io(spec, path, e);
     }

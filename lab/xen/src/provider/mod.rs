@@ -12,12 +12,16 @@ use crate::tree::Tree;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use xenlab_model::arch::Arch;
+use xenlab_model::recipe::Recipe;
 use xenlab_model::spec::XenSpec;
 use xenlab_store::{Entry, Key, Store, StoreError};
 
 pub mod debian;
 mod dir;
 mod file;
+mod source;
+
+pub(crate) use file::not_there;
 
 /// Where Xen builds of one kind come from.
 pub trait Provider: Sync {
@@ -27,10 +31,25 @@ pub trait Provider: Sync {
     fn handles(&self, spec: &XenSpec) -> bool;
     /// The build's parts, as far as it has them.
     fn provide(&self, spec: &XenSpec, arch: Arch, store: &Store) -> Result<Provided, XenError>;
+    /// The same, with patches and options; refused by what has no source.
+    fn build(
+        &self,
+        spec: &XenSpec,
+        recipe: &Recipe,
+        arch: Arch,
+        store: &Store,
+    ) -> Result<Provided, XenError> {
+        if recipe.is_empty() {
+            return self.provide(spec, arch, store);
+        }
+        let why = format!("{recipe} is for what is built here: source:PATH[@REV] or debsrc:SUITE");
+        Err(XenError::BadOption { spec: spec.to_string(), why })
+    }
 }
 
 /// Every provider.
-pub const PROVIDERS: &[&dyn Provider] = &[&debian::Debian, &dir::Dir, &file::File];
+pub const PROVIDERS: &[&dyn Provider] =
+    &[&debian::Debian, &dir::Dir, &file::File, &source::Source, &source::DebSrc];
 
 /// The provider of a specification.
 pub fn of(spec: &XenSpec) -> Option<&'static dyn Provider> {

@@ -24,6 +24,7 @@ fn module(expected: &ExpectedModule) -> ModuleSeen {
 fn good(branch: &str) -> PkgConfigEvidence {
     PkgConfigEvidence {
         absent: None,
+        borrowed: None,
         tool: "1.8.1".into(),
         branch: branch.into(),
         modules: expected(branch).modules.iter().map(module).collect(),
@@ -144,4 +145,14 @@ fn a_branch_that_the_table_does_not_reach() {
     // None at all: a damaged hypervisor. Nothing is a pass.
     let none = PkgConfigEvidence { branch: String::new(), ..good("4.20") };
     assert_eq!(bad(&judge(&step, &none, &crate::fact::Facts::default())), ["branch SKIP"]);
+}
+
+#[test]
+fn borrowed_development_files_are_not_judged() {
+    let evidence =
+        PkgConfigEvidence { borrowed: Some("debian:trixie".into()), ..PkgConfigEvidence::default() };
+    let step: PkgConfig = body("{}");
+    let checks = judge(&step, &evidence, &facts());
+    assert_eq!(bad(&checks), ["development files SKIP"]);
+    assert!(said(&checks, "development files").contains("not from this build"));
 }

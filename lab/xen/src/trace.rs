@@ -1,0 +1,133 @@
+//! Where in the source a Xen that died was, by the call trace on its console and the symbols of the same build.
+
+use crate::build::XenBuild;
+use crate::image;
+use regex::Regex;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::time::Duration;
+use xenlab_host::Command;
+use xenlab_model::arch::Arch;
+
+/// Frames that are told.
+const FRAMES: usize = 3;
+
+/// addr2line reads one file: after this long it hangs.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A line of a call trace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Frame {
+    address: u64,
+    /// As Xen names it, without offsets.
+    function: String,
+}
+
+/// `FUNCTION (FILE:LINE) < FUNCTION …`, innermost first, of the first call trace on a console; lines only where the build has symbols
+/// with debugging information, and nothing where there is no trace.
+pub fn locate(build: &XenBuild, console: &[u8]) -> Option<String> {
+    let frames = frames(&String::from_utf8_lossy(console));
+    if frames.is_empty() {
+        return None;
+    }
+    let lines = symbols(build).and_then(|syms| lines(&syms, build.arch, &frames)).unwrap_or_default();
+    let told: Vec<String> = frames
+        .iter()
+        .enumerate()
+        .map(|(at, f)| match lines.get(at).and_then(Option::as_ref) {
+            Some(line) => format!("{} ({line})", f.function),
+            None => f.function.clone(),
+        })
+        .collect();
+    Some(told.join(" < "))
+}
+
+/// The first trace; the functions that only tell of a panic are left out.
+fn frames(console: &str) -> Vec<Frame> {
+    static FRAME: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        Regex::new(r"^\(XEN\)\s+\[<([0-9a-f]{8,16})>\]\s+(?:[RSF]\s+)?([\w.#/-]+)\+0x[0-9a-f]+").ok()
+    });
+    let mut lines = console.lines().skip_while(|l| !l.contains("Xen call trace:"));
+    lines.next();
+    lines
+        .map_while(|l| {
+            let found = FRAME.as_ref()?.captures(l.trim_end())?;
+            let address = u64::from_str_radix(&found[1], 16).ok()?;
+            Some(Frame { address, function: found[2].rsplit('#').next().unwrap_or_default().to_owned() })
+        })
+        .filter(|f| {
+            !["panic", "panic_exception", "__bug", "do_unexpected_trap"].contains(&f.function.as_str())
+        })
+        .take(FRAMES)
+        .collect()
+}
+
+/// `xen-syms` of this very build: beside the image in a source tree, below `lib/debug` where it was installed.
+fn symbols(build: &XenBuild) -> Option<PathBuf> {
+    let original = &build.hypervisor.original;
+    let dir = original.parent()?;
+    let mut candidates = vec![dir.join("xen-syms")];
+    for base in ["usr/lib/debug", "usr/local/lib/debug", "lib/debug"] {
+        let folder = dir.parent()?.join(base);
+        let items = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
+        candidates.extend(items.filter(|p| is_symbols(p)));
+    }
+    let id = build.hypervisor.build_id()?;
+    candidates.into_iter().find(|path| {
+        // Those of another build would give lines that look right.
+        std::fs::read(path).is_ok_and(|data| image::read(&data).0.build_id.as_deref() == Some(id))
+    })
+}
+
+fn is_symbols(path: &Path) -> bool {
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    name.starts_with("xen-syms") && !name.ends_with(".map")
+}
+
+/// The line of each frame, as far as it is known.
+fn lines(syms: &Path, arch: Arch, frames: &[Frame]) -> Option<Vec<Option<String>>> {
+    let program = match arch {
+        arch if Arch::host() == Some(arch) => "addr2line",
+        Arch::X86_64 => "x86_64-linux-gnu-addr2line",
+        Arch::Aarch64 => "aarch64-linux-gnu-addr2line",
+    };
+    // All but the first are where a call returns to: the call is before it.
+    let addresses = frames.iter().enumerate().map(|(at, f)| format!("{:x}", f.address - u64::from(at > 0)));
+    let asked = Command::new(program).arg("-e").arg(syms).args(addresses).env("LC_ALL", "C").limit(LIMIT);
+    let output = asked.checked().ok()?;
+    let known = |line: &str| {
+        let line = line.split(" (discriminator").next().unwrap_or(line);
+        // Below the tree's own folder xen/, wherever that was built.
+        let short = line.rsplit_once("/src/xen/").map_or(line, |(_, short)| short);
+        let at = line
+            .rsplit_once(':')
+            .is_some_and(|(file, n)| file != "??" && n.parse::<u32>().is_ok_and(|n| n > 0));
+        at.then(|| short.to_owned())
+    };
+    Some(output.stdout.text().lines().map(known).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traces_of_both_architectures() {
+        let x86 = "(XEN) Xen call trace:\r\n(XEN)    [<ffff82d04027de30>] R mwait_idle_with_hints+0xd0/0xe0\r\n\
+                   (XEN)    [<ffff82d04027e412>] S arch/x86/acpi/cpu_idle.c#acpi_processor_idle+0x322/0x660\r\n(XEN)\r\n\
+                   (XEN)    [<ffff82d04027e999>] S late+0x1/0x2\r\n";
+        let names = |text: &str| frames(text).into_iter().map(|f| f.function).collect::<Vec<_>>();
+        assert_eq!(names(x86), ["mwait_idle_with_hints", "acpi_processor_idle"]);
+        let arm = "(XEN) Xen call trace:\n(XEN)    [<000000000026a2e4>] panic+0x9c/0x9c (PC)\n\
+                   (XEN)    [<00000a0000207e1c>] do_initcalls+0x10/0x40 (LR)\n";
+        assert_eq!(frames(arm), [Frame { address: 0xa00_0020_7e1c, function: "do_initcalls".into() }]);
+        assert!(frames("(XEN) Panic on CPU 0:\n").is_empty());
+        assert!(
+            frames(&String::from_utf8_lossy(include_bytes!(
+                "../../../fixtures/console/x86_64-xen-panic.raw"
+            )))
+            .len()
+                == 3
+        );
+    }
+}
