@@ -54,6 +54,10 @@ impl Toolchain {
             me.versions.push_str(text.lines().next().unwrap_or_default());
             me.versions.push('\n');
         }
+        // Trees build a Flask policy into Xen where this is installed.
+        if !has_checkpolicy() {
+            me.versions.push_str("no checkpolicy\n");
+        }
         Ok(me)
     }
 
@@ -262,6 +266,11 @@ impl Make<'_> {
             },
         }
     }
+}
+
+/// The compiler of Flask's policies is installed.
+pub(super) fn has_checkpolicy() -> bool {
+    probe::find_program("checkpolicy").is_some()
 }
 
 fn has_efi(root: &Path) -> bool {

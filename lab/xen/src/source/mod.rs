@@ -98,6 +98,12 @@ pub(crate) fn build(
             XenError::Store { source, .. } => XenError::Store { spec: name.to_owned(), source },
             e => e,
         })?;
+    if recipe.options.flask == Some(true) && !make::has_checkpolicy() {
+        store.note(format!(
+            "{name}: built with Flask and without a policy, since checkpolicy is not installed: such a Xen panics unless `xen.args` has flask=permissive or flask=disabled; {}",
+            xenlab_host::packages::hint("checkpolicy")
+        ));
+    }
     let record: Record = read_json(&entry, "build.json").map_err(&wrap)?;
     Ok(Built { entry, declared: record.declared })
 }
