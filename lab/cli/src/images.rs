@@ -87,6 +87,11 @@ fn gc(days: u64, dry_run: bool, global: &Global) -> Result<Exit, Failure> {
             let _ = writeln!(text, "{:>10}  {:<14} {}", human(entry.size), entry.kind, entry.label);
         }
         let _ = writeln!(text, "{} entries not used for {days} days would go", old.len());
+        for (label, size, used) in store.workspaces().map_err(|e| Failure::of(e.cause(), e))? {
+            if now.saturating_sub(used) >= age.as_secs() {
+                let _ = writeln!(text, "{:>10}  {label} would go", human(size));
+            }
+        }
         text.push_str(&templates::would_go(&store, days)?);
         return print(&text);
     }

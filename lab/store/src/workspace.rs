@@ -61,6 +61,22 @@ impl Store {
         Ok(Workspace { path, _held: held })
     }
 
+    /// Every workspace: what people call it, bytes, and when it was last used, in seconds since 1970.
+    ///
+    /// # Errors
+    /// The store's folder cannot be read.
+    pub fn workspaces(&self) -> Result<Vec<(String, u64, u64)>, StoreError> {
+        let base = self.path(&["builds"]);
+        let items = fs::read_dir(&base).map_err(|e| StoreError::io("read", &base, e))?;
+        let one = |path: PathBuf| {
+            let label = path.join(LABEL);
+            let used = fs::metadata(&label).and_then(|m| m.modified()).map_or(0, crate::gc::seconds);
+            let name = fs::read_to_string(&label).unwrap_or_else(|_| path.display().to_string());
+            (name, size_below(&path), used)
+        };
+        Ok(items.flatten().map(|item| one(item.path())).collect())
+    }
+
     fn lock_of(&self, id: &KeyId) -> PathBuf {
         self.path(&["locks", &format!("build-{id}")])
     }
@@ -117,6 +133,8 @@ mod tests {
         store.gc(Some(Duration::ZERO), None).unwrap();
         assert!(space.path().join("src/f").is_file());
         drop(space);
+        let all = store.workspaces().unwrap();
+        assert!(all.len() == 1 && all[0].0 == "a tree" && all[0].1 >= 4 && all[0].2 > 0, "{all:?}");
         let space = store.workspace(&key, "a tree").unwrap();
         assert!(space.path().join("src/f").is_file());
         space.clear().unwrap();

@@ -95,7 +95,7 @@ fn by_git(name: &str, folder: &Path) -> Result<Vec<String>, XenError> {
         .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate"])
         .env("LC_ALL", "C")
         .output()
-        .map_err(|e| super::make::child(name, e))?;
+        .map_err(super::make::child)?;
     if !output.ended.ok() {
         let said = output.stderr.text();
         return Err(XenError::Git {

@@ -28,7 +28,7 @@ const PROGRAMS: &[&str] = &["make", "bison", "flex", "python3"];
 const ENVIRONMENT: &[&str] = &["PATH", "HOME", "USER", "TMPDIR", "LD_LIBRARY_PATH"];
 
 /// An error of a child that a build needs.
-pub(super) fn child(_name: &str, e: ChildError) -> XenError {
+pub(super) fn child(e: ChildError) -> XenError {
     match e {
         ChildError::NotFound { program, hint } => XenError::ToolMissing { program, hint },
         e => XenError::Child(e),
@@ -36,7 +36,7 @@ pub(super) fn child(_name: &str, e: ChildError) -> XenError {
 }
 
 impl Toolchain {
-    pub(super) fn find(name: &str, arch: Arch) -> Result<Toolchain, XenError> {
+    pub(super) fn find(arch: Arch) -> Result<Toolchain, XenError> {
         let prefix = match arch {
             arch if Arch::host() == Some(arch) => "",
             Arch::X86_64 => "x86_64-linux-gnu-",
@@ -49,10 +49,14 @@ impl Toolchain {
         }
         for program in ["gcc", "ld"] {
             let command = Command::new(me.program(program)).arg("--version").env("LC_ALL", "C");
-            let output = command.checked().map_err(|e| child(name, e))?;
+            let output = command.checked().map_err(child)?;
             let text = output.stdout.text();
             me.versions.push_str(text.lines().next().unwrap_or_default());
             me.versions.push('\n');
+        }
+        // Trees build a Flask policy into Xen where this is installed.
+        if !has_checkpolicy() {
+            me.versions.push_str("no checkpolicy\n");
         }
         Ok(me)
     }
@@ -205,7 +209,7 @@ impl Make<'_> {
         }
         // So that the same file compiled in another workspace is found.
         command = command.env("CCACHE_BASEDIR", self.work.space.path()).env("CCACHE_NOHASHDIR", "1");
-        let mut make = command.spawn().map_err(|e| child(name, e))?;
+        let mut make = command.spawn().map_err(child)?;
         let log = self.log();
         let objects = match make.take_stdout() {
             Some(stdout) => std::thread::scope(|scope| {
@@ -218,7 +222,7 @@ impl Make<'_> {
             }),
             None => make.wait_or_interrupt().map(|ended| (ended, Ok(0))),
         };
-        let (ended, objects) = objects.map_err(|e| child(name, e))?;
+        let (ended, objects) = objects.map_err(child)?;
         let objects = objects.map_err(|e| io(name, "write", &log, e))?;
         if ended.ok() { Ok(objects) } else { Err(self.why(&log)) }
     }
@@ -264,12 +268,9 @@ impl Make<'_> {
     }
 }
 
-impl Toolchain {
-    /// Everything a build needs is installed: told before a minute is spent.
-    pub(super) fn all_there(&self, _name: &str, _arch: Arch) -> Result<(), XenError> {
-        let absent = self.absent();
-        if absent.is_empty() { Ok(()) } else { Err(lacking(&absent)) }
-    }
+/// The compiler of Flask's policies is installed.
+pub(super) fn has_checkpolicy() -> bool {
+    probe::find_program("checkpolicy").is_some()
 }
 
 fn has_efi(root: &Path) -> bool {

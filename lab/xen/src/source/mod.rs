@@ -58,7 +58,7 @@ pub(crate) fn build(
     store: &Store,
 ) -> Result<Built, XenError> {
     let wrap = XenError::store(name);
-    let tools = Toolchain::find(name, arch)?;
+    let tools = Toolchain::find(arch)?;
     let wanted = Wanted::of(name, &recipe.options, arch)?;
     let patches = patch::read(name, &recipe.patches)?;
     let label = format!("{name}{recipe} for {arch}");
@@ -98,6 +98,12 @@ pub(crate) fn build(
             XenError::Store { source, .. } => XenError::Store { spec: name.to_owned(), source },
             e => e,
         })?;
+    if recipe.options.flask == Some(true) && !make::has_checkpolicy() {
+        store.note(format!(
+            "{name}: built with Flask and without a policy, since checkpolicy is not installed: such a Xen panics unless `xen.args` has flask=permissive or flask=disabled; {}",
+            xenlab_host::packages::hint("checkpolicy")
+        ));
+    }
     let record: Record = read_json(&entry, "build.json").map_err(&wrap)?;
     Ok(Built { entry, declared: record.declared })
 }
@@ -130,7 +136,6 @@ impl Work<'_> {
         patches: &[patch::Patch],
         changeset: &str,
     ) -> Result<(), XenError> {
-        self.tools.all_there(self.name, self.arch)?;
         let store = XenError::store(self.name);
         let task = self.store.task(
             &format!("build:{}:{}", self.name, self.arch),
@@ -138,16 +143,10 @@ impl Work<'_> {
             0,
             "objects",
         );
-        let unfinished = self.space.path().join(UNFINISHED);
-        if unfinished.exists() {
+        if self.space.path().join(UNFINISHED).exists() {
             self.space.clear().map_err(&store)?;
         }
-        std::fs::write(&unfinished, "").map_err(|e| store(StoreError::io("write", &unfinished, e)))?;
         let result = self.laid(dir, listing, patches, changeset, &task);
-        // A make that ended by itself, well or not, left nothing half written.
-        if matches!(result, Ok(()) | Err(XenError::Compile { .. })) {
-            std::fs::remove_file(&unfinished).map_err(|e| store(StoreError::io("remove", &unfinished, e)))?;
-        }
         // The compiler's words are for the one place where the failure is told in full.
         let brief = result
             .as_ref()
@@ -155,6 +154,13 @@ impl Work<'_> {
             .map_err(|e| e.to_string().lines().next().unwrap_or_default().to_owned());
         let _ = task.end(brief);
         result
+    }
+
+    /// Sets or takes away the mark.
+    fn mark(&self, set: bool) -> Result<(), XenError> {
+        let path = self.space.path().join(UNFINISHED);
+        let done = if set { std::fs::write(&path, "") } else { std::fs::remove_file(&path) };
+        done.map_err(|e| io(self.name, "write", &path, e))
     }
 
     fn laid(
@@ -183,26 +189,31 @@ impl Work<'_> {
         changed.insert(".scmversion".to_owned(), Some((format!("{changeset}\n").into_bytes(), false)));
         lay::over(&mut listing, &changed);
         task.say(&format!("building {} for {}: laying out the source", self.name, self.arch));
-        let differs = lay::lay(self.name, &folder, &listing, &changed, self.space.path())?;
+        let lay = || {
+            self.mark(true)?;
+            lay::lay(self.name, &folder, &listing, &changed, self.space.path())
+        };
+        let differs = lay()?;
         let make = make::Make { work: self, src: &src, task };
-        let first = self.space.path().join("objects").exists();
+        let before = self.space.path().join("build.log").exists();
         let mut result = make.all(&dir.join("root"), &differs);
-        if first && matches!(&result, Err(XenError::Compile { of_source: false, .. })) {
+        if before && matches!(&result, Err(XenError::Compile { of_source: false, .. })) {
             // Not the compiler's word on a file: what an older tree left behind may be to blame, so this is not believed.
             self.store.note(format!(
                 "{}: make failed on what was built before; building all of it anew",
                 self.name
             ));
             self.space.clear().map_err(XenError::store(self.name))?;
-            std::fs::write(self.space.path().join(UNFINISHED), "")
-                .map_err(|e| XenError::store(self.name)(StoreError::io("write", self.space.path(), e)))?;
             let root = dir.join("root");
             if root.exists() {
                 std::fs::remove_dir_all(&root)
                     .map_err(|e| XenError::store(self.name)(StoreError::io("remove", &root, e)))?;
             }
-            let differs = lay::lay(self.name, &folder, &listing, &changed, self.space.path())?;
-            result = make.all(&root, &differs);
+            result = make.all(&root, &lay()?);
+        }
+        // A make that ended by itself, well or not, left nothing half written.
+        if !matches!(result, Err(XenError::Child(_) | XenError::Store { .. })) {
+            self.mark(false)?;
         }
         result?;
         let declared = declared::makefile(&src.join("xen/Makefile")).map(|d| Declared {

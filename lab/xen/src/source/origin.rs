@@ -85,7 +85,7 @@ impl Origin {
         }
         is_xen(name, &real)?;
         let changeset =
-            if real.join(".git").exists() { described(name, &real, "HEAD", true)? } else { String::new() };
+            if real.join(".git").exists() { described(&real, "HEAD", true)? } else { String::new() };
         Ok(Origin::Folder { path: real, changeset })
     }
 
@@ -137,7 +137,7 @@ impl Origin {
             Origin::Revision { repo, commit, .. } => {
                 let tar = tmp.path().join("tree.tar");
                 let archive = git(repo).args(["archive", "--format=tar", "-o"]).arg(&tar).arg(commit);
-                run(name, archive)?;
+                run(archive)?;
                 untar(name, &tar, &into)?;
                 std::fs::remove_file(&tar).map_err(|e| io(name, "remove", &tar, e))?;
             }
@@ -213,7 +213,7 @@ fn revision(name: &str, repo: &Path, rev: &str) -> Result<Origin, XenError> {
         "--end-of-options",
         &format!("{rev}^{{commit}}"),
     ]);
-    let output = asked.output().map_err(|e| make::child(name, e))?;
+    let output = asked.output().map_err(make::child)?;
     if !output.ended.ok() {
         let said = output.stderr.text().trim().to_owned();
         let (spec, path) = (name.to_owned(), repo.to_owned());
@@ -223,16 +223,16 @@ fn revision(name: &str, repo: &Path, rev: &str) -> Result<Origin, XenError> {
         });
     }
     let commit = output.stdout.text().trim().to_owned();
-    let changeset = described(name, repo, &commit, false)?;
+    let changeset = described(repo, &commit, false)?;
     Ok(Origin::Revision { repo: repo.to_owned(), commit, changeset })
 }
 
 /// As `xen/tools/scmversion` says it.
-fn described(name: &str, repo: &Path, rev: &str, files: bool) -> Result<String, XenError> {
+fn described(repo: &Path, rev: &str, files: bool) -> Result<String, XenError> {
     let output = git(repo)
         .args(["show", "-s", "--abbrev=10", "--pretty=%ad git:%h", rev])
         .output()
-        .map_err(|e| make::child(name, e))?;
+        .map_err(make::child)?;
     // A repository without a commit has nothing to say.
     if !output.ended.ok() {
         return Ok(String::new());
@@ -240,7 +240,7 @@ fn described(name: &str, repo: &Path, rev: &str, files: bool) -> Result<String, 
     let mut said = output.stdout.text().trim().to_owned();
     if files {
         let differs = git(repo).args(["diff", "--quiet", "HEAD"]).output();
-        if !differs.map_err(|e| make::child(name, e))?.ended.ok() {
+        if !differs.map_err(make::child)?.ended.ok() {
             said.push_str("-dirty");
         }
     }
@@ -250,7 +250,7 @@ fn described(name: &str, repo: &Path, rev: &str, files: bool) -> Result<String, 
 /// Unpacks an archive with the host's tar, which knows how it is compressed.
 fn untar(name: &str, archive: &Path, into: &Path) -> Result<(), XenError> {
     let tar = Command::new("tar").args(["--extract", "--no-same-owner", "--file"]).arg(archive);
-    run(name, tar.arg("--directory").arg(into).env("LC_ALL", "C")).map_err(|e| match e {
+    run(tar.arg("--directory").arg(into).env("LC_ALL", "C")).map_err(|e| match e {
         XenError::Child(xenlab_host::child::ChildError::Failed { stderr, .. })
             if !stderr.contains("No space left") =>
         {
@@ -264,6 +264,6 @@ fn untar(name: &str, archive: &Path, into: &Path) -> Result<(), XenError> {
     })
 }
 
-fn run(name: &str, command: Command) -> Result<(), XenError> {
-    command.checked().map(drop).map_err(|e| make::child(name, e))
+fn run(command: Command) -> Result<(), XenError> {
+    command.checked().map(drop).map_err(make::child)
 }

@@ -88,7 +88,7 @@ pub(super) fn apply(name: &str, tree: &Path, patches: &[Patch], store: &Store) -
             .env_remove("POSIXLY_CORRECT")
             .stdin_bytes(patch.bytes.clone())
             .output()
-            .map_err(|e| make::child(name, e))?;
+            .map_err(make::child)?;
         if !output.ended.ok() {
             let said = format!("{}\n{}", output.stdout.text(), output.stderr.text());
             return Err(XenError::PatchFails {
