@@ -406,7 +406,15 @@ fn consoles(old: &[&Sample], new: &[&Sample]) -> Vec<Line> {
         }
         all
     };
-    let (olds, news) = (all(old), all(new));
+    // Of a phase that a side never reached its console says nothing.
+    let furthest = |side: &[&Sample]| {
+        side.iter().flat_map(|s| &s.phases).map(|(phase, _)| phase_order(phase)).max().unwrap_or_default()
+    };
+    let (until_old, until_new) = (furthest(old), furthest(new));
+    let reached = |until: usize| move |r: &Remark| phase_order(r.phase.name()) <= until;
+    let (mut olds, mut news) = (all(old), all(new));
+    olds.retain(reached(until_new));
+    news.retain(reached(until_old));
     let pair = |among: &[Remark], r: &Remark| {
         among.iter().find(|o| o.speaker == r.speaker && o.folded == r.folded).cloned()
     };

@@ -390,6 +390,10 @@ fn times_within_noise_are_the_same() {
     let mut hung = seen(&build, XL_BOOKWORM, CONSOLE);
     hung.samples[0].phases.truncate(1);
     assert_eq!(differ(&old, &hung), named(Class::Regression, BOOT, "dom0-ready"));
+    // What dom0 did not live to say is not missed.
+    let dead = CONSOLE.split(|b| *b == b'\n').take(5).collect::<Vec<_>>().join(&b'\n');
+    hung.samples[0].console = dead;
+    assert_eq!(differ(&old, &hung), named(Class::Regression, BOOT, "dom0-ready"));
 }
 
 #[test]
@@ -439,6 +443,14 @@ fn points_are_done_or_say_why_not() {
     let all = points(&[one.clone(), skipped]);
     assert_eq!(all[6].standing, Standing::NotChecked);
     assert!(all[6].not_checked[0].contains("no such daemon"), "{:?}", all[6]);
+    // One that was not reached says why the case ended.
+    let mut lost = one.clone();
+    if let Some(verdict) = &mut lost.verdict {
+        verdict.steps[0].checks.clear();
+        verdict.steps[0].verdict = Verdict::NotReached;
+        verdict.message = "Xen panicked".into();
+    }
+    assert!(points(&[lost])[6].not_checked[0].contains("not reached: Xen panicked"));
     // A step that judged nothing is no evidence.
     let mut empty = one;
     if let Some(verdict) = &mut empty.verdict {
