@@ -107,6 +107,7 @@ pub(crate) fn wide_cell(text: &str) -> String {
 fn value(text: Option<&str>) -> String {
     match text {
         None => "—".to_owned(),
+        Some(text) if text.trim().is_empty() => "(empty)".to_owned(),
         Some(text) => {
             let flat = cell(text).replace('`', "'").replace("&lt;", "<");
             format!("`{flat}`")

@@ -48,7 +48,9 @@ pub fn remarks(sample: &Sample) -> Vec<Remark> {
         // A box of asterisks is one finding of several lines, under the first.
         let warning = warnings.iter().find(|w| w.start == line.start && w.speaker == line.speaker);
         let text = warning.map_or_else(|| line.text.to_string(), |w| w.text.clone());
-        if warning.is_none() && (!WORDED.is_match(&text) || TIMING.is_match(&text)) {
+        // Names of people and of options are no complaints.
+        let naming = ["Xen version ", "Command line: "].iter().any(|begin| text.starts_with(begin));
+        if warning.is_none() && (naming || !WORDED.is_match(&text) || TIMING.is_match(&text)) {
             continue;
         }
         let remark = Remark {

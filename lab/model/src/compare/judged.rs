@@ -134,7 +134,8 @@ fn judged(side: &Side) -> All {
         for step in &verdict.steps {
             let step_key = Key { step: Some(titles.name(folder.fold(&step.title))), ..case.clone() };
             let first = step.checks.iter().find(|c| c.verdict == step.verdict);
-            let message = first.map_or("", |c| c.message.as_str());
+            let nothing = if step.verdict == Verdict::NotReached { "not reached" } else { "" };
+            let message = first.map_or(nothing, |c| c.message.as_str());
             all.of(step_key.clone()).take(step.verdict, expected, message, first.and_then(|c| c.cause));
             let mut names = Counted::default();
             for check in &step.checks {

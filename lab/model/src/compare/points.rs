@@ -172,8 +172,11 @@ fn point(number: usize, samples: &[Sample]) -> Point {
                 })
             };
             left.extend(of(&[Verdict::Skip]).into_iter().filter(|check| !elsewhere(check)));
-            if !left.is_empty() || step.checks.is_empty() {
+            if !left.is_empty() {
                 unjudged.add(messages(&left), sample);
+            } else if step.checks.is_empty() {
+                let why = sample.verdict.as_ref().map_or("", |v| v.message.as_str());
+                unjudged.add(format!("{title}: not reached: {why}"), sample);
             }
             let held = of(&[Verdict::Pass]);
             match held.as_slice() {
@@ -254,7 +257,10 @@ fn one(name: &str, kind: &str, check: Option<&str>, samples: &[Sample]) -> MustH
             if of.is_empty() {
                 let message =
                     step.checks.iter().find(|c| c.verdict != Verdict::Pass).map(|c| c.message.clone());
-                let message = message.unwrap_or_else(|| "it was not looked at".to_owned());
+                let message = message.unwrap_or_else(|| match step.verdict {
+                    Verdict::NotReached => format!("not reached: {}", verdict.message),
+                    _ => "it was not looked at".to_owned(),
+                });
                 let list = if step.verdict == Verdict::Fail { &mut fails } else { &mut unjudged };
                 push(list, format!("{}: {message}", sample.id));
             }

@@ -301,6 +301,9 @@ fn boot_files(old: &[&Sample], new: &[&Sample]) -> Vec<Line> {
         e.files.iter().map(|f| (folder.fold(&f.path), (f, folder.clone()))).collect()
     }
     let (Some((a, s)), Some((b, t))) = (evidence(old, of), evidence(new, of)) else { return Vec::new() };
+    // Another packager calls the same files otherwise; what is lost then is told by the parts of the build.
+    let layouts = (a.layout != b.layout).then(|| format!("laid out as {}, before as {}", b.layout, a.layout));
+    let loss = if layouts.is_some() { Class::Changed } else { Class::Regression };
     let (a, b) = (named(a, s), named(b, t));
     let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
     let shown = |f: &crate::step::boot_files::BootFile| {
@@ -320,7 +323,7 @@ fn boot_files(old: &[&Sample], new: &[&Sample]) -> Vec<Line> {
     for name in names {
         let (x, y) = (a.get(name), b.get(name));
         let (was, is) = (x.map(|(f, _)| shown(f)), y.map(|(f, _)| shown(f)));
-        let one = line("files in boot/", name, was.as_deref(), is.as_deref(), Class::Regression);
+        let one = line("files in boot/", name, was.as_deref(), is.as_deref(), loss);
         all.push(match (x, y) {
             (Some((f, fold_f)), Some((g, fold_g))) => {
                 let bad = |f: &crate::step::boot_files::BootFile| !f.resolves || f.damage.is_some();
@@ -337,7 +340,10 @@ fn boot_files(old: &[&Sample], new: &[&Sample]) -> Vec<Line> {
                     _ => one,
                 }
             }
-            _ => one,
+            _ => match &layouts {
+                Some(note) => one.noted(note),
+                None => one,
+            },
         });
     }
     all
@@ -400,7 +406,15 @@ fn consoles(old: &[&Sample], new: &[&Sample]) -> Vec<Line> {
         }
         all
     };
-    let (olds, news) = (all(old), all(new));
+    // Of a phase that a side never reached its console says nothing.
+    let furthest = |side: &[&Sample]| {
+        side.iter().flat_map(|s| &s.phases).map(|(phase, _)| phase_order(phase)).max().unwrap_or_default()
+    };
+    let (until_old, until_new) = (furthest(old), furthest(new));
+    let reached = |until: usize| move |r: &Remark| phase_order(r.phase.name()) <= until;
+    let (mut olds, mut news) = (all(old), all(new));
+    olds.retain(reached(until_new));
+    news.retain(reached(until_old));
     let pair = |among: &[Remark], r: &Remark| {
         among.iter().find(|o| o.speaker == r.speaker && o.folded == r.folded).cloned()
     };

@@ -300,6 +300,16 @@ fn one_thing_that_changed_is_named_and_nothing_else() {
     let gone = differ(&old, &seen(&other, XL_BOOKWORM, CONSOLE));
     assert_eq!(gone, named(Class::Regression, "files in boot/", "boot/xen-BRANCH-amd64.efi"));
 
+    // The same files as another packager lays them out: nothing is lost by that.
+    let mut other = build.clone();
+    other.boot_files.layout = "upstream".into();
+    other.boot_files.files.iter_mut().for_each(|f| f.path = f.path.replace("-amd64", ""));
+    let elsewhere = differ(&old, &seen(&other, XL_BOOKWORM, CONSOLE));
+    assert!(
+        elsewhere.iter().all(|(class, topic, _)| *class != Class::Regression && topic == "files in boot/")
+    );
+    assert_eq!(elsewhere.len(), 2 * build.boot_files.files.len());
+
     // A capability.
     let without = XL_BOOKWORM.replace("hvm-3.0-x86_32p ", "");
     assert_ne!(without, XL_BOOKWORM);
@@ -348,6 +358,9 @@ fn consoles_are_aligned_by_what_is_said() {
     let later = String::from_utf8(console.clone()).unwrap().replace("0x1234", "0xffff8300ab");
     let one = seen(&build, XL_BOOKWORM, &console);
     assert_eq!(differ(&one, &seen(&build, XL_BOOKWORM, later.as_bytes())), []);
+    // A builder may be called what he likes.
+    let banner = [CONSOLE, b"(XEN) Xen version 4.17.5 (xenlab@invalid) debug=n\r\n"].concat();
+    assert_eq!(differ(&old, &seen(&build, XL_BOOKWORM, &banner)), []);
     // What the host's load makes Linux say is no news.
     let busy = [CONSOLE, b"[    0.001931] tsc: Fast TSC calibration failed\r\n"].concat();
     assert_eq!(differ(&old, &seen(&build, XL_BOOKWORM, &busy)), []);
@@ -376,6 +389,10 @@ fn times_within_noise_are_the_same() {
     assert_eq!(differ(&several(6.0), &several(8.0)), named(Class::Changed, BOOT, "dom0-ready"));
     let mut hung = seen(&build, XL_BOOKWORM, CONSOLE);
     hung.samples[0].phases.truncate(1);
+    assert_eq!(differ(&old, &hung), named(Class::Regression, BOOT, "dom0-ready"));
+    // What dom0 did not live to say is not missed.
+    let dead = CONSOLE.split(|b| *b == b'\n').take(5).collect::<Vec<_>>().join(&b'\n');
+    hung.samples[0].console = dead;
     assert_eq!(differ(&old, &hung), named(Class::Regression, BOOT, "dom0-ready"));
 }
 
@@ -426,6 +443,14 @@ fn points_are_done_or_say_why_not() {
     let all = points(&[one.clone(), skipped]);
     assert_eq!(all[6].standing, Standing::NotChecked);
     assert!(all[6].not_checked[0].contains("no such daemon"), "{:?}", all[6]);
+    // One that was not reached says why the case ended.
+    let mut lost = one.clone();
+    if let Some(verdict) = &mut lost.verdict {
+        verdict.steps[0].checks.clear();
+        verdict.steps[0].verdict = Verdict::NotReached;
+        verdict.message = "Xen panicked".into();
+    }
+    assert!(points(&[lost])[6].not_checked[0].contains("not reached: Xen panicked"));
     // A step that judged nothing is no evidence.
     let mut empty = one;
     if let Some(verdict) = &mut empty.verdict {
