@@ -63,7 +63,10 @@ impl Admission {
     }
 
     /// Waits until a machine may be started that then stands ready, paused. It takes no core and hardly any memory, so no other lab is asked.
-    pub async fn ready(&self) -> Option<OwnedSemaphorePermit> {
+    ///
+    /// # Errors
+    /// [`EngineError::Interrupted`].
+    pub async fn ready(&self) -> Result<Option<OwnedSemaphorePermit>, EngineError> {
         let ready = self.jobs().as_ref().map(|jobs| jobs.ready.clone());
         one_of(ready).await
     }
@@ -109,10 +112,7 @@ impl Admission {
             });
         };
         let running = self.jobs().as_ref().map(|jobs| jobs.running.clone());
-        let of_jobs = tokio::select! {
-            of_jobs = one_of(running) => of_jobs,
-            () = xenlab_host::interrupt::wait() => return Err(EngineError::Interrupted),
-        };
+        let of_jobs = one_of(running).await?;
         let ticket = self.budget.admit(need(config), &tell).await;
         let waited = begun.elapsed();
         *self.all().entry(shown.to_owned()).or_default() += waited;
@@ -137,9 +137,13 @@ impl Admission {
 }
 
 /// Waits for one of these; none where they are not counted.
-async fn one_of(all: Option<Arc<Semaphore>>) -> Option<OwnedSemaphorePermit> {
-    // It is never closed.
-    all?.acquire_owned().await.ok()
+async fn one_of(all: Option<Arc<Semaphore>>) -> Result<Option<OwnedSemaphorePermit>, EngineError> {
+    let Some(all) = all else { return Ok(None) };
+    tokio::select! {
+        // It is never closed.
+        one = all.acquire_owned() => Ok(one.ok()),
+        () = xenlab_host::interrupt::wait() => Err(EngineError::Interrupted),
+    }
 }
 
 /// That labs do not know of each other, in words.
