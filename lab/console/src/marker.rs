@@ -62,10 +62,11 @@ fn marker<'a>(text: &'a str, nonce: &str) -> Option<(&'a str, &'a str)> {
         let at = FIND.find(rest.as_bytes())?;
         rest = &rest[at + BEGINNING.len()..];
         let (word, after) = rest.split_once(' ')?;
+        // A line of the kernel that the marker stands in goes on right behind it; what goes on with a digit is another nonce.
         if let Some(after) = after.strip_prefix(nonce)
-            && (after.is_empty() || after.starts_with(' '))
+            && !after.starts_with(|c: char| c.is_ascii_hexdigit())
         {
-            return Some((word, after.trim()));
+            return Some((word, if after.starts_with(' ') { after.trim() } else { "" }));
         }
     }
 }
@@ -112,5 +113,8 @@ mod tests {
             assert_eq!(found(&cut), ["ready|"], "cut at {at}");
         }
         assert_eq!(found("xenlab: rea[    5.123456] cut\nother\ndy abc123\n"), [""; 0]);
+        // Or have it in its own middle.
+        let within = "[    7.680473] sxenlab: init abc123ystemd[1]: sys-kernel-config.mount - Kernel\r\r\n";
+        assert_eq!(found(within), ["init|"]);
     }
 }

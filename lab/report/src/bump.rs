@@ -3,7 +3,7 @@
 use crate::compare::{cell, headline, judged_markdown, lines_markdown, wide_cell};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use xenlab_model::compare::{BOOT, Bump, Line, Point, Standing};
+use xenlab_model::compare::{BOOT, Bump, Class, Line, Point, Standing};
 use xenlab_model::exit::Exit;
 
 /// The most pieces of evidence that a point shows.
@@ -134,7 +134,8 @@ fn times(bump: &Bump) -> String {
         let all: Vec<String> = lines
             .iter()
             .map(|l| {
-                let text = |t: &Option<String>| t.as_deref().map_or("never", |t| t).to_owned();
+                let none = if l.class == Class::NotChecked { "not seen" } else { "never" };
+                let text = |t: &Option<String>| t.as_deref().unwrap_or(none).to_owned();
                 format!("{} {} → {}", l.name, text(&l.old), text(&l.new))
             })
             .collect();

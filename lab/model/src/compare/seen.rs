@@ -368,6 +368,9 @@ fn times(old: &[&Sample], new: &[&Sample]) -> Vec<Line> {
     if !booted(old) || !booted(new) {
         return Vec::new();
     }
+    let later = |phase: xenlab_console::Phase| {
+        new.iter().flat_map(|s| &s.phases).any(|(p, _)| phase_order(p) > phase_order(phase.name()))
+    };
     let of = |phase: xenlab_console::Phase| {
         let (olds, news) = (all(old, phase.name()), all(new, phase.name()));
         let (a, b) = (median(&olds), median(&news));
@@ -384,6 +387,8 @@ fn times(old: &[&Sample], new: &[&Sample]) -> Vec<Line> {
                     (true, false) => one.class(Class::Changed, "faster"),
                 }
             }
+            // It went through this one: its sign was lost among others' words.
+            (Some(_), None) if later(phase) => one.class(Class::NotChecked, "reached, and not seen when"),
             (Some(_), None) => one.class(Class::Regression, "never reached"),
             (None, Some(_)) => one,
             (None, None) => return None,
