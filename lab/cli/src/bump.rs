@@ -37,6 +37,11 @@ impl Build {
         found.as_ref().ok().map(Box::as_ref)
     }
 
+    /// Those of these that it is for.
+    fn of_these(&self, archs: &[Arch]) -> Vec<Arch> {
+        archs.iter().copied().filter(|a| self.on(*a).is_some()).collect()
+    }
+
     fn why_not(&self, arch: Arch) -> Option<&str> {
         let (_, found) = self.of.iter().find(|(a, _)| *a == arch)?;
         found.as_ref().err().map(String::as_str)
@@ -62,7 +67,7 @@ pub fn bump(args: &Bump, global: &Global, started: Instant) -> Result<Exit, Fail
     };
     let new = build(&args.new, args.new_tools.as_deref(), new, &wanted, args, global)?;
     let old = build(&args.old, args.old_tools.as_deref(), old, &wanted, args, global)?;
-    let archs: Vec<Arch> = wanted.iter().copied().filter(|a| new.on(*a).is_some()).collect();
+    let archs = new.of_these(&wanted);
     if archs.is_empty() {
         let why = wanted.iter().find_map(|a| new.why_not(*a)).unwrap_or("it is for no architecture");
         return Err(Failure::bad_input(why.to_owned()));
@@ -70,8 +75,7 @@ pub fn bump(args: &Bump, global: &Global, started: Instant) -> Result<Exit, Fail
     let report = repeat::folder("bump", args.report.as_deref(), global)?;
     let mut sides = Vec::new();
     for (name, build) in [("old", &old), ("new", &new)] {
-        let on: Vec<Arch> = archs.iter().copied().filter(|a| build.on(*a).is_some()).collect();
-        let of = Of { args, global, build, is_new: name == "new", archs: &on, started };
+        let of = Of { args, global, build, is_new: name == "new", archs: build.of_these(&archs), started };
         match of.recorded(&report.join(name), args.repeat, &[])? {
             Ok(side) => sides.push(side),
             Err(exit) => return Ok(exit),
@@ -88,8 +92,7 @@ pub fn bump(args: &Bump, global: &Global, started: Instant) -> Result<Exit, Fail
             continue;
         }
         let is_new = std::ptr::eq(build, &new);
-        let on: Vec<Arch> = archs.iter().copied().filter(|a| build.on(*a).is_some()).collect();
-        let of = Of { args, global, build, is_new, archs: &on, started };
+        let of = Of { args, global, build, is_new, archs: build.of_these(&archs), started };
         let dir = report.join(if is_new { "new" } else { "old" }).join("again");
         match of.recorded(&dir, 1, ids)? {
             Ok(more) => side.samples.extend(more.samples),
@@ -165,7 +168,7 @@ struct Of<'a> {
     global: &'a Global,
     build: &'a Build,
     is_new: bool,
-    archs: &'a [Arch],
+    archs: Vec<Arch>,
     started: Instant,
 }
 
