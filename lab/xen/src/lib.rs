@@ -115,7 +115,11 @@ fn lender(hypervisor: &Hypervisor) -> Option<XenSpec> {
 
 fn part(spec: &XenSpec, recipe: &Recipe, arch: Arch, store: &Store) -> Result<Provided, XenError> {
     match provider::of(spec) {
-        Some(provider) => provider.build(spec, recipe, arch, store),
+        Some(provider) if !recipe.is_empty() && !provider.builds() => {
+            let why = format!("{recipe} is for what is built here: source:PATH[@REV] or debsrc:SUITE");
+            Err(XenError::BadOption { spec: spec.to_string(), why })
+        }
+        Some(provider) => provider.provide(spec, recipe, arch, store),
         None => {
             let source = StoreError::Other("no provider knows this kind of build".into());
             Err(XenError::Store { spec: spec.to_string(), source })

@@ -10,6 +10,7 @@ use xenlab_image::CaseLayer;
 use xenlab_machine::{MachineSpec, Payload, QemuInfo};
 use xenlab_model::Arch;
 use xenlab_model::case::Case;
+use xenlab_model::recipe::Recipe;
 use xenlab_model::spec::{Subject, XenSpec};
 use xenlab_store::{Options, Store, Temporary};
 use xenlab_xen::{Hypervisor, XenBuild};
@@ -132,7 +133,7 @@ impl Planted {
         change(&copy, &other).map_err(failed)?;
         let spec = XenSpec::Dir(copy);
         let provider = xenlab_xen::provider::of(&spec).ok_or_else(|| failed("no provider takes a folder"))?;
-        let found = provider.provide(&spec, build.arch, &self.scratch).map_err(failed)?;
+        let found = provider.provide(&spec, &Recipe::default(), build.arch, &self.scratch).map_err(failed)?;
         (build.tools, build.development) = (found.tools, found.development);
         Ok(())
     }

@@ -5,6 +5,7 @@ use crate::build::Declared;
 use crate::declared;
 use crate::error::XenError;
 use xenlab_model::arch::Arch;
+use xenlab_model::recipe::Recipe;
 use xenlab_model::spec::XenSpec;
 use xenlab_store::debian::{self, Keep, Lock, Request};
 use xenlab_store::{Key, Store, StoreError};
@@ -55,7 +56,7 @@ impl Provider for Debian {
         matches!(spec, XenSpec::Debian { .. })
     }
 
-    fn provide(&self, spec: &XenSpec, arch: Arch, store: &Store) -> Result<Provided, XenError> {
+    fn provide(&self, spec: &XenSpec, _: &Recipe, arch: Arch, store: &Store) -> Result<Provided, XenError> {
         let XenSpec::Debian { suite, version } = spec else {
             return Err(XenError::Store {
                 spec: spec.to_string(),

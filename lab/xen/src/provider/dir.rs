@@ -7,6 +7,7 @@ use crate::error::XenError;
 use crate::tree::Tree;
 use std::path::{Path, PathBuf};
 use xenlab_model::arch::Arch;
+use xenlab_model::recipe::Recipe;
 use xenlab_model::spec::XenSpec;
 use xenlab_store::{Store, StoreError};
 
@@ -25,7 +26,7 @@ impl Provider for Dir {
         matches!(spec, XenSpec::Dir(_))
     }
 
-    fn provide(&self, spec: &XenSpec, arch: Arch, store: &Store) -> Result<Provided, XenError> {
+    fn provide(&self, spec: &XenSpec, _: &Recipe, arch: Arch, store: &Store) -> Result<Provided, XenError> {
         let name = spec.to_string();
         let XenSpec::Dir(path) = spec else {
             return Err(XenError::Store { spec: name, source: StoreError::Other("not a folder".into()) });

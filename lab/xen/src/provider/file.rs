@@ -8,6 +8,7 @@ use crate::image::Image;
 use crate::kconfig::Kconfig;
 use std::path::{Path, PathBuf};
 use xenlab_model::arch::Arch;
+use xenlab_model::recipe::Recipe;
 use xenlab_model::spec::XenSpec;
 use xenlab_model::step::boot_files::BootFile;
 use xenlab_store::{Store, StoreError};
@@ -24,7 +25,7 @@ impl Provider for File {
         matches!(spec, XenSpec::File(_))
     }
 
-    fn provide(&self, spec: &XenSpec, arch: Arch, store: &Store) -> Result<Provided, XenError> {
+    fn provide(&self, spec: &XenSpec, _: &Recipe, arch: Arch, store: &Store) -> Result<Provided, XenError> {
         let name = spec.to_string();
         let XenSpec::File(path) = spec else {
             return Err(XenError::Store { spec: name, source: StoreError::Other("not a file".into()) });

@@ -29,22 +29,18 @@ pub trait Provider: Sync {
     fn scheme(&self) -> &'static str;
     /// It is the one for this specification.
     fn handles(&self, spec: &XenSpec) -> bool;
-    /// The build's parts, as far as it has them.
-    fn provide(&self, spec: &XenSpec, arch: Arch, store: &Store) -> Result<Provided, XenError>;
-    /// The same, with patches and options; refused by what has no source.
-    fn build(
+    /// What it provides is built here, so there is a source that a recipe can be for.
+    fn builds(&self) -> bool {
+        false
+    }
+    /// The build's parts, as far as it has them. A recipe is empty where nothing is built.
+    fn provide(
         &self,
         spec: &XenSpec,
         recipe: &Recipe,
         arch: Arch,
         store: &Store,
-    ) -> Result<Provided, XenError> {
-        if recipe.is_empty() {
-            return self.provide(spec, arch, store);
-        }
-        let why = format!("{recipe} is for what is built here: source:PATH[@REV] or debsrc:SUITE");
-        Err(XenError::BadOption { spec: spec.to_string(), why })
-    }
+    ) -> Result<Provided, XenError>;
 }
 
 /// Every provider.

@@ -22,11 +22,11 @@ impl Provider for Source {
         matches!(spec, XenSpec::Source { .. })
     }
 
-    fn provide(&self, spec: &XenSpec, arch: Arch, store: &Store) -> Result<Provided, XenError> {
-        self.build(spec, &Recipe::default(), arch, store)
+    fn builds(&self) -> bool {
+        true
     }
 
-    fn build(
+    fn provide(
         &self,
         spec: &XenSpec,
         recipe: &Recipe,
@@ -54,11 +54,11 @@ impl Provider for DebSrc {
         matches!(spec, XenSpec::DebSrc { .. })
     }
 
-    fn provide(&self, spec: &XenSpec, arch: Arch, store: &Store) -> Result<Provided, XenError> {
-        self.build(spec, &Recipe::default(), arch, store)
+    fn builds(&self) -> bool {
+        true
     }
 
-    fn build(
+    fn provide(
         &self,
         spec: &XenSpec,
         recipe: &Recipe,
