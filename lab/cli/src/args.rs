@@ -57,6 +57,8 @@ pub enum Verb {
     Bump(Bump),
     /// Compare two recorded runs: what got worse, what was not checked, what was seen otherwise
     Diff(Diff),
+    /// Security advisories: which of a feed's a Xen build has the fixes of, and which are open
+    Xsa(Box<Xsa>),
     /// What earlier runs came to: every case, or one over Xen builds and time
     History(History),
     /// The store: sizes, what uses what
@@ -346,6 +348,38 @@ pub struct Diff {
     #[arg(long, conflicts_with = "json")]
     pub markdown: bool,
     /// As JSON, with what is the same
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Xsa {
+    #[arg(value_name = "SPEC", help = format!("The Xen build: {}", xenlab_model::spec::XEN_SPEC_FORMS))]
+    pub spec: String,
+    /// The folder with xsa.json, and with xsaN.meta and patches beside it, as https://xenbits.xen.org/xsa/ has them
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub feed: PathBuf,
+    /// A clone of Xen's repository, for the history of a build that is not one itself: by the commit in its version, or its release
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub history: Option<PathBuf>,
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    /// Architecture, for a build that is not made here [default: the first that it is for]
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Option<String>,
+    /// The build's version, where it cannot be told
+    #[arg(long, value_name = "VERSION")]
+    pub expect_version: Option<String>,
+    /// Do not fail because nothing tells how an advisory stands: any, or these only
+    #[arg(long, value_name = "NUMBER", num_args = 0.., require_equals = true, value_delimiter = ',')]
+    pub allow_unknown: Option<Vec<u32>>,
+    /// Say of every advisory why it stands as it does
+    #[arg(long)]
+    pub all: bool,
+    /// As Markdown, for a pull request
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
+    /// As JSON, every advisory
     #[arg(long)]
     pub json: bool,
 }

@@ -20,6 +20,7 @@ mod replay;
 mod run;
 mod select;
 mod templates;
+mod xsa;
 mod xtf;
 
 use args::{Bench, Cli, Report, SchemaOf, Verb};
@@ -90,6 +91,7 @@ fn dispatch(cli: Cli, started: Instant) -> Result<Exit, Failure> {
         Verb::Replay(args) => replay::replay(&args),
         Verb::Bump(args) => bump::bump(&args, &global, started),
         Verb::Diff(args) => diff::diff(&args, &global),
+        Verb::Xsa(args) => xsa::xsa(&args, &global),
         Verb::History(args) => history::history(&args, &global),
         Verb::Image(args) => images::image(&args, &global),
         Verb::Template(args) => templates::template(&args, &global),

@@ -27,6 +27,7 @@ pub mod step;
 pub mod units;
 pub mod verdict;
 pub mod version;
+pub mod xsa;
 pub mod xtf;
 
 pub use arch::Arch;

@@ -19,6 +19,7 @@ mod run;
 mod summary;
 pub mod terminal;
 mod text;
+pub mod xsa;
 mod xtf;
 
 pub use bump::bump;

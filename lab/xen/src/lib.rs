@@ -38,6 +38,7 @@ pub use kconfig::Kconfig;
 pub use libraries::{Library, libraries};
 pub use pkg_config::pkg_config;
 pub use provider::{PROVIDERS, Provided, Provider};
+pub use source::{Fix, History, SourceTree, commit_in};
 pub use trace::locate;
 pub use tree::{Node, Tree};
 
@@ -102,6 +103,17 @@ pub fn provide(subject: &Subject, arch: Arch, store: &Store) -> Result<XenBuild,
         boot: main.boot,
         declared: expected.or(main.declared),
     })
+}
+
+/// The source that a subject is built from, laid open with its patches and not built; with the version of the package that it came in. None
+/// where the subject names what was built elsewhere.
+///
+/// # Errors
+/// As [`provide`]; a patch that does not apply is one.
+pub fn source_tree(subject: &Subject, store: &Store) -> Result<Option<(SourceTree, Option<String>)>, XenError> {
+    let Some((origin, package)) = provider::source_of(&subject.hypervisor, store)? else { return Ok(None) };
+    let tree = SourceTree::open(&subject.hypervisor.to_string(), &origin, &subject.recipe, store)?;
+    Ok(Some((tree, package)))
 }
 
 /// The Debian suites whose tools a hypervisor can borrow, by its major.minor: `xl` and libxc work with no other.

@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 
 mod builds;
 mod guest;
+mod known;
 mod restores;
 mod soak;
 
@@ -30,6 +31,8 @@ enum Verb {
     Restores(restores::Restores),
     /// Build Xen from source with patches and options, boot each, and see that it is judged as what it is
     Builds(builds::Builds),
+    /// Write what is known of Xen's branches and releases anew, from a clone of Xen's repository
+    KnownReleases(known::KnownReleases),
     /// Kill the lab at random moments and look for what it leaves behind
     Kill(soak::Kill),
 }
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Verb::Soak(soak) => soak.run(),
         Verb::Restores(restores) => restores.run(),
         Verb::Builds(builds) => builds.run(),
+        Verb::KnownReleases(known) => known.run(),
         Verb::Kill(kill) => kill.run(),
     };
     match outcome {

@@ -22,6 +22,7 @@ mod file;
 mod source;
 
 pub(crate) use file::not_there;
+pub(crate) use source::origin as source_of;
 
 /// Where Xen builds of one kind come from.
 pub trait Provider: Sync {

@@ -72,15 +72,32 @@ impl Provider for DebSrc {
                 source: StoreError::Other("no source package".into()),
             });
         };
-        let package =
-            debian::source(store, suite, "xen", version.as_deref()).map_err(XenError::store(&name))?;
-        let origin = Origin::Package(files(&name, suite, &package)?);
+        let (origin, package) = package(&name, suite, version.as_deref(), store)?;
         let mut provided = built(&name, &origin, recipe, arch, store)?;
         if let Some(h) = &mut provided.hypervisor {
-            h.package_version = Some(package.version.clone());
+            h.package_version = Some(package);
         }
         Ok(provided)
     }
+}
+
+/// The source behind a specification, not built; none where it names what was built elsewhere.
+pub(crate) fn origin(spec: &XenSpec, store: &Store) -> Result<Option<(Origin, Option<String>)>, XenError> {
+    let name = spec.to_string();
+    Ok(match spec {
+        XenSpec::Source { path, rev } => Some((Origin::of(&name, path, rev.as_deref(), store)?, None)),
+        XenSpec::DebSrc { suite, version } => {
+            let (origin, package) = package(&name, suite, version.as_deref(), store)?;
+            Some((origin, Some(package)))
+        }
+        _ => None,
+    })
+}
+
+/// A suite's source package, and its version.
+fn package(name: &str, suite: &str, version: Option<&str>, store: &Store) -> Result<(Origin, String), XenError> {
+    let package = debian::source(store, suite, "xen", version).map_err(XenError::store(name))?;
+    Ok((Origin::Package(files(name, suite, &package)?), package.version))
 }
 
 /// Which of a source package's files is what, by their names (dpkg-source(1), format 3.0 (quilt)).

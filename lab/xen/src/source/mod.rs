@@ -5,6 +5,8 @@
 //! and make does the rest. What is built is published as an entry under a key of everything that went in: the source's content,
 //! patches, options, compiler.
 
+mod advisory;
+mod history;
 mod lay;
 mod log;
 mod make;
@@ -14,6 +16,8 @@ mod patch;
 #[cfg(test)]
 mod tests;
 
+pub use advisory::{Fix, SourceTree};
+pub use history::{History, commit_in};
 pub(crate) use origin::{Origin, SourceFiles};
 
 use crate::build::Declared;

@@ -128,6 +128,17 @@ impl Origin {
         }
     }
 
+    /// The repository and the commit that it was taken from, changes since not counted.
+    pub(super) fn revision(&self) -> Result<Option<(PathBuf, String)>, XenError> {
+        match self {
+            Origin::Revision { repo, commit, .. } => Ok(Some((repo.clone(), commit.clone()))),
+            Origin::Folder { path, .. } if path.join(".git").exists() => {
+                Ok(resolved(path, "HEAD")?.ok().map(|commit| (path.clone(), commit)))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Unpacks it.
     pub(super) fn unpack(&self, name: &str, store: &Store) -> Result<Unpacked, XenError> {
         let tmp = store.temporary("source").map_err(XenError::store(name))?;
@@ -200,12 +211,13 @@ fn only_folder(dir: &Path) -> PathBuf {
     }
 }
 
-fn git(repo: &Path) -> Command {
+pub(super) fn git(repo: &Path) -> Command {
     // Nothing of the user's repository is written, not even git's own notes on it.
     Command::new("git").args(["--no-optional-locks", "-C"]).arg(repo).env("LC_ALL", "C")
 }
 
-fn revision(name: &str, repo: &Path, rev: &str) -> Result<Origin, XenError> {
+/// The commit that a name means, or what git said instead.
+pub(super) fn resolved(repo: &Path, rev: &str) -> Result<Result<String, String>, XenError> {
     let asked = git(repo).args([
         "rev-parse",
         "--verify",
@@ -214,15 +226,20 @@ fn revision(name: &str, repo: &Path, rev: &str) -> Result<Origin, XenError> {
         &format!("{rev}^{{commit}}"),
     ]);
     let output = asked.output().map_err(make::child)?;
-    if !output.ended.ok() {
-        let said = output.stderr.text().trim().to_owned();
+    Ok(match output.ended.ok() {
+        true => Ok(output.stdout.text().trim().to_owned()),
+        false => Err(output.stderr.text().trim().to_owned()),
+    })
+}
+
+fn revision(name: &str, repo: &Path, rev: &str) -> Result<Origin, XenError> {
+    let commit = resolved(repo, rev)?.map_err(|said| {
         let (spec, path) = (name.to_owned(), repo.to_owned());
-        return Err(match said.is_empty() {
+        match said.is_empty() {
             true => XenError::NoRevision { spec, path, rev: rev.to_owned() },
             false => XenError::Git { spec, path, said },
-        });
-    }
-    let commit = output.stdout.text().trim().to_owned();
+        }
+    })?;
     let changeset = described(repo, &commit, false)?;
     Ok(Origin::Revision { repo: repo.to_owned(), commit, changeset })
 }

@@ -39,7 +39,7 @@ pub(super) fn read(name: &str, paths: &[PathBuf]) -> Result<Vec<Patch>, XenError
 }
 
 /// The files that a patch names, without the first folder of each (`-p1`).
-fn touched(bytes: &[u8]) -> BTreeSet<String> {
+pub(super) fn touched(bytes: &[u8]) -> BTreeSet<String> {
     let text = String::from_utf8_lossy(bytes);
     let mut files = BTreeSet::new();
     for line in text.lines() {
@@ -112,7 +112,7 @@ pub(super) fn apply(name: &str, tree: &Path, patches: &[Patch], store: &Store) -
     Ok(changed)
 }
 
-fn copy(name: &str, from: &Path, to: &Path) -> Result<(), XenError> {
+pub(super) fn copy(name: &str, from: &Path, to: &Path) -> Result<(), XenError> {
     // A file that the patch makes is not there yet.
     if !from.is_file() {
         return Ok(());
