@@ -31,5 +31,7 @@ mod real;
 mod store;
 #[path = "robust/template.rs"]
 mod template;
+#[path = "robust/xsa.rs"]
+mod xsa;
 #[path = "robust/xtf.rs"]
 mod xtf;

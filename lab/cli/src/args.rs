@@ -301,6 +301,18 @@ pub struct Bump {
     /// A built XTF tree: its instances are run on both sides too, on x86_64
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub xtf: Option<PathBuf>,
+    /// Hold the new build against this feed of security advisories, as xenlab xsa does
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub feed: Option<PathBuf>,
+    /// With --feed: a clone of Xen's repository, for the history of a build that is not one itself
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, requires = "feed")]
+    pub history: Option<PathBuf>,
+    /// Hold the package's metadata in this checkout of nixpkgs against the new build
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub nixpkgs: Option<PathBuf>,
+    /// With --nixpkgs: which package it is
+    #[arg(long, value_name = "ATTRIBUTE", default_value = "xen")]
+    pub nixpkgs_attr: String,
     /// Put a value at a key path, in place of the scenario's, on both sides
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub sets: Vec<String>,

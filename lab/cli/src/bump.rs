@@ -3,7 +3,7 @@
 use crate::args::{Bump, Global, Run, Scenarios, Xtf, XtfOf};
 use crate::failure::Failure;
 use crate::select::{self, Shipped};
-use crate::{diff, history, repeat, run, xtf};
+use crate::{diff, history, repeat, run, xsa, xtf};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,8 +14,11 @@ use xenlab_model::cause::Cause;
 use xenlab_model::compare::{self, Side};
 use xenlab_model::event::Sink;
 use xenlab_model::exit::Exit;
+use xenlab_model::metadata::{self, Built, Found};
 use xenlab_model::spec::{Subject, XenSpec};
+use xenlab_model::xsa::Allowed;
 use xenlab_report::{Fan, Terminal};
+use xenlab_verbs::metadata::{MetadataError, evaluate};
 use xenlab_xen::Description;
 
 /// The scenario.
@@ -72,6 +75,15 @@ pub fn bump(args: &Bump, global: &Global, started: Instant) -> Result<Exit, Fail
         let why = wanted.iter().find_map(|a| new.why_not(*a)).unwrap_or("it is for no architecture");
         return Err(Failure::bad_input(why.to_owned()));
     }
+    // Before anything boots: it takes seconds, and a feed that cannot be read is told at once.
+    let metadata = metadata(args, &new, &archs)?;
+    let advisories = match &args.feed {
+        Some(feed) => {
+            let history = args.history.as_deref();
+            Some(xsa::report(feed, history, &new.subject, &archs, &Allowed::None, global)?)
+        }
+        None => None,
+    };
     let report = repeat::folder("bump", args.report.as_deref(), global)?;
     let mut sides = Vec::new();
     for (name, build) in [("old", &old), ("new", &new)] {
@@ -116,7 +128,13 @@ pub fn bump(args: &Bump, global: &Global, started: Instant) -> Result<Exit, Fail
             without.push((arch.name().to_owned(), format!("only the new build was run there: {why}")));
         }
     }
-    let bump = compare::Bump::new(old_side, new_side, comparison, names(&archs), without);
+    let mut bump = compare::Bump::new(old_side, new_side, comparison, names(&archs), without);
+    if let Some(found) = metadata {
+        bump.add_metadata(found);
+    }
+    if let Some(advisories) = advisories {
+        bump.add_advisories(advisories);
+    }
     let markdown = xenlab_report::bump(&bump);
     let json = format!("{}\n", serde_json::to_string_pretty(&bump).map_err(anyhow::Error::from)?);
     write(&report.join("bump.md"), &markdown)?;
@@ -124,6 +142,24 @@ pub fn bump(args: &Bump, global: &Global, started: Instant) -> Result<Exit, Fail
     crate::print(if args.json { &json } else { &markdown })?;
     eprintln!("xenlab: everything recorded is in {}", report.display());
     Ok(bump.exit())
+}
+
+/// What the package of a checkout of nixpkgs says, against the new build. That this host has no Nix keeps nothing else from being checked.
+fn metadata(args: &Bump, new: &Build, archs: &[Arch]) -> Result<Option<Found>, Failure> {
+    let (Some(checkout), Some(arch)) = (&args.nixpkgs, archs.first()) else { return Ok(None) };
+    let meta = match evaluate(checkout, &args.nixpkgs_attr, *arch) {
+        Ok(meta) => meta,
+        Err(MetadataError::Host(why)) => {
+            return Ok(Some(Found { not_judged: vec![why], ..Found::default() }));
+        }
+        Err(e) => return Err(Failure::bad_input(e.to_string())),
+    };
+    let built = new.on(*arch).map(|build| {
+        let declared = build.declared.as_ref().map(|d| d.version.clone());
+        let names = build.boot.iter().filter_map(|f| f.path.rsplit('/').next()).map(str::to_owned);
+        Built { version: declared.or_else(|| build.hypervisor.version.clone()), boot: names.collect() }
+    });
+    Ok(Some(metadata::judge(&meta, &built.unwrap_or_default())))
 }
 
 fn spec_of(tools: Option<&str>) -> Result<Option<XenSpec>, Failure> {

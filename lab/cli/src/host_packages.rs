@@ -44,6 +44,7 @@ pub const TEST_NEEDS: &[Need] = &[
     Need { program: "ssh-keygen", what_for: "keys for those", always: false },
     Need { program: "busybox", what_for: "a small shell for the tests of the serial way in", always: false },
     Need { program: "setpriv", what_for: "a run as nobody", always: false },
+    Need { program: "nix-instantiate", what_for: "evaluates a package's metadata", always: false },
     Need { program: "pgrep", what_for: "looking for processes that were left behind", always: false },
 ];
 

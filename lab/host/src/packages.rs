@@ -46,6 +46,7 @@ const PACKAGES: &[Row] = &[
     ("xz",                     ["xz-utils",             "xz",                     "xz",                      "xz",                  "xz",                  "xz"]),
     ("zstd",                   ["zstd",                 "zstd",                   "zstd",                    "zstd",                "zstd",                "zstd"]),
     ("ssh-keygen",             ["openssh-client",       "openssh",                "openssh",                 "openssh-clients",     "openssh-keygen",      "openssh"]),
+    ("nix-instantiate",        ["nix-bin",              "nix",                    "nix",                     "",                    "nix",                 "nix"]),
     ("nix",                    ["nix-bin",              "nix",                    "nix",                     "",                    "nix",                 "nix"]),
     ("addr2line",              ["binutils",             "binutils",               "binutils",                "binutils",            "binutils",            "binutils"]),
     ("gdb",                    ["gdb",                  "gdb",                    "gdb",                     "gdb",                 "gdb",                 "gdb"]),

@@ -19,6 +19,7 @@ pub mod expectation;
 pub mod fact;
 pub mod judge;
 pub mod matcher;
+pub mod metadata;
 pub mod place;
 pub mod recipe;
 pub mod scenario;

@@ -43,6 +43,9 @@ pub fn bump(bump: &Bump) -> String {
     for point in &bump.points {
         out.push_str(&self::point(point));
     }
+    if let Some(advisories) = &bump.advisories {
+        let _ = write!(out, "\n### Security advisories\n\n{}", crate::xsa::markdown(advisories, false));
+    }
     let _ = writeln!(out, "\n### Checks that were judged on both\n\n{}.\n", headline(&bump.comparison));
     out.push_str(&judged_markdown(&bump.comparison));
     out.push_str(&times(bump));
@@ -57,6 +60,10 @@ fn verdict(bump: &Bump) -> String {
         bump.must_hold.iter().filter(|m| m.standing == Standing::Fails).map(|m| m.name.as_str()).collect();
     if !fails.is_empty() {
         return format!("The new Xen does not hold what it must: {}.", fails.join("; "));
+    }
+    let alone: Vec<String> = bump.alone().map(|p| p.number.to_string()).collect();
+    if !alone.is_empty() {
+        return format!("The new Xen does not hold point {} of the checklist.", alone.join(" and "));
     }
     match bump.exit() {
         Exit::Failed => "Something got worse.".to_owned(),

@@ -120,7 +120,14 @@ pub fn text(style: Style, report: &Report, all: bool) -> String {
 pub fn markdown(report: &Report, all: bool) -> String {
     let mut out = String::new();
     let subject = &report.subject;
-    let _ = writeln!(out, "**{}.** `{}`, {} ({}).\n", headline(report), subject.spec, subject.version, cell(&subject.by));
+    let _ = writeln!(
+        out,
+        "**{}.** `{}`, {} ({}).\n",
+        headline(report),
+        subject.spec,
+        subject.version,
+        cell(&subject.by)
+    );
     for sentence in about(report) {
         let _ = writeln!(out, "- {}", cell(&sentence));
     }
@@ -140,7 +147,8 @@ pub fn markdown(report: &Report, all: bool) -> String {
                 standing => standing.words().to_owned(),
             };
             let link = format!("[{0}](https://xenbits.xen.org/xsa/advisory-{0}.html)", line.xsa);
-            let _ = writeln!(out, "| {link} | {word} | {} | {} |", wide_cell(&name(line)), wide_cell(&line.why));
+            let _ =
+                writeln!(out, "| {link} | {word} | {} | {} |", wide_cell(&name(line)), wide_cell(&line.why));
         }
     }
     out

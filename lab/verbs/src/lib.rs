@@ -3,4 +3,5 @@
 pub mod bench;
 pub mod explain;
 pub mod faults;
+pub mod metadata;
 pub mod xsa;

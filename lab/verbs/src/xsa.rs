@@ -51,7 +51,8 @@ pub fn report(asked: &Asked, store: &Store) -> Result<Report, XsaError> {
     let known = Known::shipped().map_err(XsaError::Lab)?;
     let advisories = read_feed(asked.feed)?;
     let build = Build::open(asked, store)?;
-    let mut looking = Looking { feed: asked.feed, advisories: &advisories, build: &build, store, seen: BTreeMap::new() };
+    let mut looking =
+        Looking { feed: asked.feed, advisories: &advisories, build: &build, store, seen: BTreeMap::new() };
     let task = store.task("xsa", "security advisories", advisories.len() as u64, "advisories");
     let mut lines = Vec::new();
     for advisory in advisories.values().rev() {
@@ -92,7 +93,12 @@ fn read_feed(dir: &Path) -> Result<BTreeMap<u32, Advisory>, XsaError> {
         let path = dir.join(format!("xsa{}.meta", advisory.xsa));
         advisory.meta = match std::fs::read_to_string(&path) {
             Ok(text) => {
-                let wrong = |e: String| XsaError::Input(format!("{}: {e}; expected what the Xen project publishes", path.display()));
+                let wrong = |e: String| {
+                    XsaError::Input(format!(
+                        "{}: {e}; expected what the Xen project publishes",
+                        path.display()
+                    ))
+                };
                 Some(Meta::read(&text).map_err(wrong)?)
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
@@ -172,7 +178,8 @@ fn history(
         return Ok(History::read(spec, repo, commit)?);
     }
     let Some(repo) = asked.history else { return Ok(None) };
-    let mut revs: Vec<String> = says.iter().flatten().filter_map(|text| commit_in(text)).map(str::to_owned).collect();
+    let mut revs: Vec<String> =
+        says.iter().flatten().filter_map(|text| commit_in(text)).map(str::to_owned).collect();
     if revs.is_empty() {
         revs.push(format!("RELEASE-{}", subject.version));
     }
@@ -235,7 +242,9 @@ impl Looking<'_> {
         let mut before = Vec::new();
         for prereq in prereqs {
             // Not in the feed, or one that waits for this one: then it is tried without.
-            let Some(advisory) = self.advisories.get(prereq).filter(|a| !on_the_way.contains(&a.xsa)) else { continue };
+            let Some(advisory) = self.advisories.get(prereq).filter(|a| !on_the_way.contains(&a.xsa)) else {
+                continue;
+            };
             let open = self.after(advisory, on_the_way)?.source == Some(OnSource::Applies);
             let recipe = advisory.meta.as_ref().and_then(|m| m.recipe(&self.build.subject.branch, xsa::XEN));
             if let (true, Some(recipe)) = (open, recipe)
@@ -257,7 +266,8 @@ fn fixes(feed: &Path, patterns: &[String]) -> Result<Result<Vec<Fix>, String>, X
             return Ok(Err(format!("the feed has no {pattern}")));
         }
         for path in files {
-            let bytes = std::fs::read(&path).map_err(|e| XsaError::Input(format!("{}: {e}", path.display())))?;
+            let bytes =
+                std::fs::read(&path).map_err(|e| XsaError::Input(format!("{}: {e}", path.display())))?;
             let name = path.strip_prefix(feed).unwrap_or(&path).display().to_string();
             fixes.push(Fix { name, bytes });
         }
@@ -269,7 +279,10 @@ fn files(feed: &Path, pattern: &str) -> Result<Vec<PathBuf>, XsaError> {
     // A feed is data from elsewhere: it names nothing outside itself.
     let inside = Path::new(pattern).components().all(|c| matches!(c, std::path::Component::Normal(_)));
     if !inside {
-        return Err(XsaError::Input(format!("{}: a recipe names {pattern}, which is not in the feed", feed.display())));
+        return Err(XsaError::Input(format!(
+            "{}: a recipe names {pattern}, which is not in the feed",
+            feed.display()
+        )));
     }
     let dir = glob::Pattern::escape(&feed.to_string_lossy());
     let found = glob::glob(&format!("{dir}/{pattern}"))

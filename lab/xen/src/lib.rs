@@ -110,7 +110,10 @@ pub fn provide(subject: &Subject, arch: Arch, store: &Store) -> Result<XenBuild,
 ///
 /// # Errors
 /// As [`provide`]; a patch that does not apply is one.
-pub fn source_tree(subject: &Subject, store: &Store) -> Result<Option<(SourceTree, Option<String>)>, XenError> {
+pub fn source_tree(
+    subject: &Subject,
+    store: &Store,
+) -> Result<Option<(SourceTree, Option<String>)>, XenError> {
     let Some((origin, package)) = provider::source_of(&subject.hypervisor, store)? else { return Ok(None) };
     let tree = SourceTree::open(&subject.hypervisor.to_string(), &origin, &subject.recipe, store)?;
     Ok(Some((tree, package)))

@@ -37,7 +37,8 @@ impl KnownReleases {
             let rev = git(&self.git, &["rev-parse", "--short=12", &head])?;
             let text = git(&self.git, &["show", &format!("{head}:SUPPORT.md")])?;
             let source = format!("SUPPORT.md of {head} at {}", rev.trim());
-            let support = Support::read(&text, source).with_context(|| format!("{head}: SUPPORT.md says nothing"))?;
+            let support =
+                Support::read(&text, source).with_context(|| format!("{head}: SUPPORT.md says nothing"))?;
             let tags = git(&self.git, &["tag", "--list", &format!("RELEASE-{branch}.*")])?;
             let mut releases: Vec<&str> = tags.lines().filter_map(|t| t.strip_prefix("RELEASE-")).collect();
             releases.sort_by(|a, b| compare(a, b));
@@ -63,7 +64,8 @@ impl KnownReleases {
             known.branches.insert(branch.clone(), Branch { support, releases: by_release });
         }
         // A release a line, so that a difference can be read.
-        let text = serde_json::to_string(&known)?.replace(r#","4."#, ",\n\"4.").replace(r#":{"4."#, ":{\n\"4.");
+        let text =
+            serde_json::to_string(&known)?.replace(r#","4."#, ",\n\"4.").replace(r#":{"4."#, ":{\n\"4.");
         std::fs::write(FILE, text + "\n").context(FILE)?;
         Ok(())
     }

@@ -20,8 +20,8 @@ pub const POINTS: [(&str, &str); 14] = [
     ("Hotplug", "this version of xenlab attaches no devices to guests"),
     ("EFI and BIOS boots", "this version of xenlab boots Xen by QEMU's direct kernel boot only"),
     ("XTF", "no built XTF tree was named; `--xtf DIR` runs one on both"),
-    ("Metadata", "description and known vulnerabilities are not part of a build's files"),
-    ("XSAs", "this version of xenlab reads no feed of advisories"),
+    ("Metadata", "no checkout of nixpkgs was named; `--nixpkgs DIR` evaluates its package"),
+    ("XSAs", "no feed of advisories was named; `--feed DIR` holds each against the new build"),
     ("Dependents", "this version of xenlab builds nothing against the new Xen but the programs of point 1"),
 ];
 
@@ -35,6 +35,17 @@ pub enum Standing {
     Fails,
     /// Nothing, or not all of it, was judged.
     NotChecked,
+}
+
+impl Standing {
+    /// By what fails and what was not checked.
+    pub(super) fn of(fails: &[String], not_checked: &[String]) -> Standing {
+        match (fails.is_empty(), not_checked.is_empty()) {
+            (false, _) => Standing::Fails,
+            (true, false) => Standing::NotChecked,
+            (true, true) => Standing::Holds,
+        }
+    }
 }
 
 /// A point of the checklist.
@@ -193,11 +204,7 @@ fn point(number: usize, samples: &[Sample]) -> Point {
     if evidence.is_empty() && fails.is_empty() && not_checked.is_empty() {
         not_checked.push(otherwise.to_owned());
     }
-    let standing = match (fails.is_empty(), not_checked.is_empty()) {
-        (false, _) => Standing::Fails,
-        (true, false) => Standing::NotChecked,
-        (true, true) => Standing::Holds,
-    };
+    let standing = Standing::of(&fails, &not_checked);
     Point { number, title: title.to_owned(), standing, evidence, fails, not_checked }
 }
 

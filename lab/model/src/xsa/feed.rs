@@ -88,7 +88,9 @@ pub enum FeedError {
     #[error("it is no JSON: {0}")]
     Json(String),
     /// It is JSON of another shape.
-    #[error("{at}: {what}; expected what https://xenbits.xen.org/xsa/xsa.json is: a list with one item that has `xsas`, each with `xsa`, its number")]
+    #[error(
+        "{at}: {what}; expected what https://xenbits.xen.org/xsa/xsa.json is: a list with one item that has `xsas`, each with `xsa`, its number"
+    )]
     Shape {
         /// Where.
         at: String,

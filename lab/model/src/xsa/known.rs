@@ -51,7 +51,8 @@ pub struct Support {
 impl Support {
     /// Reads the lines of `SUPPORT.md`.
     pub fn read(text: &str, source: String) -> Option<Support> {
-        let of = |key: &str| text.lines().find_map(|l| l.trim().strip_prefix(key)?.trim().parse::<Date>().ok());
+        let of =
+            |key: &str| text.lines().find_map(|l| l.trim().strip_prefix(key)?.trim().parse::<Date>().ok());
         Some(Support {
             initial_release: of("Initial-Release:")?,
             supported_until: of("Supported-Until:")?,
@@ -97,7 +98,9 @@ impl Known {
 /// `4.17.6-pre` has all of 4.17.5; `4.20-rc` has none.
 fn has_all_of(version: &str, release: &str) -> bool {
     let Ok(version) = version.parse::<XenVersion>() else { return false };
-    let number = |extra: &str| extra.strip_prefix('.')?.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u32>().ok();
+    let number = |extra: &str| {
+        extra.strip_prefix('.')?.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u32>().ok()
+    };
     let Some(minor) = number(&version.extra) else { return false };
     let rest = version.extra.trim_start_matches('.').trim_start_matches(|c: char| c.is_ascii_digit());
     let whole = match (rest.starts_with("-pre") || rest.starts_with("-rc"), minor) {
@@ -119,8 +122,15 @@ mod tests {
         assert!(has_all_of("4.17.6-pre", "4.17.5"), "a branch on its way to 4.17.6 has all of 4.17.5");
         assert!(!has_all_of("4.17.6-pre", "4.17.6"));
         assert!(!has_all_of("4.17.4", "4.17.5"));
-        assert!(has_all_of("4.17.5-vendor", "4.17.5"), "what a distribution adds to a release's name takes nothing away");
-        assert!(!has_all_of("4.20-rc", "4.20.0") && !has_all_of("4.20.0-rc4", "4.20.0") && !has_all_of("4.20-unstable", "4.20.0"));
+        assert!(
+            has_all_of("4.17.5-vendor", "4.17.5"),
+            "what a distribution adds to a release's name takes nothing away"
+        );
+        assert!(
+            !has_all_of("4.20-rc", "4.20.0")
+                && !has_all_of("4.20.0-rc4", "4.20.0")
+                && !has_all_of("4.20-unstable", "4.20.0")
+        );
     }
 
     #[test]
@@ -129,7 +139,10 @@ mod tests {
         assert!(known.branches.len() >= 5 && known.source.starts_with("https://"));
         for (name, branch) in &known.branches {
             let s = &branch.support;
-            assert!(s.initial_release < s.supported_until && s.supported_until <= s.security_support_until, "{name}");
+            assert!(
+                s.initial_release < s.supported_until && s.supported_until <= s.security_support_until,
+                "{name}"
+            );
             assert!(s.source.contains("SUPPORT.md"), "{name}");
             for (release, of) in &branch.releases {
                 assert!(release.starts_with(&format!("{name}.")), "{release} is of {name}");

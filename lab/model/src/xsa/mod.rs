@@ -184,7 +184,8 @@ fn standing(advisory: &Advisory, subject: &Subject, seen: &Seen, known: &Known) 
         return (Standing::Contained, why);
     }
     let Some(meta) = &advisory.meta else {
-        let why = format!("the feed has no xsa{}.meta, so which branches it is for is not known", advisory.xsa);
+        let why =
+            format!("the feed has no xsa{}.meta, so which branches it is for is not known", advisory.xsa);
         return (Standing::Unknown, why);
     };
     let trees = meta.trees();
@@ -196,12 +197,17 @@ fn standing(advisory: &Advisory, subject: &Subject, seen: &Seen, known: &Known) 
         return (Standing::Unknown, "its xsaN.meta names no patches at all".to_owned());
     }
     let Some(public) = advisory.public else {
-        return (Standing::Unknown, format!("it has no patch for {branch}, and the feed does not say when it became public"));
+        return (
+            Standing::Unknown,
+            format!("it has no patch for {branch}, and the feed does not say when it became public"),
+        );
     };
     match known.branch(branch) {
         Some(of) if public <= of.security_support_until => (
             Standing::NotAffected,
-            format!("it has patches for other branches and none for {branch}, which was in security support on {public}"),
+            format!(
+                "it has patches for other branches and none for {branch}, which was in security support on {public}"
+            ),
         ),
         Some(of) => (
             Standing::Unknown,
@@ -212,7 +218,9 @@ fn standing(advisory: &Advisory, subject: &Subject, seen: &Seen, known: &Known) 
         ),
         None => (
             Standing::Unknown,
-            format!("it has no patch for {branch}, and whether that was in security support on {public} is not known"),
+            format!(
+                "it has no patch for {branch}, and whether that was in security support on {public} is not known"
+            ),
         ),
     }
 }
@@ -242,13 +250,22 @@ fn by_source(advisory: &Advisory, subject: &Subject, seen: &Seen, known: &Known)
         }
         Some(OnSource::Applies) => {
             let but = recorded.map(|r| format!("; and yet {r}")).unwrap_or_default();
-            return (Standing::Open, format!("{all} would still apply to the source, so the fix is not in it{but}"));
+            return (
+                Standing::Open,
+                format!("{all} would still apply to the source, so the fix is not in it{but}"),
+            );
         }
         Some(OnSource::Partly { there, missing }) => {
-            let has = if there.is_empty() { String::new() } else { format!("the source has {}, but ", there.join(", ")) };
+            let has = if there.is_empty() {
+                String::new()
+            } else {
+                format!("the source has {}, but ", there.join(", "))
+            };
             return (Standing::Open, format!("{has}{} would still apply to it", missing.join(", ")));
         }
-        Some(OnSource::BothWays) => format!("{all} can be applied to the source and taken back from it as well"),
+        Some(OnSource::BothWays) => {
+            format!("{all} can be applied to the source and taken back from it as well")
+        }
         Some(OnSource::Neither { patch }) => {
             format!("{patch} can neither be applied to the source nor taken back from it")
         }

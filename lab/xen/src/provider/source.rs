@@ -95,7 +95,12 @@ pub(crate) fn origin(spec: &XenSpec, store: &Store) -> Result<Option<(Origin, Op
 }
 
 /// A suite's source package, and its version.
-fn package(name: &str, suite: &str, version: Option<&str>, store: &Store) -> Result<(Origin, String), XenError> {
+fn package(
+    name: &str,
+    suite: &str,
+    version: Option<&str>,
+    store: &Store,
+) -> Result<(Origin, String), XenError> {
     let package = debian::source(store, suite, "xen", version).map_err(XenError::store(name))?;
     Ok((Origin::Package(files(name, suite, &package)?), package.version))
 }

@@ -51,7 +51,12 @@ impl SourceTree {
     ///
     /// # Errors
     /// It cannot be read, or one of the patches to be put on it does not apply.
-    pub(crate) fn open(name: &str, origin: &Origin, recipe: &Recipe, store: &Store) -> Result<SourceTree, XenError> {
+    pub(crate) fn open(
+        name: &str,
+        origin: &Origin,
+        recipe: &Recipe,
+        store: &Store,
+    ) -> Result<SourceTree, XenError> {
         let own = patch::read(name, &recipe.patches)?;
         let (unpacked, root) = match origin.folder() {
             Some(folder) => (None, folder.to_owned()),
@@ -114,7 +119,9 @@ impl Trial<'_> {
                 continue;
             }
             if self.holds(fixes, As::Built, at + 1)? == there {
-                return Ok(vec![one.path.file_name().unwrap_or(one.path.as_os_str()).to_string_lossy().into_owned()]);
+                return Ok(vec![
+                    one.path.file_name().unwrap_or(one.path.as_os_str()).to_string_lossy().into_owned(),
+                ]);
             }
         }
         Ok(vec!["all patches together".to_owned()])

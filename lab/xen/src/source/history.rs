@@ -35,12 +35,14 @@ impl History {
             Err(said) => return Err(failed(said)),
         };
         let asked = git(repo).args(["log", "-E", &format!("--format={}", log::FORMAT)]);
-        let asked = asked.args(log::GREPS.map(|grep| format!("--grep={grep}"))).arg(&commit).stdout_limit(MOST);
+        let asked =
+            asked.args(log::GREPS.map(|grep| format!("--grep={grep}"))).arg(&commit).stdout_limit(MOST);
         let output = asked.output().map_err(make::child)?;
         if !output.ended.ok() {
             return Err(failed(output.stderr.text().trim().to_owned()));
         }
-        let shallow = git(repo).args(["rev-parse", "--is-shallow-repository"]).output().map_err(make::child)?;
+        let shallow =
+            git(repo).args(["rev-parse", "--is-shallow-repository"]).output().map_err(make::child)?;
         Ok(Some(History {
             commit,
             shallow: shallow.stdout.text().trim() == "true",
