@@ -22,6 +22,7 @@ use xenlab_model::date::Date;
 use xenlab_model::event::{Sink, What};
 use xenlab_model::evidence::{Evidence, Loss, Origin};
 use xenlab_model::fact::Facts;
+use xenlab_model::guest::GuestConfig;
 use xenlab_model::judge::{self, BOOT};
 use xenlab_model::scenario::config::Config;
 use xenlab_model::step::Step;
@@ -74,7 +75,13 @@ impl Lab {
 /// Memory of a case's machine: what the scenario says, else dom0's and what Xen needs beside it.
 pub fn machine_memory(config: &Config) -> Size {
     // Xen's own heap, page tables and the frame table take well under this on machines of a few GiB.
-    config.machine.memory.unwrap_or(Size(config.dom0.memory.0 + (512 << 20)))
+    config.machine.memory.unwrap_or(Size(config.dom0.memory.0 + (512 << 20) + guests(config)))
+}
+
+/// Memory of all guests that a case may create, and what Xen keeps for each.
+fn guests(config: &Config) -> u64 {
+    let each = |g: &GuestConfig| u64::from(g.copies) * (g.memory.0 + (8 << 20));
+    config.guests.values().map(each).sum()
 }
 
 /// Where in a bundle that of the same case from power-on is, when it failed on a clone.

@@ -7,7 +7,7 @@ use crate::shared::Shared;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use xenlab_image::{Dom0, Dom0Request, ToolsTree};
+use xenlab_image::{Dom0, Dom0Request, GuestFiles, ToolsTree};
 use xenlab_machine::accel::Chosen;
 use xenlab_machine::{Accel, Payload, QemuInfo, accel, quirks};
 use xenlab_model::Arch;
@@ -16,6 +16,7 @@ use xenlab_model::case::Case;
 use xenlab_model::cause::Cause;
 use xenlab_model::event::{Sink, What};
 use xenlab_model::fact::{FactValue, Facts};
+use xenlab_model::guest::GuestConfig;
 use xenlab_model::scenario::config::AccelChoice;
 use xenlab_model::spec::{DeviceModelSpec, Subject, UserlandSpec, XenSpec};
 use xenlab_store::Store;
@@ -142,6 +143,7 @@ impl Preparer {
             userland: config.dom0.userland.clone(),
             kernel: config.dom0.kernel.clone(),
             device_model: config.dom0.device_model.clone(),
+            guests: guests(case),
             tools: build.tools.as_ref().map(ToolsTree::from),
             suite: suite(&case.subject, &build),
         };
@@ -366,6 +368,16 @@ fn glibc_needed(tools: &xenlab_xen::Tools) -> (u32, u32) {
     highest
 }
 
+/// What the guests of a case boot, whichever of them its steps create: a template has no steps, and the same disks.
+fn guests(case: &Case) -> Vec<GuestFiles> {
+    let of = |(name, guest): (&String, &GuestConfig)| GuestFiles {
+        name: name.clone(),
+        kernel: guest.kernel.clone(),
+        initrd: guest.initrd.clone(),
+    };
+    case.config.guests.iter().map(of).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -378,6 +390,7 @@ mod tests {
                 userland: userland.parse().unwrap(),
                 kernel: None,
                 device_model: device_model.parse().unwrap(),
+                guests: Vec::new(),
                 tools: None,
                 suite: "bookworm".to_owned(),
             };

@@ -193,6 +193,7 @@ async fn main() -> Result<()> {
             userland: "minimal".parse()?,
             kernel: None,
             device_model: DeviceModelSpec::None,
+            guests: Vec::new(),
             tools: build.tools.as_ref().map(ToolsTree::from),
             suite: xen.split([':', '@']).nth(1).unwrap_or("bookworm").to_owned(),
         };

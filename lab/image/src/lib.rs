@@ -10,6 +10,7 @@ mod cpio;
 mod device_model;
 mod error;
 mod first;
+mod guest;
 mod initramfs;
 mod kernel;
 mod layout;
@@ -23,6 +24,7 @@ mod userland;
 
 pub use case::{CaseLayer, HostKey, UserKey, case_layer, write_initrd};
 pub use error::ImageError;
+pub use guest::GuestFiles;
 pub use layout::{Console, Dance, Init, Layout};
 pub use prepare::{Dom0, Dom0Request, Part, prepare};
 pub use tools::ToolsTree;

@@ -1,5 +1,6 @@
 //! From what is asked for to what a machine is given.
 
+use crate::guest::{self, GuestFiles};
 use crate::tools::ToolsTree;
 use crate::{ImageError, Layout, device_model, initramfs, tools, userland};
 use std::collections::BTreeSet;
@@ -19,6 +20,8 @@ pub struct Dom0Request {
     pub kernel: Option<KernelSpec>,
     /// The device model of HVM guests; it is for x86_64 only.
     pub device_model: DeviceModelSpec,
+    /// What guests boot.
+    pub guests: Vec<GuestFiles>,
     /// Xen's tools; none: dom0 has only what the userland brings.
     pub tools: Option<ToolsTree>,
     /// The suite, where userland or kernel name none: that of the Xen build.
@@ -52,7 +55,7 @@ pub struct Dom0 {
 /// A file that a machine uses.
 #[derive(Debug, Clone)]
 pub struct Part {
-    /// `kernel`, `initrd`, `userland`, `device-model` or `tools`.
+    /// `kernel`, `initrd`, `userland`, `device-model`, `guests` or `tools`.
     pub role: &'static str,
     /// The file.
     pub path: PathBuf,
@@ -104,6 +107,11 @@ pub fn prepare(request: &Dom0Request, store: &Store) -> Result<Dom0, ImageError>
         there.extend(layer.libraries().lines().map(str::to_owned));
         disks.push(layer.image.clone());
         parts.push(Part { role: "device-model", path: layer.image.clone(), entry: layer.entry.clone() });
+    }
+    if let Some(entry) = guest::layer(store, &request.guests, &suite, request.arch)? {
+        let path = guest::image(&entry);
+        disks.push(path.clone());
+        parts.push(Part { role: "guests", path, entry });
     }
     let own = request.tools.as_ref().filter(|t| t.own_device_model).and_then(|t| t.device_model.as_ref());
     let device_model = match own {

@@ -103,6 +103,13 @@ causes! {
     XtfCrash = "xtf.crash", Xen, "an XTF test ended without a result";
     XtfTimeout = "xtf.timeout", Xen, "an XTF test had not ended when its limit passed";
     XtfNoDomain = "xtf.no-domain", Build, "the domain of an XTF test could not be made";
+    GuestNotCreated = "guest.not-created", Build, "a guest could not be created";
+    GuestCrashed = "guest.crashed", Xen, "a guest crashed";
+    GuestGone = "guest.gone", Xen, "a guest ended that should live";
+    GuestSilent = "guest.silent", Xen, "a guest did not say or do in time what it should";
+    GuestSaid = "guest.said", Xen, "a guest said what it should not";
+    GuestState = "guest.state", Xen, "a guest is not what or as it should be";
+    GuestLeak = "guest.leak", Build, "something of a guest is left behind";
     XtfNotBuilt = "xtf.not-built", Scenario, "the XTF tree has no such file";
     QemuMissing = "qemu.missing", Host, "there is no QEMU for this architecture";
     QemuRefused = "qemu.refused", Qemu, "QEMU refused to start";

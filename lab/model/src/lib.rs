@@ -17,6 +17,7 @@ pub mod evidence;
 pub mod exit;
 pub mod expectation;
 pub mod fact;
+pub mod guest;
 pub mod judge;
 pub mod matcher;
 pub mod metadata;

@@ -33,7 +33,7 @@ impl Dom0<'_> {
     }
 
     /// What the step may still take.
-    fn left(&self) -> Duration {
+    pub(super) fn left(&self) -> Duration {
         self.until.saturating_sub(self.ways.of_steps())
     }
 

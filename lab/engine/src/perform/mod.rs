@@ -3,6 +3,7 @@
 pub mod build;
 mod console;
 mod dom0;
+mod domain;
 pub mod scripts;
 mod xtf;
 
@@ -141,6 +142,8 @@ async fn observe(
                 Body::Process(_) => dom0.process().await,
                 Body::File(step) => dom0.file(step).await,
                 Body::Xtf(step) => dom0.xtf(step, &prepared.facts, &hub, limit).await?,
+                Body::Domain(step) => dom0.domain(step, &prepared.facts).await?,
+                Body::Leaks(_) => dom0.leaks().await,
                 Body::Phase(_)
                 | Body::Console(_)
                 | Body::PkgConfig(_)

@@ -2,10 +2,12 @@
 
 use crate::arch::Arch;
 use crate::condition::Condition;
+use crate::guest::GuestConfig;
 use crate::recipe::BuildOptions;
 use crate::spec::{DeviceModelSpec, KernelSpec, UserlandSpec, XenSpec};
 use crate::units::{GuestDuration, Size};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What a case is made of, apart from its steps. Field names are the scenario's keys.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -21,6 +23,9 @@ pub struct Config {
     pub dom0: Dom0Config,
     /// How the machine boots.
     pub boot: BootConfig,
+    /// Guests that steps can create, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub guests: BTreeMap<String, GuestConfig>,
     /// Limits of waits.
     #[serde(default)]
     pub limits: Limits,

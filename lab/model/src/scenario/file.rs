@@ -5,6 +5,7 @@
 use super::config::{BootConfig, Dom0Config, Limits, MachineConfig, Need, XenConfig};
 use crate::arch::Arch;
 use crate::condition::Condition;
+use crate::guest::GuestConfig;
 use crate::step;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
@@ -51,6 +52,9 @@ pub struct ScenarioFile {
     pub dom0: Option<Dom0Config>,
     /// How the machine boots.
     pub boot: Option<BootConfig>,
+    /// Guests that steps can create, by name.
+    #[schemars(default)]
+    pub guests: BTreeMap<Ident, GuestConfig>,
     /// What differs for some cases.
     #[schemars(default)]
     pub overrides: Vec<Override>,

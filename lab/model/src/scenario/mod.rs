@@ -20,6 +20,8 @@ mod semantic;
 pub mod tree;
 mod walk;
 
+pub(crate) use walk::last_line;
+
 #[cfg(test)]
 mod tests;
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 /// Sections of a scenario in which a PATH can lie.
-pub(crate) const SECTIONS: [&str; 6] = ["arch", "machine", "xen", "dom0", "boot", "limits"];
+pub(crate) const SECTIONS: [&str; 7] = ["arch", "machine", "xen", "dom0", "boot", "guests", "limits"];
 
 /// A key that an axis, an override and `--set` can set.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -232,6 +232,10 @@ impl Schemas {
             for (key, schema) in properties {
                 self.paths_below(&format!("{path}.{key}"), schema, found, aliases);
             }
+            return;
+        }
+        // What is below it has names of the scenario's own.
+        if resolved.schema.get("additionalProperties").is_some_and(Value::is_object) {
             return;
         }
         let kind = match (resolved.name, resolved.schema.get("type").and_then(Value::as_str)) {

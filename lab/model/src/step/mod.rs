@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 
 pub mod boot_files;
 pub mod console;
+pub mod domain;
 pub mod file;
 pub mod freeze;
+pub mod leaks;
 pub mod phase;
 pub mod pkg_config;
 pub mod process;
@@ -187,6 +189,8 @@ steps! {
     BootFiles: boot_files::BootFiles;
     Freeze: freeze::Freeze;
     Xtf: xtf::Xtf;
+    Domain: domain::Domain;
+    Leaks: leaks::Leaks;
 }
 
 /// A kind, for the schema, for messages and for `explain`.

@@ -1,6 +1,6 @@
 //! What the judges of several kinds of step share: from an outcome or a command's end to a check.
 
-use super::JudgeContext;
+use super::{Complaint, JudgeContext};
 use crate::cause::Cause;
 use crate::evidence::{CommandEnd, CommandResult, Transport};
 use crate::fact::{FactType, FactValue};
@@ -119,6 +119,20 @@ pub(super) fn stderr_tail(result: &CommandResult) -> String {
     }
     let last = lines[lines.len().saturating_sub(4)..].join("\n");
     format!("; on stderr: {}", quote(&last))
+}
+
+/// What is wrong with a pattern at `path`: it is no regular expression, or one that is found everywhere.
+pub(super) fn pattern(path: String, pattern: &str) -> Option<Complaint> {
+    match regex::Regex::new(pattern) {
+        Err(e) => {
+            let said = crate::scenario::last_line(&e);
+            Some(Complaint::new(path, format!("this regular expression cannot be read: {said}"), "a regular expression"))
+        }
+        Ok(regex) if regex.is_match("") => {
+            Some(Complaint::new(path, "this pattern is found in every line", "a pattern that can be missing"))
+        }
+        Ok(_) => None,
+    }
 }
 
 /// The program is not there, as a shell or `env` says it.

@@ -1,0 +1,214 @@
+//! The steps `domain` and `leaks`: guests of dom0.
+//!
+//! What belongs to a guest lies in a folder of dom0's, so that it is still there in a clone: its configuration, and the nonce that the small
+//! guest says what it says by. Its console is read from the log of Xen's console daemon, and written to where the store says that it is.
+
+use super::dom0::Dom0;
+use super::scripts::{self, quote};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::time::Duration;
+use xenlab_model::evidence::{Captured, CommandEnd, CommandResult, Loss};
+use xenlab_model::fact::Facts;
+use xenlab_model::guest::Guest;
+use xenlab_model::step::Observation;
+use xenlab_model::step::domain::{Act, Domain, DomainEvidence, Seen};
+use xenlab_model::step::leaks::LeaksEvidence;
+
+/// Where a guest's files are in dom0.
+const FOLDER: &str = "/run/xenlab-guests";
+/// What there was before the first guest.
+const BASELINE: &str = "/run/xenlab-guests/baseline";
+/// As much of a guest's console as is read.
+const CONSOLE: usize = 256 << 10;
+/// Guest time for looking at a guest once the step's own limit has passed.
+const GRACE: Duration = Duration::from_secs(10);
+/// Between two looks at a console: nobody tells when a guest has written to it.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Everything that guests use up, a line each. The store's own folder and dom0's balloon target come and go by themselves; `/vm` and `/libxl`
+/// are made for the first guest and stay, empty.
+const LIST: &str = r#"
+xl list | awk 'NR > 1 { print "domain", $1 }'
+xenstore-ls -f / | sed 's/ = .*//' | grep -v -e '^/tool/xenstored' -e '^/local/domain/0/memory' -e '^/local/domain/0/libxl' -e '^/vm$' -e '^/libxl$' | sed 's/^/node /'
+for l in /sys/block/loop*/loop/backing_file; do [ -e "$l" ] && echo "loop $(cat "$l")"; done
+for p in /proc/[0-9]*; do
+	read -r c <"$p/comm" 2>/dev/null || continue
+	case $c in xl | qemu-* | xen-qemu* | vchan-* | block | vif-*) echo "process $c" ;; esac
+done
+command -v lsevtchn >/dev/null && lsevtchn 0 | awk '{ print "port", $1 }'
+echo "memory $(xl info free_memory)"
+exit 0
+"#;
+
+impl Dom0<'_> {
+    /// `domain`
+    pub async fn domain(&mut self, step: &Domain, facts: &Facts) -> Result<Observation, Loss> {
+        let internal = |message: &str| Loss::Lab {
+            code: xenlab_model::cause::Cause::LabInternal.code().to_owned(),
+            message: message.to_owned(),
+        };
+        let (Some((act, _)), Some(guest)) = (step.act(), step.guest.as_ref()) else {
+            return Err(internal("a step without a guest was to be performed"));
+        };
+        let mut domains = Vec::new();
+        if act == Act::Create {
+            let listed = self.baseline().await;
+            if !listed.ok() {
+                let domain = guest.name.clone();
+                let seen = Seen { domain, command: listed, console: Captured::default(), state: None, nonce: String::new(), timed_out: None };
+                return Ok(Observation::Domain(DomainEvidence { domains: vec![seen] }));
+            }
+        }
+        for domain in guest.domains() {
+            let seen = match act {
+                Act::Create => self.create_domain(guest, &domain, facts).await,
+                Act::Says => self.says(step, &domain).await,
+                Act::Run => {
+                    let script = step.script.as_deref().unwrap_or_default();
+                    self.act(&domain, &in_guest(&domain, script)).await
+                }
+                Act::Pause => self.act(&domain, &format!("xl pause {}", quote(&domain))).await,
+                Act::Unpause => self.act(&domain, &format!("xl unpause {}", quote(&domain))).await,
+                Act::Reboot => self.act(&domain, &reboot(guest, &domain)).await,
+                Act::Shutdown => self.act(&domain, &ended(&domain, "shutdown -w")).await,
+                Act::Destroy => self.act(&domain, &ended(&domain, "destroy")).await,
+            };
+            let lost = matches!(seen.command.end, CommandEnd::Lost(_) | CommandEnd::TimedOut(_));
+            domains.push(seen);
+            if lost {
+                break;
+            }
+        }
+        Ok(Observation::Domain(DomainEvidence { domains }))
+    }
+
+    /// `leaks`
+    pub async fn leaks(&mut self) -> Observation {
+        let before = self.sh(&format!("[ -e {BASELINE} ] && cat {BASELINE}; exit 0")).await;
+        let after = self.sh(LIST).await;
+        Observation::Leaks(LeaksEvidence { before, after })
+    }
+
+    /// Lists what there is, once for each dom0.
+    async fn baseline(&mut self) -> CommandResult {
+        let text = format!("mkdir -p {FOLDER}\n[ -e {BASELINE} ] && exit 0\n( {LIST} ) >{BASELINE}.new && mv {BASELINE}.new {BASELINE}");
+        self.sh(&text).await
+    }
+
+    async fn create_domain(&mut self, guest: &Guest, domain: &str, facts: &Facts) -> Seen {
+        let nonce = crate::random_hex(8);
+        let config = guest.xl_config(domain, &nonce, facts);
+        let path = format!("{FOLDER}/{domain}.cfg");
+        let files = [(path.clone(), config.as_bytes()), (nonce_file(domain), nonce.as_bytes())];
+        let (name, log, path) = (quote(domain), quote(&log(domain)), quote(&path));
+        let paging = guest.paging(facts).map_or_else(String::new, |p| format!("echo paging {p}\n"));
+        let last = format!(
+            "rm -f {log}\nxl create -q {path} </dev/null >&2 || exit\n{paging}echo domid $(xl domid {name})\n\
+             xl list --long {name} | sed -n 's/.*\"type\": \"\\([a-z]*\\)\".*/type \\1/p' | head -n 1\n"
+        );
+        let mut scripts = scripts::put_files(&files, &last);
+        let last = scripts.pop().unwrap_or_default();
+        for script in scripts {
+            let put = self.sh(&script).await;
+            if !put.ok() {
+                return self.seen(domain, put).await;
+            }
+        }
+        self.act(domain, &last).await
+    }
+
+    /// Does something and looks at what became of the domain.
+    async fn act(&mut self, domain: &str, script: &str) -> Seen {
+        let command = self.sh(script).await;
+        self.seen(domain, command).await
+    }
+
+    async fn seen(&mut self, domain: &str, command: CommandResult) -> Seen {
+        let looked = self.ways.run(&self.script(&look(domain)), GRACE).await;
+        seen(domain, command, looked)
+    }
+
+    /// Looks at a console until all that is waited for has been said, the domain is no longer alive or the limit passes.
+    async fn says(&mut self, step: &Domain, domain: &str) -> Seen {
+        let limit = self.left();
+        loop {
+            let looked = self.ways.run(&self.script(&look(domain)), GRACE).await;
+            let mut seen = seen(domain, CommandResult { stdout: Captured::default(), ..looked.clone() }, looked);
+            let alive = seen.state.as_ref().is_some_and(|s| !s.contains(['c', 's', 'd']));
+            if step.satisfied(&seen.console.text, &seen.nonce) || !alive || !seen.command.ok() {
+                return seen;
+            }
+            if self.left().is_zero() {
+                seen.timed_out = Some(limit.as_secs_f64());
+                return seen;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+}
+
+/// A look's output taken apart: state and nonce in the first two lines, then the console.
+fn seen(domain: &str, command: CommandResult, looked: CommandResult) -> Seen {
+    let mut parts = looked.stdout.text.splitn(3, '\n');
+    let mut part = || parts.next().unwrap_or_default().to_owned();
+    let (state, nonce, text) = (part(), part(), part());
+    let said = Captured { text, ..looked.stdout };
+    Seen {
+        domain: domain.to_owned(),
+        command,
+        console: said,
+        state: Some(state).filter(|s| !s.is_empty()),
+        nonce,
+        timed_out: None,
+    }
+}
+
+/// State, nonce and console of a domain.
+fn look(domain: &str) -> String {
+    let (name, log, nonce) = (quote(domain), quote(&log(domain)), quote(&nonce_file(domain)));
+    format!(
+        "s=$(xl list {name} 2>/dev/null)\necho \"$s\" | awk 'NR == 2 {{ s = $5 }} END {{ print s }}'\n\
+         n=; [ -e {nonce} ] && read -r n <{nonce}\necho \"$n\"\n[ -e {log} ] && tail -c {CONSOLE} {log}\nexit 0"
+    )
+}
+
+fn log(domain: &str) -> String {
+    format!("/var/log/xen/console/guest-{domain}.log")
+}
+
+fn nonce_file(domain: &str) -> String {
+    format!("{FOLDER}/{domain}.nonce")
+}
+
+/// Has the small guest run a script, and prints its answer.
+fn in_guest(domain: &str, script: &str) -> String {
+    let id = crate::random_hex(8);
+    let (name, log, nonce) = (quote(domain), quote(&log(domain)), quote(&nonce_file(domain)));
+    let text = STANDARD.encode(script);
+    format!(
+        "d=$(xl domid {name}) || exit 125\nread -r n <{nonce}\ntty=$(xenstore-read /local/domain/$d/console/tty) || exit 125\n\
+         printf '%s\\n' '{id} {text}' >\"$tty\" || exit 125\n\
+         while ! grep -a \"^xenlab-guest: ran $n {id} \" {log}; do xl domid {name} >/dev/null 2>&1 || exit 126; sleep 0.1; done"
+    )
+}
+
+/// Has a domain restart itself; over when it is another domain and, where it is the small guest, up again.
+fn reboot(guest: &Guest, domain: &str) -> String {
+    let (name, log, nonce) = (quote(domain), quote(&log(domain)), quote(&nonce_file(domain)));
+    let up = match guest.is_tiny() {
+        true => "while [ \"$(ups)\" -le \"$before\" ]; do sleep 0.2; done\n",
+        false => "",
+    };
+    format!(
+        "read -r n <{nonce}\nups() {{ grep -ac \"xenlab-guest: ready $n\" {log}; }}\nbefore=$(ups)\nwas=$(xl domid {name}) || exit 125\n\
+         xl reboot {name} >&2 || exit\n\
+         while is=$(xl domid {name} 2>/dev/null); [ -z \"$is\" ] || [ \"$is\" = \"$was\" ]; do sleep 0.2; done\n{up}echo was $was\necho domid $is"
+    )
+}
+
+/// Ends a domain and waits until it is gone.
+fn ended(domain: &str, how: &str) -> String {
+    let name = quote(domain);
+    format!("xl {how} {name} >&2 || exit\nwhile xl domid {name} >/dev/null 2>&1; do sleep 0.1; done")
+}

@@ -1,0 +1,138 @@
+//! The layer with what guests boot: kernel and initramfs of each, where `xl` in dom0 finds them.
+
+use crate::cpio::Cpio;
+use crate::tree::Squash;
+use crate::{ImageError, initramfs, recipe};
+use std::path::{Path, PathBuf};
+use xenlab_model::Arch;
+use xenlab_model::guest::{GuestKernel, files};
+use xenlab_model::spec::KernelSpec;
+use xenlab_store::{Entry, Key, Store};
+
+/// The folder of `images/` with the small guest's init and the names that busybox has in it.
+const TINY: &str = "guest";
+/// The file in each entry.
+const IMAGE: &str = "root.squashfs";
+
+/// A guest's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestFiles {
+    /// Its name in the scenario.
+    pub name: String,
+    /// What it boots.
+    pub kernel: GuestKernel,
+    /// Its initramfs; none: the small guest's own, or none for a kernel of the user's.
+    pub initrd: Option<PathBuf>,
+}
+
+/// Where the parts of a guest lie on this host.
+struct Found {
+    name: String,
+    kernel: PathBuf,
+    initrd: Option<PathBuf>,
+}
+
+/// The layer, made when the store does not have it; none where there are no guests.
+pub(crate) fn layer(
+    store: &Store,
+    guests: &[GuestFiles],
+    suite: &str,
+    arch: Arch,
+) -> Result<Option<Entry>, ImageError> {
+    if guests.is_empty() {
+        return Ok(None);
+    }
+    let found: Vec<Found> = guests.iter().map(|g| find(store, g, suite, arch)).collect::<Result<_, _>>()?;
+    let mut key = Key::new("guests").part("format", 1);
+    for (at, guest) in found.iter().enumerate() {
+        key = key.part(&format!("name-{at}"), &guest.name);
+        key = key.part(&format!("kernel-{at}"), store.digest_file(&guest.kernel)?);
+        if let Some(initrd) = &guest.initrd {
+            key = key.part(&format!("initrd-{at}"), store.digest_file(initrd)?);
+        }
+    }
+    let what = format!("guests for {arch}");
+    let entry = store.get_or_make(&key, &what, |dir| {
+        let task = store.task("guests", &format!("making the {what}"), 0, "");
+        task.end(write(&found, &dir.join(IMAGE)))
+    })?;
+    Ok(Some(entry))
+}
+
+/// The layer's file.
+pub(crate) fn image(entry: &Entry) -> PathBuf {
+    entry.file(IMAGE)
+}
+
+fn write(guests: &[Found], to: &Path) -> Result<(), ImageError> {
+    let mut squash = Squash::new(to)?;
+    let mut put = |path: &str, from: &Path| {
+        let bytes = std::fs::read(from).map_err(|e| ImageError::io("read", from, e))?;
+        squash.file(path.trim_start_matches('/'), 0o644, &bytes)
+    };
+    for guest in guests {
+        let (kernel, initrd) = files(&guest.name);
+        put(&kernel, &guest.kernel)?;
+        if let Some(from) = &guest.initrd {
+            put(&initrd, from)?;
+        }
+    }
+    squash.finish()
+}
+
+fn find(store: &Store, guest: &GuestFiles, suite: &str, arch: Arch) -> Result<Found, ImageError> {
+    let input = |what, path: &Path| ImageError::Input {
+        what,
+        path: path.to_owned(),
+        reason: "there is no such file".into(),
+    };
+    if let Some(initrd) = guest.initrd.as_ref().filter(|p| !p.is_file()) {
+        return Err(input("a guest's initramfs", initrd));
+    }
+    let name = guest.name.clone();
+    match &guest.kernel {
+        GuestKernel::Tiny => {
+            let spec = KernelSpec::Debian { suite: suite.to_owned() };
+            let kernel = initramfs::kernel(store, &spec, suite, arch)?;
+            let own = match &guest.initrd {
+                Some(path) => path.clone(),
+                None => tiny(store, suite, arch)?.file("initrd"),
+            };
+            Ok(Found { name, kernel: kernel.file("kernel"), initrd: Some(own) })
+        }
+        GuestKernel::File(kernel) => {
+            if !kernel.is_file() {
+                return Err(input("a guest's kernel", kernel));
+            }
+            Ok(Found { name, kernel: kernel.clone(), initrd: guest.initrd.clone() })
+        }
+    }
+}
+
+/// The small guest's initramfs.
+fn tiny(store: &Store, suite: &str, arch: Arch) -> Result<Entry, ImageError> {
+    let busybox = initramfs::busybox(store, &recipe::recipe("initramfs")?, suite, arch)?;
+    let key = Key::new("guest-initramfs")
+        .part("format", 1)
+        .part("recipe", recipe::digest(TINY))
+        .part("busybox", store.digest_file(&busybox)?);
+    store.get_or_make(&key, &format!("the small guest for {arch}"), |dir| {
+        let mut cpio = Cpio::new();
+        for name in ["dev", "proc", "sys", "tmp", "sbin"] {
+            cpio.dir(name, 0o755);
+        }
+        let bytes = std::fs::read(&busybox).map_err(|e| ImageError::io("read", &busybox, e))?;
+        cpio.file("bin/busybox", 0o755, &bytes);
+        for applet in String::from_utf8_lossy(recipe::file("guest/applets")?).lines() {
+            cpio.link(&format!("bin/{applet}"), "busybox");
+        }
+        // Xen's wish that a guest ends goes from its kernel to these.
+        for name in ["poweroff", "reboot"] {
+            let text = format!("#!/bin/sh\nexec /bin/busybox {name} -f\n");
+            cpio.file(&format!("sbin/{name}"), 0o755, text.as_bytes());
+        }
+        cpio.file("init", 0o755, recipe::file("guest/init")?);
+        let path = dir.join("initrd");
+        std::fs::write(&path, cpio.finish()).map_err(|e| ImageError::io("write", &path, e))
+    })
+}

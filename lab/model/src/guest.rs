@@ -1,0 +1,219 @@
+//! Guests: what a scenario's `guests:` says, and what `xl` is told of it.
+
+use crate::arch::Arch;
+use crate::fact::{FactValue, Facts};
+use crate::units::{Size, text_serde};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// `guests: {NAME: …}`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct GuestConfig {
+    /// What kind of domain; the one that the architecture always has when not said.
+    #[serde(rename = "type", default)]
+    pub kind: GuestType,
+    /// What it boots: `xenlab:tiny`, the lab's own small guest, or `file:PATH`.
+    #[serde(default)]
+    pub kernel: GuestKernel,
+    /// Its initramfs, a file; the small guest has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initrd: Option<PathBuf>,
+    /// Its memory; 96M when not said.
+    #[serde(default = "memory")]
+    pub memory: Size,
+    /// Its vCPUs; 1 when not said.
+    #[serde(default = "one")]
+    pub vcpus: u32,
+    /// How many of it there are: NAME-1, NAME-2 and so on where there are several.
+    #[serde(default = "one")]
+    pub copies: u32,
+    /// Added to its kernel's command line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Lines added to its configuration for `xl`, as xl.cfg(5) has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub config: Vec<String>,
+}
+
+fn memory() -> Size {
+    Size::mib(96)
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// What kind of domain a guest is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuestType {
+    /// PV on x86_64, an Arm guest on AArch64.
+    #[default]
+    Auto,
+    /// Paravirtualised; x86_64.
+    Pv,
+    /// With hardware virtualization and no emulated devices; x86_64.
+    Pvh,
+    /// What Arm has.
+    Arm,
+}
+
+impl GuestType {
+    /// The type on an architecture; the error says why it has none.
+    pub fn on(self, arch: Arch) -> Result<GuestType, String> {
+        match (self, arch) {
+            (GuestType::Auto, Arch::X86_64) => Ok(GuestType::Pv),
+            (GuestType::Auto | GuestType::Arm, Arch::Aarch64) => Ok(GuestType::Arm),
+            (GuestType::Pv | GuestType::Pvh, Arch::X86_64) => Ok(self),
+            (kind, arch) => Err(format!("{arch} has no guests of type {}", kind.word())),
+        }
+    }
+
+    /// As a scenario says it.
+    pub fn word(self) -> &'static str {
+        match self {
+            GuestType::Auto => "auto",
+            GuestType::Pv => "pv",
+            GuestType::Pvh => "pvh",
+            GuestType::Arm => "arm",
+        }
+    }
+
+    /// As `xl list --long` says it; Xen calls what Arm has PVH.
+    pub fn of_xl(self) -> &'static str {
+        match self {
+            GuestType::Pv => "pv",
+            GuestType::Auto | GuestType::Pvh | GuestType::Arm => "pvh",
+        }
+    }
+}
+
+/// What a guest boots.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum GuestKernel {
+    /// The lab's own small guest: Debian's kernel and an init that runs what it is told.
+    #[default]
+    Tiny,
+    /// A kernel of the user's.
+    File(PathBuf),
+}
+
+impl FromStr for GuestKernel {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("file:") {
+            Some(path) if !path.is_empty() => Ok(GuestKernel::File(path.into())),
+            _ if text == "xenlab:tiny" => Ok(GuestKernel::Tiny),
+            _ => Err(format!("`{text}` is no guest's kernel; expected xenlab:tiny or file:PATH")),
+        }
+    }
+}
+
+impl fmt::Display for GuestKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GuestKernel::Tiny => f.write_str("xenlab:tiny"),
+            GuestKernel::File(path) => write!(f, "file:{}", path.display()),
+        }
+    }
+}
+
+text_serde!(GuestKernel, "GuestKernel", "^(xenlab:tiny|file:.+)$");
+
+/// Where a guest's kernel and initramfs lie in dom0.
+pub fn files(name: &str) -> (String, String) {
+    let folder = format!("/usr/lib/xenlab/guests/{name}");
+    (format!("{folder}/kernel"), format!("{folder}/initrd"))
+}
+
+/// The fault of emulators because of which a guest with nested paging reads a wrong address of its own page faults.
+const CR2: &str = "npt-mov-cr2";
+
+/// A guest, as a step has it: its configuration, under its name, on the case's architecture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Guest {
+    /// Its name in the scenario.
+    pub name: String,
+    /// What the scenario says; the type is never `auto`.
+    pub config: GuestConfig,
+}
+
+impl Guest {
+    /// The domains' names.
+    pub fn domains(&self) -> Vec<String> {
+        match self.config.copies {
+            1 => vec![self.name.clone()],
+            n => (1..=n).map(|i| format!("{}-{i}", self.name)).collect(),
+        }
+    }
+
+    /// It is the lab's own, which can be talked to.
+    pub fn is_tiny(&self) -> bool {
+        self.config.kernel == GuestKernel::Tiny && self.config.initrd.is_none()
+    }
+
+    /// Why it cannot run there, by what is known before a machine starts.
+    pub fn cannot(&self, facts: &Facts) -> Option<String> {
+        let kind = self.config.kind;
+        if kind != GuestType::Pvh {
+            return None;
+        }
+        if has(facts, "build.config", "HVM") == Some(false) {
+            return Some(format!("{}: this Xen is built without HVM, which PVH guests are of", self.name));
+        }
+        (needs_shadow(facts) && has(facts, "build.config", "SHADOW_PAGING") != Some(true)).then(|| {
+            format!(
+                "{}: this QEMU emulates nested paging wrongly ({CR2}) and this Xen has no shadow paging to go without",
+                self.name
+            )
+        })
+    }
+
+    /// How the memory of a PVH guest is mapped there: `hap` or `shadow`.
+    pub fn paging(&self, facts: &Facts) -> Option<&'static str> {
+        let shadow = if needs_shadow(facts) { "shadow" } else { "hap" };
+        (self.config.kind == GuestType::Pvh).then_some(shadow)
+    }
+
+    /// What `xl create` is given for one of its domains.
+    pub fn xl_config(&self, domain: &str, nonce: &str, facts: &Facts) -> String {
+        let (kernel, initrd) = files(&self.name);
+        let config = &self.config;
+        let mut lines = vec![format!("name = \"{domain}\""), format!("kernel = \"{kernel}\"")];
+        if config.kernel == GuestKernel::Tiny || config.initrd.is_some() {
+            lines.push(format!("ramdisk = \"{initrd}\""));
+        }
+        match config.kind {
+            GuestType::Pv => lines.push("type = \"pv\"".into()),
+            GuestType::Pvh => lines.push("type = \"pvh\"".into()),
+            GuestType::Auto | GuestType::Arm => {}
+        }
+        if config.kind == GuestType::Pvh && needs_shadow(facts) {
+            lines.push("hap = 0".into());
+        }
+        let mut args = vec!["console=hvc0".to_owned(), format!("xenlab.nonce={nonce}")];
+        args.extend(config.args.iter().cloned());
+        lines.push(format!("extra = \"{}\"", args.join(" ").replace('\\', "\\\\").replace('"', "\\\"")));
+        lines.push(format!("memory = {}", config.memory.0 >> 20));
+        lines.push(format!("vcpus = {}", config.vcpus));
+        // A guest that crashed stays, so that it can be told from one that ended.
+        lines.push("on_crash = \"preserve\"".into());
+        lines.extend(config.config.iter().cloned());
+        lines.join("\n") + "\n"
+    }
+}
+
+/// PVH guests of this machine do with shadow paging only.
+fn needs_shadow(facts: &Facts) -> bool {
+    has(facts, "machine.emulator-faults", CR2) == Some(true)
+}
+
+fn has(facts: &Facts, fact: &str, what: &str) -> Option<bool> {
+    match facts.get(fact)? {
+        FactValue::Set(set) => Some(set.contains(what)),
+        _ => None,
+    }
+}

@@ -1,0 +1,454 @@
+//! `domain`: what is done with a guest, and what becomes of it.
+
+use super::{At, Complaint, JudgeContext, StepKind, one_or_many, say};
+use crate::cause::Cause;
+use crate::evidence::{Captured, CommandResult};
+use crate::fact::FactType;
+use crate::guest::Guest;
+use crate::matcher::{Matcher, quote};
+use crate::verdict::{Check, Verdict};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+
+/// `domain: {create: g1}`, `domain: {says: g1, has: [PATTERN]}`, `domain: {run: g1, script: hostname, stdout: g1}`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Domain {
+    /// Create this guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub create: Option<String>,
+    /// Wait until this guest's console has said all of `has`; that it is up, where nothing is named and it is the lab's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub says: Option<String>,
+    /// Run `script` in this guest, which must be the lab's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// Pause this guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<String>,
+    /// Let this guest go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unpause: Option<String>,
+    /// Have this guest restart by itself, and wait until it is another domain and, where it is the lab's own, up again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reboot: Option<String>,
+    /// Have this guest power off by itself, and wait until it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shutdown: Option<String>,
+    /// End this guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destroy: Option<String>,
+    /// With `says`: patterns each of which must appear on its console, whenever it was.
+    #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub has: Vec<String>,
+    /// With `says`: patterns none of which may have appeared by then.
+    #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<String>,
+    /// With `run`: a script for the guest's shell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<String>,
+    /// With `run`: exit status expected; 0 when not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<Matcher>,
+    /// With `run`: what standard output must be, its last line end taken off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdout: Option<Matcher>,
+    /// With `run`: what standard error must be, its last line end taken off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<Matcher>,
+    /// The guest, as `guests` has it; filled when the case is planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub guest: Option<Guest>,
+}
+
+/// What is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// `create`
+    Create,
+    /// `says`
+    Says,
+    /// `run`
+    Run,
+    /// `pause`
+    Pause,
+    /// `unpause`
+    Unpause,
+    /// `reboot`
+    Reboot,
+    /// `shutdown`
+    Shutdown,
+    /// `destroy`
+    Destroy,
+}
+
+impl Act {
+    /// The key.
+    pub fn word(self) -> &'static str {
+        match self {
+            Act::Create => "create",
+            Act::Says => "says",
+            Act::Run => "run",
+            Act::Pause => "pause",
+            Act::Unpause => "unpause",
+            Act::Reboot => "reboot",
+            Act::Shutdown => "shutdown",
+            Act::Destroy => "destroy",
+        }
+    }
+}
+
+/// What was seen, of each of the guest's domains.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DomainEvidence {
+    /// In the order of their names.
+    pub domains: Vec<Seen>,
+}
+
+/// What was seen of a domain.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Its name.
+    pub domain: String,
+    /// What was done in dom0, and what that said: lines `WORD VALUE`.
+    pub command: CommandResult,
+    /// Its console by then, as dom0's console daemon logged it.
+    pub console: Captured,
+    /// Its state by then as `xl list` shows it (`-b----`); none: there is no such domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// What it was told to say what it says by; from its command line.
+    pub nonce: String,
+    /// `says`: the limit passed, in seconds of guest time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timed_out: Option<f64>,
+}
+
+impl Seen {
+    /// The value of a line `WORD VALUE`.
+    fn value(&self, word: &str) -> Option<&str> {
+        self.command.stdout.text.lines().find_map(|l| l.strip_prefix(word)?.strip_prefix(' ')).map(str::trim)
+    }
+
+    /// The last words on its console, for a message.
+    fn last_words(&self) -> String {
+        match self.console.text.lines().map(str::trim).rfind(|l| !l.is_empty()) {
+            Some(line) => format!("the last line on its console is {}", quote(line)),
+            None => "it wrote nothing to its console".to_owned(),
+        }
+    }
+
+    /// The state has this mark: `p` paused, `s` shut down, `c` crashed, `d` dying.
+    fn is(&self, mark: char) -> bool {
+        self.state.as_ref().is_some_and(|s| s.contains(mark))
+    }
+
+    /// What is wrong with a domain that should be alive.
+    fn dead(&self, name: &str) -> Option<Check> {
+        let fail = |cause, what: &str| {
+            Some(Check::fail(name, cause, format!("{} {what}; {}", self.domain, self.last_words())))
+        };
+        match &self.state {
+            None => fail(Cause::GuestGone, "is gone"),
+            Some(_) if self.is('c') => fail(Cause::GuestCrashed, "crashed"),
+            Some(_) if self.is('s') => fail(Cause::GuestGone, "has shut down"),
+            Some(_) if self.is('d') => fail(Cause::GuestGone, "is dying"),
+            Some(_) => None,
+        }
+    }
+}
+
+/// What the small guest says when it is up.
+pub fn ready(nonce: &str) -> String {
+    format!("xenlab-guest: ready {nonce}")
+}
+
+impl StepKind for Domain {
+    const NAME: &'static str = "domain";
+    const AT: At = At::Dom0;
+    const ACTS: bool = true;
+    type Evidence = DomainEvidence;
+
+    fn check(&self) -> Vec<Complaint> {
+        let mut wrong = Vec::new();
+        let acts = self.acts();
+        let Some((act, _)) = acts.first().copied() else {
+            return vec![Complaint::new("", "nothing is done here", "one of create, says, run, pause, unpause, reboot, shutdown, destroy")];
+        };
+        if let Some((other, _)) = acts.get(1) {
+            let message = format!("both `{}` and `{}` are given", act.word(), other.word());
+            wrong.push(Complaint::new(other.word(), message, "one of the two; make two steps of it"));
+        }
+        let mut only = |of: Act, key: &str, given: bool| {
+            if given && act != of {
+                let message = format!("`{key}` is for `{}`", of.word());
+                wrong.push(Complaint::new(key, message, format!("`{}` beside it", of.word())));
+            }
+        };
+        only(Act::Says, "has", !self.has.is_empty());
+        only(Act::Says, "lacks", !self.lacks.is_empty());
+        only(Act::Run, "script", self.script.is_some());
+        only(Act::Run, "exit", self.exit.is_some());
+        only(Act::Run, "stdout", self.stdout.is_some());
+        only(Act::Run, "stderr", self.stderr.is_some());
+        if act == Act::Run && self.script.as_ref().is_none_or(|s| s.trim().is_empty()) {
+            wrong.push(Complaint::new("script", "nothing to run is given", "`script`: commands for the guest's shell"));
+        }
+        for (key, patterns) in [("has", &self.has), ("lacks", &self.lacks)] {
+            for (i, pattern) in patterns.iter().enumerate() {
+                wrong.extend(say::pattern(format!("{key}[{i}]"), pattern));
+            }
+        }
+        for (key, matcher, of) in
+            [("exit", &self.exit, FactType::Integer), ("stdout", &self.stdout, FactType::Text), ("stderr", &self.stderr, FactType::Text)]
+        {
+            if let Some(matcher) = matcher {
+                for message in matcher.check(of).err().into_iter().flatten() {
+                    wrong.push(Complaint { path: key.into(), message, expected: None });
+                }
+            }
+        }
+        wrong
+    }
+
+    fn judge(&self, evidence: &DomainEvidence, cx: &JudgeContext<'_>) -> Vec<Check> {
+        let Some((act, _)) = self.acts().first().copied() else { return Vec::new() };
+        let place = cx.place(Self::NAME, act.word());
+        let mut checks = Vec::new();
+        for seen in &evidence.domains {
+            match act {
+                Act::Says => checks.extend(self.said(seen, cx)),
+                Act::Run => checks.extend(self.ran(seen, cx)),
+                act => checks.push(self.done(act, seen, cx).at(place.clone())),
+            }
+        }
+        checks
+    }
+}
+
+impl Domain {
+    fn acts(&self) -> Vec<(Act, &str)> {
+        [
+            (Act::Create, &self.create),
+            (Act::Says, &self.says),
+            (Act::Run, &self.run),
+            (Act::Pause, &self.pause),
+            (Act::Unpause, &self.unpause),
+            (Act::Reboot, &self.reboot),
+            (Act::Shutdown, &self.shutdown),
+            (Act::Destroy, &self.destroy),
+        ]
+        .into_iter()
+        .filter_map(|(act, name)| name.as_deref().map(|name| (act, name)))
+        .collect()
+    }
+
+    /// What is done, and with which guest; a body that passed [`StepKind::check`] has one.
+    pub fn act(&self) -> Option<(Act, &str)> {
+        self.acts().first().copied()
+    }
+
+    /// What its console must have said, as regular expressions.
+    fn wanted(&self, nonce: &str) -> Vec<String> {
+        match (&self.guest, self.has.as_slice()) {
+            (Some(guest), []) if guest.is_tiny() => vec![regex::escape(&ready(nonce))],
+            (_, has) => has.to_vec(),
+        }
+    }
+
+    /// Everything that is waited for has been said.
+    pub fn satisfied(&self, console: &str, nonce: &str) -> bool {
+        self.wanted(nonce).iter().all(|p| Regex::new(p).is_ok_and(|r| r.is_match(console)))
+    }
+
+    fn done(&self, act: Act, seen: &Seen, cx: &JudgeContext<'_>) -> Check {
+        let domain = &seen.domain;
+        let name = format!("{} {domain}", act.word());
+        let what = match act {
+            Act::Create => format!("`xl create` of {domain}"),
+            _ => format!("`xl {}` of {domain}", act.word()),
+        };
+        let status = match say::exited(&name, &what, &seen.command) {
+            Ok(status) => status,
+            // That it does not end is the guest's doing, and what it said last tells why.
+            Err(check) if check.cause == Some(Cause::CommandTimeout) => {
+                let message = format!("{}; {}", check.message, seen.last_words());
+                return Check::fail(name, Cause::GuestSilent, message).show("console", seen.console.text.trim_end());
+            }
+            Err(check) => return check,
+        };
+        if status != 0 {
+            if say::no_such_program(&seen.command) {
+                return say::xl_failed(&name, &what, &seen.command, cx);
+            }
+            let cause = if act == Act::Create { Cause::GuestNotCreated } else { Cause::GuestState };
+            let message = format!("{what} exited with {status}{}", say::stderr_tail(&seen.command));
+            return Check::fail(name, cause, message).show("console", seen.console.text.trim_end());
+        }
+        let alive = matches!(act, Act::Create | Act::Pause | Act::Unpause | Act::Reboot);
+        if let Some(dead) = seen.dead(&name).filter(|_| alive) {
+            return dead.show("console", seen.console.text.trim_end());
+        }
+        let wrong = |message: String| Check::fail(&name, Cause::GuestState, message);
+        let state = seen.state.as_deref().unwrap_or("gone");
+        match act {
+            Act::Create => {
+                let wanted = self.guest.as_ref().map_or("", |g| g.config.kind.of_xl());
+                match seen.value("type") {
+                    Some(kind) if kind == wanted => {
+                        let id = seen.value("domid").unwrap_or("?");
+                        Check::pass(&name, format!("{domain} is there: domain {id}, type {kind}{}", paging(seen)))
+                    }
+                    Some(kind) => wrong(format!("{domain} is of type {kind}, expected {wanted}")),
+                    None => wrong(format!("`xl list --long` does not say of which type {domain} is")),
+                }
+            }
+            Act::Pause if seen.is('p') => Check::pass(&name, format!("{domain} is paused ({state})")),
+            Act::Pause => wrong(format!("{domain} was to be paused, its state is {state}")),
+            Act::Unpause if seen.is('p') => wrong(format!("{domain} was to go on, its state is {state}")),
+            Act::Unpause => Check::pass(&name, format!("{domain} goes on ({state})")),
+            Act::Reboot => match (seen.value("was"), seen.value("domid")) {
+                (Some(was), Some(is)) if was != is => Check::pass(&name, format!("{domain} was domain {was} and is domain {is}")),
+                (was, is) => wrong(format!(
+                    "{domain} was to be another domain, it was {} and is {}",
+                    was.unwrap_or("unknown"),
+                    is.unwrap_or("unknown")
+                )),
+            },
+            Act::Shutdown | Act::Destroy if seen.state.is_some() => {
+                wrong(format!("{domain} was to be gone, its state is {state}"))
+            }
+            Act::Shutdown | Act::Destroy => Check::pass(&name, format!("{domain} is gone")),
+            Act::Says | Act::Run => Check::error(&name, Cause::LabInternal, "this is judged elsewhere"),
+        }
+    }
+
+    fn said(&self, seen: &Seen, cx: &JudgeContext<'_>) -> Vec<Check> {
+        let domain = &seen.domain;
+        let text = &seen.console.text;
+        let name = |i: usize| format!("{domain} says {i}");
+        if let Err(check) = say::exited(&name(0), &format!("reading the console of {domain}"), &seen.command) {
+            return vec![check.at(cx.place(Self::NAME, "says"))];
+        }
+        let mut checks = Vec::new();
+        for (i, pattern) in self.wanted(&seen.nonce).iter().enumerate() {
+            let place = cx.place(Self::NAME, &format!("has[{i}]"));
+            let shown = if self.has.is_empty() { "that it is up".to_owned() } else { quote(pattern) };
+            let found = Regex::new(pattern).is_ok_and(|r| r.is_match(text));
+            let check = match (found, seen.dead(&name(i)), seen.timed_out) {
+                (true, ..) => Check::pass(name(i), format!("{domain} said {shown}")),
+                (false, Some(dead), _) => {
+                    let message = format!("{}, and had not said {shown}", dead.message);
+                    Check { message, ..dead }
+                }
+                (false, None, limit) => {
+                    let limit = limit.map_or_else(String::new, |l| format!(" within {l:.0} s of guest time"));
+                    let message = format!("{domain} did not say {shown}{limit}; {}", seen.last_words());
+                    Check::fail(name(i), Cause::GuestSilent, message)
+                }
+            };
+            let check = if check.verdict == Verdict::Fail { check.show("console", text.trim_end()) } else { check };
+            checks.push(check.at(place));
+        }
+        for (i, pattern) in self.lacks.iter().enumerate() {
+            let name = format!("{domain} lacks {i}");
+            let place = cx.place(Self::NAME, &format!("lacks[{i}]"));
+            let found = Regex::new(pattern).ok().and_then(|r| r.find(text).map(|m| m.as_str().to_owned()));
+            checks.push(
+                match found {
+                    Some(found) => Check::fail(&name, Cause::GuestSaid, format!("{domain} said {}", quote(&found))),
+                    None if seen.console.cut => say::cut(&name, &format!("no {}", quote(pattern)), seen.console.total),
+                    None => Check::pass(&name, format!("{domain} did not say {}", quote(pattern))),
+                }
+                .at(place),
+            );
+        }
+        checks
+    }
+
+    fn ran(&self, seen: &Seen, cx: &JudgeContext<'_>) -> Vec<Check> {
+        let domain = &seen.domain;
+        let name = format!("exit in {domain}");
+        let what = format!("the script in {domain}");
+        let place = cx.place(Self::NAME, "run");
+        let silent = |message: String| {
+            let check = Check::fail(&name, Cause::GuestSilent, format!("{message}; {}", seen.last_words()));
+            vec![check.show("console", seen.console.text.trim_end()).at(place.clone())]
+        };
+        match say::exited(&name, &what, &seen.command) {
+            Ok(_) => {}
+            Err(check) if check.cause == Some(Cause::CommandTimeout) => {
+                return match seen.dead(&name) {
+                    Some(dead) => vec![dead.at(place)],
+                    None => silent(format!("{domain} did not answer in time")),
+                };
+            }
+            Err(check) => return vec![check.at(place)],
+        }
+        let Some(answer) = Answer::read(&seen.command.stdout.text, &seen.nonce) else {
+            return match seen.dead(&name) {
+                Some(dead) => vec![dead.at(place)],
+                None => silent(format!("{domain} gave no answer that can be read{}", say::stderr_tail(&seen.command))),
+            };
+        };
+        let zero = Matcher::Equals("0".into());
+        let matcher = self.exit.as_ref().unwrap_or(&zero);
+        let at = cx.place(Self::NAME, "exit");
+        let text = answer.status.to_string();
+        let mut exit = say::value(&name, Cause::CheckFailed, matcher, Some((&text, FactType::Integer)), cx, at);
+        if exit.verdict == Verdict::Fail && !answer.stderr.text.trim().is_empty() {
+            exit.message.push_str(&format!("; on stderr: {}", quote(answer.stderr.text.trim_end())));
+        }
+        let mut checks = vec![exit];
+        for (stream, matcher, seen) in
+            [("stdout", &self.stdout, &answer.stdout), ("stderr", &self.stderr, &answer.stderr)]
+        {
+            if let Some(matcher) = matcher {
+                let name = format!("{stream} in {domain}");
+                let place = cx.place(Self::NAME, stream);
+                checks.push(say::output(&name, Cause::CheckFailed, matcher, seen, cx, place));
+            }
+        }
+        checks
+    }
+}
+
+/// How a PVH guest's memory is mapped, where that was chosen for it.
+fn paging(seen: &Seen) -> &'static str {
+    match seen.value("paging") {
+        Some("shadow") => ", shadow paging, since this QEMU emulates nested paging wrongly",
+        Some("hap") => ", hardware-assisted paging",
+        _ => "",
+    }
+}
+
+/// What the small guest answered.
+struct Answer {
+    status: i32,
+    stdout: Captured,
+    stderr: Captured,
+}
+
+/// The guest keeps so many bytes of each output, so one of that length may have been longer.
+const KEPT: u64 = 16384;
+
+impl Answer {
+    /// Reads `xenlab-guest: ran NONCE ID STATUS STDOUT STDERR`.
+    fn read(text: &str, nonce: &str) -> Option<Answer> {
+        let start = format!("xenlab-guest: ran {nonce} ");
+        let line = text.lines().find_map(|l| l.trim_end().strip_prefix(start.as_str()))?;
+        let [_, status, stdout, stderr] = line.split(' ').collect::<Vec<_>>()[..] else { return None };
+        let unpacked = |text: &str| {
+            let bytes = if text == "-" { Vec::new() } else { STANDARD.decode(text).ok()? };
+            let total = bytes.len() as u64;
+            Some(Captured { text: String::from_utf8_lossy(&bytes).into_owned(), total, cut: total >= KEPT })
+        };
+        Some(Answer { status: status.parse().ok()?, stdout: unpacked(stdout)?, stderr: unpacked(stderr)? })
+    }
+}
+
+#[cfg(test)]
+mod tests;
