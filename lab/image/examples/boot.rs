@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         userland: userland.parse()?,
         kernel: None,
         device_model: DeviceModelSpec::None,
-            guests: Vec::new(),
+        guests: Vec::new(),
         tools: Some(ToolsTree {
             root: tools.into(),
             mount: "/".into(),

@@ -143,7 +143,12 @@ fn from_file(
 }
 
 /// A static busybox: the one named, Debian's, or without either the host's own if it is of that architecture.
-pub(crate) fn busybox(store: &Store, recipe: &Recipe, suite: &str, arch: Arch) -> Result<PathBuf, ImageError> {
+pub(crate) fn busybox(
+    store: &Store,
+    recipe: &Recipe,
+    suite: &str,
+    arch: Arch,
+) -> Result<PathBuf, ImageError> {
     if let Some(path) = std::env::var_os("XENLAB_BUSYBOX").map(PathBuf::from) {
         return if path.is_file() {
             Ok(path)

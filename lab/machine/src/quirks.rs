@@ -178,6 +178,17 @@ pub const FAULTS: &[Row] = &[
         accel: Accel::Tcg,
         from: None,
         below: Some((10, 0)),
+        value: "npt-loses-guests",
+        because: "a PVH Linux under nested paging is lost at times in its first second: a triple fault, once at an address of Xen's \
+                  own, or a halt without a word. It comes back when it is created again",
+        source: "7.2.22 measured, Xen 4.17.7: of 12 guests, six side by side, 4 were lost with two processors and 1 with one; of 8 \
+                 one by one, 1. 10 and later have npt-mov-cr2 before it can show",
+    },
+    Row {
+        arch: Arch::X86_64,
+        accel: Accel::Tcg,
+        from: None,
+        below: Some((10, 0)),
         value: "rdtscp-opcode",
         because: "an intercepted RDTSCP is reported with the wrong opcode: Xen repeats \"Insn mismatch\" and a PVH guest spins. \
                   Kept away by rdtscp=off",
@@ -312,7 +323,7 @@ mod tests {
             let version = QemuVersion { major, minor: 0, micro: 0 };
             faults(Arch::X86_64, accel, version).map(|row| row.value).collect::<Vec<_>>()
         };
-        assert_eq!(names(Accel::Tcg, 8), ["rdtscp-opcode", "npt-pae-accessed"]);
+        assert_eq!(names(Accel::Tcg, 8), ["npt-loses-guests", "rdtscp-opcode", "npt-pae-accessed"]);
         assert_eq!(names(Accel::Tcg, 11), ["npt-mov-cr2", "npt-pae-accessed"]);
         assert!(names(Accel::Kvm, 11).is_empty());
     }

@@ -5,6 +5,8 @@
 
 use super::dom0::Dom0;
 use super::scripts::{self, quote};
+use super::xtf::of_xen;
+use crate::hub::Hub;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::time::Duration;
@@ -23,6 +25,8 @@ const BASELINE: &str = "/run/xenlab-guests/baseline";
 const CONSOLE: usize = 256 << 10;
 /// Guest time for looking at a guest once the step's own limit has passed.
 const GRACE: Duration = Duration::from_secs(10);
+/// How often a guest is created that the emulator may lose.
+const TRIES: u32 = 4;
 /// Between two looks at a console: nobody tells when a guest has written to it.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -43,7 +47,8 @@ exit 0
 
 impl Dom0<'_> {
     /// `domain`
-    pub async fn domain(&mut self, step: &Domain, facts: &Facts) -> Result<Observation, Loss> {
+    pub async fn domain(&mut self, step: &Domain, facts: &Facts, hub: &Hub) -> Result<Observation, Loss> {
+        let begun = hub.state().next_line();
         let internal = |message: &str| Loss::Lab {
             code: xenlab_model::cause::Cause::LabInternal.code().to_owned(),
             message: message.to_owned(),
@@ -56,13 +61,22 @@ impl Dom0<'_> {
             let listed = self.baseline().await;
             if !listed.ok() {
                 let domain = guest.name.clone();
-                let seen = Seen { domain, command: listed, console: Captured::default(), state: None, nonce: String::new(), timed_out: None };
+                let seen = Seen {
+                    domain,
+                    command: listed,
+                    console: Captured::default(),
+                    state: None,
+                    nonce: String::new(),
+                    xen: Vec::new(),
+                    lost: 0,
+                    timed_out: None,
+                };
                 return Ok(Observation::Domain(DomainEvidence { domains: vec![seen] }));
             }
         }
         for domain in guest.domains() {
-            let seen = match act {
-                Act::Create => self.create_domain(guest, &domain, facts).await,
+            let mut seen = match act {
+                Act::Create => self.created(step, guest, &domain, facts).await,
                 Act::Says => self.says(step, &domain).await,
                 Act::Run => {
                     let script = step.script.as_deref().unwrap_or_default();
@@ -74,6 +88,7 @@ impl Dom0<'_> {
                 Act::Shutdown => self.act(&domain, &ended(&domain, "shutdown -w")).await,
                 Act::Destroy => self.act(&domain, &ended(&domain, "destroy")).await,
             };
+            seen.xen = of_xen(hub, begun);
             let lost = matches!(seen.command.end, CommandEnd::Lost(_) | CommandEnd::TimedOut(_));
             domains.push(seen);
             if lost {
@@ -92,8 +107,31 @@ impl Dom0<'_> {
 
     /// Lists what there is, once for each dom0.
     async fn baseline(&mut self) -> CommandResult {
-        let text = format!("mkdir -p {FOLDER}\n[ -e {BASELINE} ] && exit 0\n( {LIST} ) >{BASELINE}.new && mv {BASELINE}.new {BASELINE}");
+        let text = format!(
+            "mkdir -p {FOLDER}\n[ -e {BASELINE} ] && exit 0\n( {LIST} ) >{BASELINE}.new && mv {BASELINE}.new {BASELINE}"
+        );
         self.sh(&text).await
+    }
+
+    /// Creates a domain; again where the emulator is known to lose such guests at times and has lost this one before it was up.
+    async fn created(&mut self, step: &Domain, guest: &Guest, domain: &str, facts: &Facts) -> Seen {
+        let mut lost = 0;
+        loop {
+            let mut seen = self.create_domain(guest, domain, facts).await;
+            if seen.command.ok() && guest.is_tiny() && guest.is_lost_at_times(facts) {
+                let up = self.says(step, domain).await;
+                if up.state.is_none() && lost + 1 < TRIES {
+                    lost += 1;
+                    // Xen may have taken its end for a restart.
+                    self.sh(&format!("xl destroy {} 2>/dev/null; exit 0", quote(domain))).await;
+                    continue;
+                }
+                seen = Seen { command: seen.command, ..up };
+                seen.timed_out = None;
+            }
+            seen.lost = lost;
+            return seen;
+        }
     }
 
     async fn create_domain(&mut self, guest: &Guest, domain: &str, facts: &Facts) -> Seen {
@@ -134,9 +172,9 @@ impl Dom0<'_> {
         let limit = self.left();
         loop {
             let looked = self.ways.run(&self.script(&look(domain)), GRACE).await;
-            let mut seen = seen(domain, CommandResult { stdout: Captured::default(), ..looked.clone() }, looked);
-            let alive = seen.state.as_ref().is_some_and(|s| !s.contains(['c', 's', 'd']));
-            if step.satisfied(&seen.console.text, &seen.nonce) || !alive || !seen.command.ok() {
+            let mut seen =
+                seen(domain, CommandResult { stdout: Captured::default(), ..looked.clone() }, looked);
+            if step.satisfied(&seen.console.text, &seen.nonce) || !seen.is_alive() || !seen.command.ok() {
                 return seen;
             }
             if self.left().is_zero() {
@@ -160,6 +198,8 @@ fn seen(domain: &str, command: CommandResult, looked: CommandResult) -> Seen {
         console: said,
         state: Some(state).filter(|s| !s.is_empty()),
         nonce,
+        xen: Vec::new(),
+        lost: 0,
         timed_out: None,
     }
 }

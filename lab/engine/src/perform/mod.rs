@@ -142,7 +142,7 @@ async fn observe(
                 Body::Process(_) => dom0.process().await,
                 Body::File(step) => dom0.file(step).await,
                 Body::Xtf(step) => dom0.xtf(step, &prepared.facts, &hub, limit).await?,
-                Body::Domain(step) => dom0.domain(step, &prepared.facts).await?,
+                Body::Domain(step) => dom0.domain(step, &prepared.facts, &hub).await?,
                 Body::Leaks(_) => dom0.leaks().await,
                 Body::Phase(_)
                 | Body::Console(_)

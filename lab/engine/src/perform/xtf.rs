@@ -97,7 +97,7 @@ impl Dom0<'_> {
 }
 
 /// What Xen wrote to its console since the line of that number.
-fn of_xen(hub: &Hub, since: u64) -> Vec<String> {
+pub(super) fn of_xen(hub: &Hub, since: u64) -> Vec<String> {
     let state = hub.state();
     let lines = state.lines_from(since).filter(|l| l.speaker == Speaker::Xen).map(|l| l.text.clone());
     shortened(lines.collect())

@@ -470,7 +470,8 @@ impl Maker<'_> {
                 [] => "a guest that `guests:` has; it has none".to_owned(),
                 some => format!("a guest that `guests:` has: {}", some.join(", ")),
             };
-            self.diagnostics.push(say(format!("there is no guest `{name}`")).expected(expected).nearest(&name, known));
+            self.diagnostics
+                .push(say(format!("there is no guest `{name}`")).expected(expected).nearest(&name, known));
             return;
         };
         match of.kind.on(config.arch) {
@@ -483,9 +484,14 @@ impl Maker<'_> {
         }
         let tiny = domain.guest.as_ref().is_some_and(Guest::is_tiny);
         if !tiny && act == Act::Run {
-            self.diagnostics.push(say("only the lab's own guest runs scripts".into()).expected("a guest with `kernel: xenlab:tiny`"));
+            self.diagnostics.push(
+                say("only the lab's own guest runs scripts".into())
+                    .expected("a guest with `kernel: xenlab:tiny`"),
+            );
         } else if !tiny && act == Act::Says && domain.has.is_empty() {
-            self.diagnostics.push(say("nothing is waited for".into()).expected("`has`: what this guest says when it is up"));
+            self.diagnostics.push(
+                say("nothing is waited for".into()).expected("`has`: what this guest says when it is up"),
+            );
         }
     }
 

@@ -24,6 +24,15 @@ pub(crate) fn config(config: &Config, tree: &Node, diagnostics: &mut Vec<Diagnos
             say(path, format!("`{path}` is 0"), "more than 0");
         }
     }
+    for (name, guest) in &config.guests {
+        for (key, zero) in
+            [("memory", guest.memory.0 == 0), ("vcpus", guest.vcpus == 0), ("copies", guest.copies == 0)]
+        {
+            if zero {
+                say(&format!("guests.{name}.{key}"), format!("`{key}` of guest `{name}` is 0"), "more than 0");
+            }
+        }
+    }
     if let Some(machine) = config.machine.memory.filter(|m| m.0 != 0 && m.0 <= config.dom0.memory.0) {
         let message =
             format!("the machine has {machine}, all of which or more is dom0's ({})", config.dom0.memory);

@@ -302,6 +302,7 @@ impl<'a> Walk<'a> {
             Some("Size") => text.parse::<crate::units::Size>().map(drop),
             Some("Duration") => text.parse::<crate::units::GuestDuration>().map(drop),
             Some("XenSpec") => text.parse::<crate::spec::XenSpec>().map(drop),
+            Some("GuestKernel") => text.parse::<crate::guest::GuestKernel>().map(drop),
             Some("KernelSpec") => text.parse::<crate::spec::KernelSpec>().map(drop),
             Some("UserlandSpec") => text.parse::<crate::spec::UserlandSpec>().map(drop),
             Some("Date") => text.parse::<crate::date::Date>().map(drop),

@@ -58,7 +58,9 @@ impl StepKind for Leaks {
                 return vec![check.at(place())];
             }
             if result.stdout.cut {
-                return vec![say::cut("leaks", "a list of everything there is", result.stdout.total).at(place())];
+                return vec![
+                    say::cut("leaks", "a list of everything there is", result.stdout.total).at(place()),
+                ];
             }
         }
         let (before, after) = (Kept::read(&evidence.before), Kept::read(&evidence.after));
@@ -100,8 +102,12 @@ impl Leaks {
         let leak = |message: String| Check::fail(shown, Cause::GuestLeak, message);
         if kind == "memory" {
             return match (before.number(kind), after.number(kind)) {
-                (Some(was), Some(is)) if is + SLACK >= was => Check::pass(shown, format!("{shown} is {is} MiB, it was {was} MiB")),
-                (Some(was), Some(is)) => leak(format!("{shown} is {is} MiB, it was {was} MiB: {} MiB are lost", was - is)),
+                (Some(was), Some(is)) if is + SLACK >= was => {
+                    Check::pass(shown, format!("{shown} is {is} MiB, it was {was} MiB"))
+                }
+                (Some(was), Some(is)) => {
+                    leak(format!("{shown} is {is} MiB, it was {was} MiB: {} MiB are lost", was - is))
+                }
                 _ => Check::not_judged(shown, format!("{shown} is not known")),
             };
         }
@@ -110,7 +116,9 @@ impl Leaks {
             let count = |kept: &Kept<'_>| kept.of(kind).map(|(_, n)| n).sum::<i64>();
             let (was, is) = (count(before), count(after));
             return match (was, is) {
-                (0, _) => Check::not_judged(shown, format!("{shown} are not known: this build has no lsevtchn")),
+                (0, _) => {
+                    Check::not_judged(shown, format!("{shown} are not known: this build has no lsevtchn"))
+                }
                 (was, is) if is <= was => Check::pass(shown, format!("{is} {shown}, there were {was}")),
                 (was, is) => leak(format!("{is} {shown}, there were {was}")),
             };
@@ -131,7 +139,11 @@ impl Leaks {
             some => {
                 let more = some.len().saturating_sub(8);
                 let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-                leak(format!("{} {shown} are left behind: {}{more}", some.len(), some[..some.len().min(8)].join(", ")))
+                leak(format!(
+                    "{} {shown} are left behind: {}{more}",
+                    some.len(),
+                    some[..some.len().min(8)].join(", ")
+                ))
             }
         }
     }

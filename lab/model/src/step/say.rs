@@ -126,7 +126,11 @@ pub(super) fn pattern(path: String, pattern: &str) -> Option<Complaint> {
     match regex::Regex::new(pattern) {
         Err(e) => {
             let said = crate::scenario::last_line(&e);
-            Some(Complaint::new(path, format!("this regular expression cannot be read: {said}"), "a regular expression"))
+            Some(Complaint::new(
+                path,
+                format!("this regular expression cannot be read: {said}"),
+                "a regular expression",
+            ))
         }
         Ok(regex) if regex.is_match("") => {
             Some(Complaint::new(path, "this pattern is found in every line", "a pattern that can be missing"))

@@ -41,7 +41,9 @@ golden! {
     nothing_said_of_arch_and_xen: format!("{HEAD}{STEPS}");
     unknown_key: with("matrx: {arch: [x86_64]}\n");
     unknown_key_below: with("machine: {cpu: max, memroy: 2G}\n");
-    a_later_key: with("guests: {g1: {type: pv}}\n");
+    guests_that_are_none: with("guests: {g1: {type: vmx, memory: much, colour: red, kernel: debian}}\n");
+    guests_that_steps_name: format!("{HEAD}arch: aarch64\nxen: debian:trixie\nguests: {{g1: {{type: pv}}, g2: {{kernel: 'file:/k'}}}}\nsteps:\n  - domain: {{create: g1}}\n  - domain: {{create: gl}}\n  - domain: {{run: g2, script: x}}\n  - domain: {{says: g2}}\n  - domain: {{says: g2, has: x*, script: y}}\n");
+    leaks_of_nothing: steps("  - leaks: {}\n");
     unknown_architecture: format!("{HEAD}arch: arm64\nxen: debian:trixie\n{STEPS}");
     unknown_provider: format!("{HEAD}arch: x86_64\nxen: debain:trixie\n{STEPS}");
     unknown_boot_way: with("boot: bois\n");
@@ -49,7 +51,7 @@ golden! {
     unknown_userland: with("dom0: sytemd\n");
     wrong_types: with("machine: {cpus: many, accel: [tcg]}\ndom0: {memory: 1Q, vcpus: -1}\nlimits: {boot: 30}\ntags: {a: b}\n");
     yes_is_no_flag: steps("  - xenstored: {daemon: any, self-test: yes}\n");
-    zeroes: with("machine: {cpus: 0}\ndom0: {vcpus: 0, memory: 0}\nlimits: {boot: 0s, case: 0ms}\n");
+    zeroes: with("guests: {g1: {copies: 0, vcpus: 0, memory: 0}}\nmachine: {cpus: 0}\ndom0: {vcpus: 0, memory: 0}\nlimits: {boot: 0s, case: 0ms}\n");
     all_memory_is_dom0s: with("machine: {memory: 512M}\ndom0: {memory: 1G}\n");
     a_name_that_is_none: "xenlab: 1\nname: a b/c\narch: x86_64\nxen: debian:trixie\ntags: ['-x']\nsteps: [{under-xen: {}}]\n";
     empty_axis: with("matrix: {dom0.userland: []}\n");

@@ -1,1 +1,214 @@
+use super::*;
+use crate::evidence::CommandEnd;
+use crate::fact::{FactValue, Facts};
+use crate::guest::{GuestConfig, GuestType};
+use crate::step::testing::{bad, body, ended, facts, judge, ran, said};
 
+const NONCE: &str = "0123456789abcdef";
+
+fn step(json: &str, kind: GuestType) -> Domain {
+    let config: GuestConfig = serde_json::from_str("{}").unwrap();
+    let guest = Guest { name: "g1".into(), config: GuestConfig { kind, ..config } };
+    Domain { guest: Some(guest), ..body::<Domain>(json) }
+}
+
+fn pv(json: &str) -> Domain {
+    step(json, GuestType::Pv)
+}
+
+fn seen(command: CommandResult, console: &str, state: Option<&str>) -> DomainEvidence {
+    DomainEvidence {
+        domains: vec![Seen {
+            domain: "g1".into(),
+            command,
+            console: Captured { text: console.into(), total: console.len() as u64, cut: false },
+            state: state.map(str::to_owned),
+            nonce: NONCE.into(),
+            xen: Vec::new(),
+            lost: 0,
+            timed_out: None,
+        }],
+    }
+}
+
+const CREATED: &str = "domid 3\ntype pv\n";
+
+#[test]
+fn create() {
+    let create = pv(r#"{"create": "g1"}"#);
+    let judged = |e: &DomainEvidence| bad(&judge(&create, e, &facts()));
+    let checks = judge(&create, &seen(ran("x", 0, CREATED, ""), "", Some("-b----")), &facts());
+    assert_eq!(said(&checks, "create g1"), "g1 is there: domain 3, type pv");
+    assert_eq!(
+        judged(&seen(ran("x", 0, "domid 3\ntype hvm\n", ""), "", Some("-b----"))),
+        ["create g1 FAIL guest.state"]
+    );
+    assert_eq!(
+        judged(&seen(ran("x", 0, "domid 3\n", ""), "", Some("-b----"))),
+        ["create g1 FAIL guest.state"]
+    );
+    assert_eq!(judged(&seen(ran("x", 0, CREATED, ""), "", None)), ["create g1 FAIL guest.gone"]);
+    assert_eq!(
+        judged(&seen(ran("x", 0, CREATED, ""), "oops\n", Some("----c-"))),
+        ["create g1 FAIL guest.crashed"]
+    );
+    let stderr = "xc: error: panic: segment kernel too large: Out of memory\nlibxl: error: libxl_create.c: cannot (re-)build domain: -3\n";
+    let checks = judge(&create, &seen(ran("x", 3, "", stderr), "", None), &facts());
+    assert_eq!(bad(&checks), ["create g1 FAIL guest.not-created"]);
+    assert!(
+        said(&checks, "create g1").contains("segment kernel too large"),
+        "the first complaint, not its undoing: {checks:?}"
+    );
+    assert_eq!(
+        judged(&seen(ended("x", CommandEnd::TimedOut(30), "", ""), "", None)),
+        ["create g1 FAIL guest.silent"]
+    );
+    assert_eq!(
+        judged(&seen(ended("x", CommandEnd::Lost("closed".into()), "", ""), "", None)),
+        ["create g1 FAIL dom0.ssh"]
+    );
+}
+
+#[test]
+fn states_and_ends() {
+    let judged = |json: &str, stdout: &str, state: Option<&str>| {
+        bad(&judge(&pv(json), &seen(ran("x", 0, stdout, ""), "", state), &facts()))
+    };
+    assert!(judged(r#"{"pause": "g1"}"#, "", Some("--p---")).is_empty());
+    assert_eq!(judged(r#"{"pause": "g1"}"#, "", Some("-b----")), ["pause g1 FAIL guest.state"]);
+    assert!(judged(r#"{"unpause": "g1"}"#, "", Some("-b----")).is_empty());
+    assert_eq!(judged(r#"{"unpause": "g1"}"#, "", Some("--p---")), ["unpause g1 FAIL guest.state"]);
+    assert!(judged(r#"{"reboot": "g1"}"#, "was 3\ndomid 4\n", Some("-b----")).is_empty());
+    assert_eq!(
+        judged(r#"{"reboot": "g1"}"#, "was 3\ndomid 3\n", Some("-b----")),
+        ["reboot g1 FAIL guest.state"]
+    );
+    assert_eq!(
+        judged(r#"{"reboot": "g1"}"#, "was 3\ndomid 4\n", Some("----c-")),
+        ["reboot g1 FAIL guest.crashed"]
+    );
+    for act in ["shutdown", "destroy"] {
+        let json = format!(r#"{{"{act}": "g1"}}"#);
+        assert!(judged(&json, "", None).is_empty());
+        assert_eq!(judged(&json, "", Some("-b----")), [format!("{act} g1 FAIL guest.state")]);
+    }
+}
+
+#[test]
+fn what_it_says() {
+    let says = pv(r#"{"says": "g1", "lacks": ["Oops: [0-9]+"]}"#);
+    let up = format!("Linux version 6\r\n{}\r\n", ready(NONCE));
+    assert!(says.satisfied(&up, NONCE) && !says.satisfied(&ready("ffff"), NONCE), "with its own nonce");
+    let judged = |e: &DomainEvidence| bad(&judge(&says, e, &facts()));
+    let ok = || ran("look", 0, "", "");
+    assert!(judged(&seen(ok(), &up, Some("-b----"))).is_empty());
+    assert_eq!(judged(&seen(ok(), &ready("ffff"), Some("-b----"))), ["g1 says 0 FAIL guest.silent"]);
+    assert_eq!(judged(&seen(ok(), "x", None)), ["g1 says 0 FAIL guest.gone"]);
+    assert_eq!(judged(&seen(ok(), "x", Some("----c-"))), ["g1 says 0 FAIL guest.crashed"]);
+    assert_eq!(
+        judged(&seen(ok(), &format!("{up}Oops: 0002"), Some("-b----"))),
+        ["g1 lacks 0 FAIL guest.said"]
+    );
+    let checks = judge(
+        &says,
+        &seen(ok(), "[ 1.0] Kernel panic - not syncing: No init\r\nCPU: 0", Some("r-----")),
+        &facts(),
+    );
+    assert_eq!(bad(&checks), ["g1 says 0 FAIL guest.crashed"], "whatever becomes of the domain");
+    assert!(said(&checks, "g1 says 0").contains("panicked: `No init`"), "{checks:?}");
+    let mut slow = seen(ok(), "Run /init as init process", Some("r-----"));
+    slow.domains[0].timed_out = Some(60.0);
+    let checks = judge(&says, &slow, &facts());
+    let message = said(&checks, "g1 says 0");
+    assert!(message.contains("within 60 s") && message.contains("Run /init"), "{message}");
+    let mut cut = seen(ok(), &up, Some("-b----"));
+    cut.domains[0].console.cut = true;
+    assert_eq!(judged(&cut), ["g1 lacks 0 FAIL capture.cut"]);
+    let own = pv(r#"{"says": "g1", "has": ["login:"]}"#);
+    assert!(
+        own.satisfied("x login:", NONCE) && !own.satisfied(&up, NONCE),
+        "what is named, and nothing else"
+    );
+}
+
+#[test]
+fn what_it_runs() {
+    let run = pv(r#"{"run": "g1", "script": "uname", "stdout": "Linux"}"#);
+    let answer = |text: &str| seen(ran("x", 0, text, ""), "", Some("-b----"));
+    let judged = |e: &DomainEvidence| bad(&judge(&run, e, &facts()));
+    assert!(judged(&answer(&format!("xenlab-guest: ran {NONCE} ab 0 TGludXgK -\r\n"))).is_empty());
+    assert_eq!(
+        judged(&answer(&format!("xenlab-guest: ran {NONCE} ab 0 Rm9vCg== -"))),
+        ["stdout in g1 FAIL check.failed"]
+    );
+    let checks = judge(&run, &answer(&format!("xenlab-guest: ran {NONCE} ab 1 - bm8K")), &facts());
+    assert_eq!(bad(&checks), ["exit in g1 FAIL check.failed", "stdout in g1 FAIL check.failed"]);
+    assert!(said(&checks, "exit in g1").contains("on stderr: `no`"), "{checks:?}");
+    for lie in [
+        "xenlab-guest: ran ffffffffffffffff ab 0 TGludXgK -".to_owned(),
+        format!("xenlab-guest: ran {NONCE} ab 0 TGludXgK"),
+        format!("xenlab-guest: ran {NONCE} ab zero TGludXgK -"),
+        format!("xenlab-guest: ran {NONCE} ab 0 !! -"),
+        String::new(),
+    ] {
+        assert_eq!(judged(&answer(&lie)), ["exit in g1 FAIL guest.silent"], "{lie}");
+    }
+    let dead = seen(ended("x", CommandEnd::TimedOut(9), "", ""), "", Some("----c-"));
+    assert_eq!(judged(&dead), ["exit in g1 FAIL guest.crashed"]);
+}
+
+#[test]
+fn a_fault_of_the_emulator_is_not_xens() {
+    let mut facts = facts();
+    facts.set("machine.emulator-faults", FactValue::Set(["npt-loses-guests".to_owned()].into()));
+    let create = step(r#"{"create": "g1"}"#, GuestType::Pvh);
+    let says = step(r#"{"says": "g1"}"#, GuestType::Pvh);
+    let gone = seen(ran("x", 0, "domid 3\ntype pvh\n", ""), "", None);
+    assert_eq!(bad(&judge(&says, &gone, &facts)), ["g1 says 0 ERROR qemu.emulation"]);
+    assert_eq!(
+        bad(&judge(&pv(r#"{"says": "g1"}"#), &gone, &facts)),
+        ["g1 says 0 FAIL guest.gone"],
+        "it loses no PV guests"
+    );
+    assert_eq!(
+        bad(&judge(&says, &gone, &Facts::default())),
+        ["g1 says 0 FAIL guest.gone"],
+        "and another one loses none"
+    );
+    let mut again = gone.clone();
+    again.domains[0].lost = 3;
+    let checks = judge(&create, &again, &facts);
+    assert_eq!(bad(&checks), ["create g1 FAIL guest.gone"], "each time is no chance");
+    assert!(said(&checks, "create g1").ends_with("4 times in a row"), "{checks:?}");
+    // What no Xen can do: a guest at an address of Xen's own.
+    let mut strange = gone;
+    strange.domains[0].xen = [
+        "d1v0 Triple fault - invoking HVM shutdown action 1",
+        "RIP:    e008:[<ffff82d0402044a5>]",
+        "CONTEXT: hvm guest (d1v0)",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    assert_eq!(bad(&judge(&create, &strange, &Facts::default())), ["create g1 ERROR qemu.emulation"]);
+    // Where nested paging cannot be used at all: shadow paging, or not at all.
+    facts.set("machine.emulator-faults", FactValue::Set(["npt-mov-cr2".to_owned()].into()));
+    let guest = create.guest.as_ref().unwrap();
+    assert!(guest.xl_config("g1", NONCE, &facts).contains("hap = 0") && guest.cannot(&facts).is_some());
+    facts.set("build.config", FactValue::Set(["HVM", "SHADOW_PAGING"].map(str::to_owned).into()));
+    assert_eq!(guest.cannot(&facts), None);
+    facts.set("build.config", FactValue::Set(["SHADOW_PAGING".to_owned()].into()));
+    assert!(guest.cannot(&facts).is_some_and(|why| why.contains("without HVM")));
+}
+
+#[test]
+fn bodies_that_make_no_sense() {
+    let wrong = |json: &str| body::<Domain>(json).check().into_iter().map(|c| c.message).collect::<Vec<_>>();
+    assert_eq!(wrong("{}"), ["nothing is done here"]);
+    assert_eq!(wrong(r#"{"create": "a", "destroy": "a"}"#), ["both `create` and `destroy` are given"]);
+    assert_eq!(wrong(r#"{"create": "a", "has": "x"}"#), ["`has` is for `says`"]);
+    assert_eq!(wrong(r#"{"says": "a", "script": "x"}"#), ["`script` is for `run`"]);
+    assert_eq!(wrong(r#"{"run": "a"}"#), ["nothing to run is given"]);
+    assert_eq!(wrong(r#"{"says": "a", "has": "("}"#).len(), 1);
+    assert_eq!(wrong(r#"{"says": "a", "lacks": "x*"}"#), ["this pattern is found in every line"]);
+    assert!(wrong(r#"{"says": "a"}"#).is_empty() && wrong(r#"{"run": "a", "script": "true"}"#).is_empty());
+}

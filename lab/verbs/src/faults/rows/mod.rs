@@ -16,6 +16,7 @@ macro_rules! booted {
 mod build;
 mod dom0;
 mod good;
+mod guests;
 mod machine;
 mod xen;
 
@@ -27,7 +28,7 @@ use xenlab_model::verdict::Verdict;
 /// Every row.
 pub const ROWS: &[Row] = &concat();
 
-const PARTS: [&[Row]; 5] = [xen::ROWS, build::ROWS, dom0::ROWS, machine::ROWS, good::ROWS];
+const PARTS: [&[Row]; 6] = [xen::ROWS, build::ROWS, dom0::ROWS, machine::ROWS, good::ROWS, guests::ROWS];
 
 const COUNT: usize = {
     let (mut n, mut part) = (0, 0);
