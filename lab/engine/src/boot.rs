@@ -27,7 +27,7 @@ use xenlab_guest::{Deadline, Shell};
 use xenlab_host::rundir::RunDir;
 use xenlab_image::{CaseLayer, Dance, HostKey, Layout, UserKey};
 use xenlab_machine::qmp::Direction;
-use xenlab_machine::{Accel, Backing, Disk, Machine, MachineSpec, Payload, StartOptions};
+use xenlab_machine::{Accel, Backing, Disk, Machine, MachineSpec, Payload, StartOptions, quirks};
 use xenlab_model::bundle::{Inputs, TickWhat};
 use xenlab_model::case::{Case, as_dom0};
 use xenlab_model::cause::Cause;
@@ -150,7 +150,8 @@ pub fn spec(case: &Case, parts: &Parts, accel: Accel, initrd: Payload) -> Result
     spec.memory = exec::machine_memory(config);
     spec.dom0_memory = config.dom0.memory;
     spec.dom0_vcpus = config.dom0.vcpus;
-    spec.xen_args.clone_from(&config.xen.args);
+    let guests = !config.guests.is_empty();
+    spec.xen_args = quirks::xen_args(config.arch, accel, parts.qemu.version, &config.xen.args, guests);
     spec.dom0_args.clone_from(&config.dom0.args);
     spec.disks = parts.dom0.disks.iter().map(Disk::read_only).collect();
     spec.devices.clone_from(&config.machine.devices);

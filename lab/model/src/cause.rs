@@ -116,7 +116,6 @@ causes! {
     QemuKilled = "qemu.killed", Qemu, "QEMU was killed by a signal";
     QemuExited = "qemu.exited", Qemu, "QEMU ended by itself";
     QemuInternalError = "qemu.internal-error", Qemu, "QEMU stopped with an internal error";
-    QemuEmulation = "qemu.emulation", Qemu, "QEMU emulated the processor wrongly";
     QemuProtocol = "qemu.protocol", Qemu, "QEMU's monitor did not answer as it should";
     AcceleratorUnusable = "host.accelerator", Host, "the accelerator asked for cannot run Xen here";
     ControlFailed = "host.control-failed", Host, "a Xen known to be good does not boot here either";

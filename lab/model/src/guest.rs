@@ -129,8 +129,6 @@ pub fn files(name: &str) -> (String, String) {
     (format!("{folder}/kernel"), format!("{folder}/initrd"))
 }
 
-/// The fault of emulators because of which a PVH guest with nested paging is lost at times.
-const LOST: &str = "npt-loses-guests";
 /// The fault of emulators because of which a guest with nested paging reads a wrong address of its own page faults.
 const CR2: &str = "npt-mov-cr2";
 
@@ -178,11 +176,6 @@ impl Guest {
     pub fn paging(&self, facts: &Facts) -> Option<&'static str> {
         let shadow = if needs_shadow(facts) { "shadow" } else { "hap" };
         (self.config.kind == GuestType::Pvh).then_some(shadow)
-    }
-
-    /// The emulator loses such a guest at times, whatever Xen does.
-    pub fn is_lost_at_times(&self, facts: &Facts) -> bool {
-        self.paging(facts) == Some("hap") && has(facts, "machine.emulator-faults", LOST) == Some(true)
     }
 
     /// What `xl create` is given for one of its domains.

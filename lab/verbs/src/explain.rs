@@ -6,7 +6,7 @@ use std::sync::Arc;
 use xenlab_engine::EngineError;
 use xenlab_engine::exec::machine_memory;
 use xenlab_engine::prepare::Preparer;
-use xenlab_machine::{Accel, MachineSpec, Payload, QemuInfo, Wiring};
+use xenlab_machine::{Accel, MachineSpec, Payload, QemuInfo, Wiring, quirks};
 use xenlab_model::case::{Case, Planned};
 use xenlab_model::condition::Truth;
 use xenlab_model::spec::DeviceModelSpec;
@@ -129,7 +129,8 @@ fn by_name(case: &Case, qemu: Arc<QemuInfo>) -> MachineSpec {
     spec.memory = machine_memory(config);
     spec.dom0_memory = config.dom0.memory;
     spec.dom0_vcpus = config.dom0.vcpus;
-    spec.xen_args.clone_from(&config.xen.args);
+    let guests = !config.guests.is_empty();
+    spec.xen_args = quirks::xen_args(config.arch, spec.accel, spec.qemu.version, &config.xen.args, guests);
     spec.dom0_args.clone_from(&config.dom0.args);
     spec.devices.clone_from(&config.machine.devices);
     spec

@@ -25,8 +25,6 @@ const BASELINE: &str = "/run/xenlab-guests/baseline";
 const CONSOLE: usize = 256 << 10;
 /// Guest time for looking at a guest once the step's own limit has passed.
 const GRACE: Duration = Duration::from_secs(10);
-/// How often a guest is created that the emulator may lose.
-const TRIES: u32 = 4;
 /// Between two looks at a console: nobody tells when a guest has written to it.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -68,7 +66,6 @@ impl Dom0<'_> {
                     state: None,
                     nonce: String::new(),
                     xen: Vec::new(),
-                    lost: 0,
                     timed_out: None,
                 };
                 return Ok(Observation::Domain(DomainEvidence { domains: vec![seen] }));
@@ -76,7 +73,7 @@ impl Dom0<'_> {
         }
         for domain in guest.domains() {
             let mut seen = match act {
-                Act::Create => self.created(step, guest, &domain, facts).await,
+                Act::Create => self.create_domain(guest, &domain, facts).await,
                 Act::Says => self.says(step, &domain).await,
                 Act::Run => {
                     let script = step.script.as_deref().unwrap_or_default();
@@ -111,27 +108,6 @@ impl Dom0<'_> {
             "mkdir -p {FOLDER}\n[ -e {BASELINE} ] && exit 0\n( {LIST} ) >{BASELINE}.new && mv {BASELINE}.new {BASELINE}"
         );
         self.sh(&text).await
-    }
-
-    /// Creates a domain; again where the emulator is known to lose such guests at times and has lost this one before it was up.
-    async fn created(&mut self, step: &Domain, guest: &Guest, domain: &str, facts: &Facts) -> Seen {
-        let mut lost = 0;
-        loop {
-            let mut seen = self.create_domain(guest, domain, facts).await;
-            if seen.command.ok() && guest.is_tiny() && guest.is_lost_at_times(facts) {
-                let up = self.says(step, domain).await;
-                if up.state.is_none() && lost + 1 < TRIES {
-                    lost += 1;
-                    // Xen may have taken its end for a restart.
-                    self.sh(&format!("xl destroy {} 2>/dev/null; exit 0", quote(domain))).await;
-                    continue;
-                }
-                seen = Seen { command: seen.command, ..up };
-                seen.timed_out = None;
-            }
-            seen.lost = lost;
-            return seen;
-        }
     }
 
     async fn create_domain(&mut self, guest: &Guest, domain: &str, facts: &Facts) -> Seen {
@@ -199,7 +175,6 @@ fn seen(domain: &str, command: CommandResult, looked: CommandResult) -> Seen {
         state: Some(state).filter(|s| !s.is_empty()),
         nonce,
         xen: Vec::new(),
-        lost: 0,
         timed_out: None,
     }
 }

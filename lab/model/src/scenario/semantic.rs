@@ -29,7 +29,11 @@ pub(crate) fn config(config: &Config, tree: &Node, diagnostics: &mut Vec<Diagnos
             [("memory", guest.memory.0 == 0), ("vcpus", guest.vcpus == 0), ("copies", guest.copies == 0)]
         {
             if zero {
-                say(&format!("guests.{name}.{key}"), format!("`{key}` of guest `{name}` is 0"), "more than 0");
+                say(
+                    &format!("guests.{name}.{key}"),
+                    format!("`{key}` of guest `{name}` is 0"),
+                    "more than 0",
+                );
             }
         }
     }

@@ -125,16 +125,9 @@ pub struct Seen {
     /// What Xen wrote to its console since the step began.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub xen: Vec<String>,
-    /// `create`: how often it was created before this, and lost, where the emulator is known to lose such guests.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub lost: u32,
     /// `says`: the limit passed, in seconds of guest time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timed_out: Option<f64>,
-}
-
-fn is_zero(n: &u32) -> bool {
-    *n == 0
 }
 
 impl Seen {
@@ -155,14 +148,6 @@ impl Seen {
         self.state.is_some() && !self.is('c') && !self.is('s') && !self.is('d') && self.panicked().is_none()
     }
 
-    /// The line of a guest's registers, as Xen dumps them when it has to end one, that no guest can have: code at an address of Xen's, with
-    /// Xen's own code segment. It is what QEMU makes of an interrupted VMRUN; seen with PVH guests on 7.2.22, some one in ten boots.
-    fn emulated_wrongly(&self) -> Option<&str> {
-        let of_guest = self.xen.iter().any(|l| l.contains("CONTEXT: hvm guest"));
-        let rip = self.xen.iter().find(|l| l.contains("RIP:    e008:[<ffff82d"));
-        rip.filter(|_| of_guest).map(|l| l.trim_start_matches("(XEN) "))
-    }
-
     /// The last words on its console, for a message.
     fn last_words(&self) -> String {
         match self.console.text.lines().map(str::trim).rfind(|l| !l.is_empty()) {
@@ -178,16 +163,6 @@ impl Seen {
 
     /// What is wrong with a domain that should be alive.
     fn dead(&self, name: &str) -> Option<Check> {
-        if let Some(line) = self.emulated_wrongly() {
-            let message = format!(
-                "{}: QEMU ran the guest at an address of Xen's own ({}): the emulator left the guest by half; nothing is said of this Xen, run it again",
-                self.domain,
-                quote(line)
-            );
-            return Some(
-                Check::error(name, Cause::QemuEmulation, message).show("Xen's console", self.xen.join("\n")),
-            );
-        }
         let said = self.xen.first().map_or_else(String::new, |line| format!("; Xen said {}", quote(line)));
         let fail = |cause, what: &str| {
             let check =
@@ -320,19 +295,6 @@ impl Domain {
         self.wanted(nonce).iter().all(|p| Regex::new(p).is_ok_and(|r| r.is_match(console)))
     }
 
-    /// A guest that is dead, on a machine that is known to lose such guests: it says nothing of Xen.
-    fn by_chance(&self, dead: Check, cx: &JudgeContext<'_>) -> Check {
-        let known = self.guest.as_ref().is_some_and(|g| g.is_lost_at_times(cx.facts));
-        if !known || dead.verdict != Verdict::Fail {
-            return dead;
-        }
-        let message = format!(
-            "{}; this QEMU is known to lose such guests at times (machine.emulator-faults), so nothing is said of this Xen: run it again",
-            dead.message
-        );
-        Check { message, ..Check::error(dead.name.clone(), Cause::QemuEmulation, "") }
-    }
-
     fn done(&self, act: Act, seen: &Seen, cx: &JudgeContext<'_>) -> Check {
         let domain = &seen.domain;
         let name = format!("{} {domain}", act.word());
@@ -360,14 +322,6 @@ impl Domain {
         }
         let alive = matches!(act, Act::Create | Act::Pause | Act::Unpause | Act::Reboot);
         if let Some(dead) = seen.dead(&name).filter(|_| alive) {
-            let dead = match act {
-                // Each time: that is no chance any more.
-                Act::Create if seen.lost > 0 => {
-                    let message = format!("{}; {} times in a row", dead.message, seen.lost + 1);
-                    Check { message, ..dead }
-                }
-                _ => self.by_chance(dead, cx),
-            };
             return dead.show("console", seen.console.text.trim_end());
         }
         let wrong = |message: String| Check::fail(&name, Cause::GuestState, message);
@@ -378,13 +332,9 @@ impl Domain {
                 match seen.value("type") {
                     Some(kind) if kind == wanted => {
                         let id = seen.value("domid").unwrap_or("?");
-                        let lost = match seen.lost {
-                            0 => String::new(),
-                            n => format!(", after {n} that this QEMU lost, as it does at times"),
-                        };
                         Check::pass(
                             &name,
-                            format!("{domain} is there: domain {id}, type {kind}{}{lost}", paging(seen)),
+                            format!("{domain} is there: domain {id}, type {kind}{}", paging(seen)),
                         )
                     }
                     Some(kind) => wrong(format!("{domain} is of type {kind}, expected {wanted}")),
@@ -429,7 +379,6 @@ impl Domain {
             let check = match (found, seen.dead(&name(i)), seen.timed_out) {
                 (true, ..) => Check::pass(name(i), format!("{domain} said {shown}")),
                 (false, Some(dead), _) => {
-                    let dead = self.by_chance(dead, cx);
                     let message = format!("{}, and had not said {shown}", dead.message);
                     Check { message, ..dead }
                 }
@@ -476,7 +425,7 @@ impl Domain {
             Ok(_) => {}
             Err(check) if check.cause == Some(Cause::CommandTimeout) => {
                 return match seen.dead(&name) {
-                    Some(dead) => vec![self.by_chance(dead, cx).at(place)],
+                    Some(dead) => vec![dead.at(place)],
                     None => silent(format!("{domain} did not answer in time")),
                 };
             }
@@ -484,7 +433,7 @@ impl Domain {
         }
         let Some(answer) = Answer::read(&seen.command.stdout.text, &seen.nonce) else {
             return match seen.dead(&name) {
-                Some(dead) => vec![self.by_chance(dead, cx).at(place)],
+                Some(dead) => vec![dead.at(place)],
                 None => silent(format!(
                     "{domain} gave no answer that can be read{}",
                     say::stderr_tail(&seen.command)
