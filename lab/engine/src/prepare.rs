@@ -191,6 +191,10 @@ impl Preparer {
         let faults = quirks::faults(case.config.arch, accel.accel, parts.qemu.version);
         facts
             .set("machine.emulator-faults", FactValue::Set(faults.map(|row| row.value.to_owned()).collect()));
+        if arch == Arch::X86_64 && facts.get("build.config").is_some() {
+            let pvh = xenlab_model::guest::no_pvh(&facts).is_none();
+            facts.set("machine.pvh-guests", FactValue::Flag(pvh));
+        }
         if let Some(device_model) = &parts.dom0.device_model {
             facts.set("machine.device-model", FactValue::text(device_model));
         }

@@ -157,19 +157,8 @@ impl Guest {
 
     /// Why it cannot run there, by what is known before a machine starts.
     pub fn cannot(&self, facts: &Facts) -> Option<String> {
-        let kind = self.config.kind;
-        if kind != GuestType::Pvh {
-            return None;
-        }
-        if has(facts, "build.config", "HVM") == Some(false) {
-            return Some(format!("{}: this Xen is built without HVM, which PVH guests are of", self.name));
-        }
-        (needs_shadow(facts) && has(facts, "build.config", "SHADOW_PAGING") != Some(true)).then(|| {
-            format!(
-                "{}: this QEMU emulates nested paging wrongly ({CR2}) and this Xen has no shadow paging to go without",
-                self.name
-            )
-        })
+        let why = if self.config.kind == GuestType::Pvh { no_pvh(facts) } else { None };
+        why.map(|why| format!("{}: {why}", self.name))
     }
 
     /// How the memory of a PVH guest is mapped there: `hap` or `shadow`.
@@ -204,6 +193,16 @@ impl Guest {
         lines.extend(config.config.iter().cloned());
         lines.join("\n") + "\n"
     }
+}
+
+/// Why a machine and a build have no PVH guests, by what is known of both.
+pub fn no_pvh(facts: &Facts) -> Option<String> {
+    if has(facts, "build.config", "HVM") == Some(false) {
+        return Some("this Xen is built without HVM, which PVH guests are of".to_owned());
+    }
+    (needs_shadow(facts) && has(facts, "build.config", "SHADOW_PAGING") != Some(true)).then(|| {
+        format!("this QEMU emulates nested paging wrongly ({CR2}) and this Xen has no shadow paging to go without")
+    })
 }
 
 /// PVH guests of this machine do with shadow paging only.
