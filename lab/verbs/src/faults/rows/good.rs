@@ -43,6 +43,12 @@ pub(super) const ROWS: &[Row] = &[
         ..GOOD
     },
     Row {
+        name: "good-two-processors",
+        what: "the machine has two processors, and dom0 both",
+        sets: &["machine.cpus=2", "dom0.vcpus=2"],
+        ..GOOD
+    },
+    Row {
         name: "good-other-memory",
         what: "dom0 and machine have other sizes than usual",
         sets: &["dom0.memory=384M", "machine.memory=1536M", "dom0.vcpus=1"],
