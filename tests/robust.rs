@@ -27,6 +27,8 @@ mod layers;
 mod pool;
 #[path = "robust/real.rs"]
 mod real;
+#[path = "robust/selftest.rs"]
+mod selftest;
 #[path = "robust/store.rs"]
 mod store;
 #[path = "robust/template.rs"]

@@ -6,7 +6,7 @@ use crate::{host_packages, print, repeat, run};
 use std::fmt::Write as _;
 use xenlab_model::Arch;
 use xenlab_model::exit::Exit;
-use xenlab_verbs::selftest::{self, Harness, Kind, Trial};
+use xenlab_verbs::selftest::{self, Harness, Kind, Outcome, Trial};
 
 /// Exits 1 where a fault was not caught or a good run was blamed.
 pub fn selftest(args: &Selftest, global: &Global) -> Result<Exit, Failure> {
@@ -34,7 +34,10 @@ pub fn selftest(args: &Selftest, global: &Global) -> Result<Exit, Failure> {
     // Progress on stderr: stdout is the score's.
     let told = |n: usize, tried: &selftest::Tried| {
         let width = all.to_string().len();
-        eprintln!("[{n:>width$}/{all}] {}", tried.line());
+        // After an interrupt the rest is not worth a line each.
+        if tried.outcome != Outcome::Interrupted {
+            eprintln!("[{n:>width$}/{all}] {}", tried.line());
+        }
     };
     let score = run::runtime()?
         .block_on(selftest::run(harness, trials, &told))

@@ -5,7 +5,7 @@ use super::{Outcome, Score, Trial, Tried};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 use xenlab_host::child::{Child, ChildError, Command, Ended};
 use xenlab_host::interrupt;
 
@@ -40,7 +40,7 @@ struct Did {
 /// Runs them all and tells each as it ends. What came out right leaves nothing.
 ///
 /// # Errors
-/// The folder cannot be written to.
+/// The folder cannot be written to; a trial panicked.
 pub async fn run(
     harness: Harness,
     trials: Vec<Trial>,
@@ -49,27 +49,25 @@ pub async fn run(
     let begun = Instant::now();
     let host = harness.dir.join("host");
     host_has_all(&host)?;
-    let permits = Arc::new(Semaphore::new(harness.jobs));
+    let jobs = harness.jobs;
     let harness = Arc::new(harness);
-    let (ended, mut next) = mpsc::unbounded_channel();
-    for trial in trials {
-        let (permits, harness, ended) = (permits.clone(), harness.clone(), ended.clone());
-        tokio::spawn(async move {
-            let Ok(_permit) = permits.acquire().await else { return };
-            let tried = if interrupt::requested() {
-                Tried::of(&trial, Outcome::Interrupted, 0.0)
-            } else {
-                harness.tried(&trial).await
-            };
-            let _ = ended.send(tried);
-        });
-    }
-    drop(ended);
+    let mut waiting = trials.into_iter();
+    let mut running = JoinSet::new();
     let mut all = Vec::new();
-    while let Some(tried) = next.recv().await {
-        all.push(tried);
-        if let Some(last) = all.last() {
-            told(all.len(), last);
+    loop {
+        while running.len() < jobs
+            && let Some(trial) = waiting.next()
+        {
+            let harness = harness.clone();
+            running.spawn(async move { harness.tried(&trial).await });
+        }
+        match running.join_next().await {
+            Some(Ok(tried)) => {
+                told(all.len() + 1, &tried);
+                all.push(tried);
+            }
+            Some(Err(e)) => return Err(std::io::Error::other(e)),
+            None => break,
         }
     }
     let _ = std::fs::remove_dir_all(host);
@@ -78,6 +76,9 @@ pub async fn run(
 
 impl Harness {
     async fn tried(&self, trial: &Trial) -> Tried {
+        if interrupt::requested() {
+            return Tried::of(trial, Outcome::Interrupted, 0.0);
+        }
         let begun = Instant::now();
         let dir = self.dir.join(trial.name().replace("::", "."));
         let (outcome, said) = match self.outcome(trial, &dir).await {

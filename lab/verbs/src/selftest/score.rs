@@ -136,7 +136,9 @@ impl Score {
         self.list(&mut text, "Could not be tried on this host", |o| {
             matches!(o, Outcome::HostLacks(_) | Outcome::CouldNot(_))
         });
-        let _ = writeln!(text, "{} trials in {:.0} s", self.trials.len(), self.seconds);
+        let over = self.trials.iter().filter(|t| t.outcome != Outcome::Interrupted).count();
+        let cut = if over < self.trials.len() { ", interrupted" } else { "" };
+        let _ = writeln!(text, "{over} of {} trials in {:.0} s{cut}", self.trials.len(), self.seconds);
         text
     }
 
