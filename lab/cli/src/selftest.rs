@@ -6,7 +6,7 @@ use crate::{host_packages, print, repeat, run};
 use std::fmt::Write as _;
 use xenlab_model::Arch;
 use xenlab_model::exit::Exit;
-use xenlab_verbs::selftest::{self, Harness, Kind, Outcome, Trial};
+use xenlab_verbs::selftest::{self, Harness, Kind, Outcome, Told, Trial};
 
 /// Exits 1 where a fault was not caught or a good run was blamed.
 pub fn selftest(args: &Selftest, global: &Global) -> Result<Exit, Failure> {
@@ -32,13 +32,16 @@ pub fn selftest(args: &Selftest, global: &Global) -> Result<Exit, Failure> {
     };
     let all = trials.len();
     // Progress on stderr: stdout is the score's.
-    let told = |n: usize, tried: &selftest::Tried| {
-        let width = all.to_string().len();
+    let width = all.to_string().len();
+    let told = |told: Told<'_>| match told {
         // After an interrupt the rest is not worth a line each.
-        if tried.outcome != Outcome::Interrupted {
-            eprintln!("[{n:>width$}/{all}] {}", tried.line());
+        Told::Ended(_, tried) if tried.outcome == Outcome::Interrupted => {}
+        Told::Ended(n, tried) => eprintln!("[{n:>width$}/{all}] {}", tried.line()),
+        Told::Waiting(names) => {
+            eprintln!("{:width$}  still at, or waiting for room on this host: {}", "", names.join(", "));
         }
     };
+    eprintln!("{all} trials, {jobs} at a time");
     let score = run::runtime()?
         .block_on(selftest::run(harness, trials, &told))
         .map_err(|e| Failure::lab(format!("{}: {e}", dir.display())))?;

@@ -37,15 +37,23 @@ struct Did {
     stderr: String,
 }
 
+/// How long nothing may end before it is said what runs: a host's budget may be somebody else's for a while.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// What is told while trials run.
+#[derive(Debug)]
+pub enum Told<'a> {
+    /// So many are over, this one last.
+    Ended(usize, &'a Tried),
+    /// None has ended for a while; these run, or wait for their turn on this host.
+    Waiting(Vec<String>),
+}
+
 /// Runs them all and tells each as it ends. What came out right leaves nothing.
 ///
 /// # Errors
 /// The folder cannot be written to; a trial panicked.
-pub async fn run(
-    harness: Harness,
-    trials: Vec<Trial>,
-    told: &dyn Fn(usize, &Tried),
-) -> std::io::Result<Score> {
+pub async fn run(harness: Harness, trials: Vec<Trial>, told: &dyn Fn(Told<'_>)) -> std::io::Result<Score> {
     let begun = Instant::now();
     let host = harness.dir.join("host");
     host_has_all(&host)?;
@@ -53,17 +61,23 @@ pub async fn run(
     let harness = Arc::new(harness);
     let mut waiting = trials.into_iter();
     let mut running = JoinSet::new();
-    let mut all = Vec::new();
+    let (mut all, mut names) = (Vec::new(), Vec::new());
     loop {
         while running.len() < jobs
             && let Some(trial) = waiting.next()
         {
             let harness = harness.clone();
+            names.push(trial.name());
             running.spawn(async move { harness.tried(&trial).await });
         }
-        match running.join_next().await {
+        let Ok(ended) = tokio::time::timeout(QUIET, running.join_next()).await else {
+            told(Told::Waiting(names.clone()));
+            continue;
+        };
+        match ended {
             Some(Ok(tried)) => {
-                told(all.len() + 1, &tried);
+                told(Told::Ended(all.len() + 1, &tried));
+                names.retain(|name| *name != tried.name);
                 all.push(tried);
             }
             Some(Err(e)) => return Err(std::io::Error::other(e)),

@@ -8,7 +8,7 @@ mod attempt;
 mod judge;
 mod score;
 
-pub use attempt::{Harness, run};
+pub use attempt::{Harness, Told, run};
 pub use score::{Outcome, Score, Tried};
 
 use crate::faults::{ROWS, Row};
