@@ -19,6 +19,8 @@ mod flood;
 mod host;
 #[path = "robust/hvm.rs"]
 mod hvm;
+#[path = "robust/keep.rs"]
+mod keep;
 #[path = "robust/kill.rs"]
 mod kill;
 #[path = "robust/layers.rs"]

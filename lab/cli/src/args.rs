@@ -160,6 +160,10 @@ pub struct Run {
     /// Boot every case from power-on, in place of starting clones of machines that have booted once
     #[arg(long)]
     pub cold: bool,
+    /// Leave the machine of a case that failed frozen, for gdb, until Ctrl-C or for an hour; every case boots from power-on
+    #[arg(long, value_enum, value_name = "failed|all|none", default_value_t = Keep::None, hide_possible_values = true,
+          hide_default_value = true)]
+    pub keep: Keep,
     /// Run every case so often, and say how often it passed; with --report in folders 1, 2, …
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = repeats)]
     pub repeat: usize,
@@ -169,6 +173,18 @@ pub struct Run {
     /// With --plant: only the row's scenario, with nothing planted and no limit that is short because of it
     #[arg(long, hide = true, requires = "plant")]
     pub unplanted: bool,
+}
+
+/// Which machines stay when their case is over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Keep {
+    /// Those of cases that did not pass
+    Failed,
+    /// All
+    All,
+    /// None
+    #[default]
+    None,
 }
 
 /// How often, at least once.

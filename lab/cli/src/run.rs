@@ -1,13 +1,13 @@
 //! `run`: what boots.
 
-use crate::args::{Global, Run, Scenarios};
+use crate::args::{self, Global, Run, Scenarios};
 use crate::failure::Failure;
 use crate::{history, host_packages, select};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use xenlab_engine::budget::{self, Admission};
-use xenlab_engine::{EngineError, Lab, facts, prepare::Preparer};
+use xenlab_engine::{EngineError, Keep, Lab, facts, prepare::Preparer};
 use xenlab_host::budget::Budget;
 use xenlab_model::case::{Case, Planned};
 use xenlab_model::event::{Sink, What};
@@ -204,7 +204,8 @@ fn inner(
         preparer,
         sink,
         control: !args.no_control,
-        cold: args.cold,
+        // What is kept is what failed: not a clone of which a boot from power-on is still to be asked.
+        cold: args.cold || args.keep != args::Keep::None,
         templates: Default::default(),
         pool: xenlab_engine::pool::Pool::of_run(),
         bundles,
@@ -218,6 +219,11 @@ fn inner(
             .chain(args.cold.then(|| "--cold".to_owned()))
             .collect(),
         controls: Default::default(),
+        keep: match args.keep {
+            args::Keep::None => Keep::None,
+            args::Keep::Failed => Keep::Failed,
+            args::Keep::All => Keep::All,
+        },
     });
     runtime()?.block_on(async {
         named_rightly(&lab, &cases).await?;
