@@ -19,6 +19,8 @@ mod flood;
 mod host;
 #[path = "robust/hvm.rs"]
 mod hvm;
+#[path = "robust/keep.rs"]
+mod keep;
 #[path = "robust/kill.rs"]
 mod kill;
 #[path = "robust/layers.rs"]
@@ -27,6 +29,8 @@ mod layers;
 mod pool;
 #[path = "robust/real.rs"]
 mod real;
+#[path = "robust/selftest.rs"]
+mod selftest;
 #[path = "robust/store.rs"]
 mod store;
 #[path = "robust/template.rs"]

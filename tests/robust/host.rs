@@ -6,7 +6,7 @@ use std::path::Path;
 use xenlab_tests::finish;
 
 /// A PATH with everything but QEMU.
-fn without_qemu(bench: &Bench) -> String {
+pub fn without_qemu(bench: &Bench) -> String {
     let dir = bench.path("bin");
     std::fs::create_dir(&dir).expect("a folder");
     for place in std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()) {

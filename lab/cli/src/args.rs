@@ -70,6 +70,8 @@ pub enum Verb {
     /// Measure the lab itself
     #[command(subcommand)]
     Bench(Bench),
+    /// Would the lab notice: plant faults in good artefacts, and see that each is caught and no good run is blamed
+    Selftest(Selftest),
     /// Work on reports
     #[command(subcommand)]
     Report(Report),
@@ -158,12 +160,31 @@ pub struct Run {
     /// Boot every case from power-on, in place of starting clones of machines that have booted once
     #[arg(long)]
     pub cold: bool,
+    /// Leave the machine of a case that failed frozen, for gdb, until Ctrl-C or for an hour; every case boots from power-on
+    #[arg(long, value_enum, value_name = "failed|all|none", default_value_t = Keep::None, hide_possible_values = true,
+          hide_default_value = true)]
+    pub keep: Keep,
     /// Run every case so often, and say how often it passed; with --report in folders 1, 2, …
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = repeats)]
     pub repeat: usize,
     /// Break this on purpose (a row of verbs::faults), to see that it is caught; brings its own scenario
     #[arg(long, value_name = "ROW", hide = true, conflicts_with_all = ["scenarios", "xen"])]
     pub plant: Option<String>,
+    /// With --plant: only the row's scenario, with nothing planted and no limit that is short because of it
+    #[arg(long, hide = true, requires = "plant")]
+    pub unplanted: bool,
+}
+
+/// Which machines stay when their case is over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Keep {
+    /// Those of cases that did not pass
+    Failed,
+    /// All
+    All,
+    /// None
+    #[default]
+    None,
 }
 
 /// How often, at least once.
@@ -394,6 +415,34 @@ pub struct Xsa {
     /// As JSON, every advisory
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Selftest {
+    /// Architecture: x86_64 or aarch64; repeated, each of them [default: both]
+    #[arg(long, value_name = "ARCH")]
+    pub arch: Vec<String>,
+    /// Only the trial with this name (as --list prints it), or with this part of one; repeated, any of them
+    #[arg(long, value_name = "TRIAL")]
+    pub only: Vec<String>,
+    /// Print the trials and do nothing
+    #[arg(long)]
+    pub list: bool,
+    /// How many side by side at most [default: as many as cores]
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Write selftest.json, and what each trial that went wrong left, into this folder
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub report: Option<PathBuf>,
+    /// The QEMU binary
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub qemu: Option<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Plant nothing: what a lab that notices nothing would score
+    #[arg(long, hide = true)]
+    pub unplanted: bool,
 }
 
 #[derive(Debug, Args)]

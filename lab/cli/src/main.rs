@@ -19,6 +19,7 @@ mod repeat;
 mod replay;
 mod run;
 mod select;
+mod selftest;
 mod templates;
 mod xsa;
 mod xtf;
@@ -92,6 +93,7 @@ fn dispatch(cli: Cli, started: Instant) -> Result<Exit, Failure> {
         Verb::Bump(args) => bump::bump(&args, &global, started),
         Verb::Diff(args) => diff::diff(&args, &global),
         Verb::Xsa(args) => xsa::xsa(&args, &global),
+        Verb::Selftest(args) => selftest::selftest(&args, &global),
         Verb::History(args) => history::history(&args, &global),
         Verb::Image(args) => images::image(&args, &global),
         Verb::Template(args) => templates::template(&args, &global),

@@ -70,6 +70,7 @@ pub fn pool(args: &Pool, global: &Global) -> Result<Exit, Failure> {
         templates: Default::default(),
         pool: Default::default(),
         controls: Default::default(),
+        keep: Default::default(),
     });
     let (size, idle) = (args.size, idle.0);
     let outcome = runtime()?.block_on(async {

@@ -1,13 +1,13 @@
 //! `run`: what boots.
 
-use crate::args::{Global, Run, Scenarios};
+use crate::args::{self, Global, Run, Scenarios};
 use crate::failure::Failure;
 use crate::{history, host_packages, select};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use xenlab_engine::budget::{self, Admission};
-use xenlab_engine::{EngineError, Lab, facts, prepare::Preparer};
+use xenlab_engine::{EngineError, Keep, Lab, facts, prepare::Preparer};
 use xenlab_host::budget::Budget;
 use xenlab_model::case::{Case, Planned};
 use xenlab_model::event::{Sink, What};
@@ -53,7 +53,7 @@ pub fn run(args: &Run, global: &Global, started: Instant) -> Result<Exit, Failur
     let row = args.plant.as_deref().map(row).transpose()?;
     let dir = tempfile::tempdir().map_err(|e| Failure::lab(format!("no temporary folder: {e}")))?;
     let select = match row {
-        Some(row) => of_row(row, &args.select, dir.path())?,
+        Some(row) => of_row(row, args, dir.path())?,
         None => args.select.clone(),
     };
     let cases = select::cases(&select, &facts::host())?;
@@ -100,7 +100,8 @@ fn judged(
         reporters.extend(history::recorder(global));
     }
     let fan = Arc::new(Fan::start(reporters));
-    let outcome = inner(args, global, row, cases, command, started, &fan);
+    let planted = row.filter(|_| !args.unplanted);
+    let outcome = inner(args, global, planted, cases, command, started, &fan);
     let unwritten = fan.finish();
     let exit = outcome?;
     if unwritten.is_empty() {
@@ -124,15 +125,16 @@ fn row(name: &str) -> Result<&'static Row, Failure> {
 }
 
 /// The command line with a row's own scenario, written to a file in `dir`, and what the row sets.
-fn of_row(row: &Row, select: &Scenarios, dir: &Path) -> Result<Scenarios, Failure> {
+fn of_row(row: &Row, args: &Run, dir: &Path) -> Result<Scenarios, Failure> {
     let file = dir.join(format!("{}.yaml", row.name));
     std::fs::write(&file, row.scenario).map_err(|e| Failure::lab(format!("{}: {e}", file.display())))?;
-    let mut select = select.clone();
+    let mut select = args.select.clone();
     select.scenarios = vec![file];
     // What the user sets as well counts.
     let own = row.sets.iter().filter(|set| {
         let path = set.split_once('=').map(|(path, _)| path);
-        !select.sets.iter().any(|s| s.split_once('=').map(|(path, _)| path) == path)
+        let short = args.unplanted && path.is_some_and(|path| path.starts_with("limits."));
+        !short && !select.sets.iter().any(|s| s.split_once('=').map(|(path, _)| path) == path)
     });
     let mut sets: Vec<String> = own.map(|set| (*set).to_owned()).collect();
     sets.append(&mut select.sets);
@@ -202,7 +204,8 @@ fn inner(
         preparer,
         sink,
         control: !args.no_control,
-        cold: args.cold,
+        // What is kept is what failed: not a clone of which a boot from power-on is still to be asked.
+        cold: args.cold || args.keep != args::Keep::None,
         templates: Default::default(),
         pool: xenlab_engine::pool::Pool::of_run(),
         bundles,
@@ -211,10 +214,16 @@ fn inner(
             .plant
             .iter()
             .flat_map(|row| ["--plant".to_owned(), row.clone()])
+            .chain(args.unplanted.then(|| "--unplanted".to_owned()))
             .chain(repeat(&args.select, global))
             .chain(args.cold.then(|| "--cold".to_owned()))
             .collect(),
         controls: Default::default(),
+        keep: match args.keep {
+            args::Keep::None => Keep::None,
+            args::Keep::Failed => Keep::Failed,
+            args::Keep::All => Keep::All,
+        },
     });
     runtime()?.block_on(async {
         named_rightly(&lab, &cases).await?;

@@ -6,6 +6,7 @@
 
 use crate::EngineError;
 use crate::bundle::{Bundle, folder_name, write_verdict};
+use crate::keep::Keep;
 use crate::perform;
 use crate::pool::Pool;
 use crate::prepare::Preparer;
@@ -45,6 +46,8 @@ pub struct Lab {
     pub repeat: Vec<String>,
     /// Boot every case, and take no templates.
     pub cold: bool,
+    /// Which machines stay when their case is over.
+    pub keep: Keep,
     /// What cases start from.
     pub templates: Templates,
     /// Machines that wait for cases.

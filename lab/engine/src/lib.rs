@@ -8,6 +8,7 @@ pub mod error;
 pub mod exec;
 pub mod facts;
 pub mod hub;
+pub mod keep;
 pub mod limits;
 pub mod perform;
 pub mod plant;
@@ -26,6 +27,7 @@ pub mod xtf;
 
 pub use error::EngineError;
 pub use exec::Lab;
+pub use keep::Keep;
 pub use run::Outcome;
 
 use std::fmt::Write;

@@ -119,6 +119,10 @@ impl Work<'_> {
         if machine.machine.is_leased() {
             not_of_a_lost_pool(done, &machine.machine).await;
         }
+        if !self.is_template() {
+            let frozen = machine.machine.clone();
+            Box::pin(self.keep(done, &frozen)).await;
+        }
         let teardown = Meter::begin();
         machine.stop().await;
         self.ended("teardown", &teardown);

@@ -325,6 +325,7 @@ async fn a_case_that_panics_is_an_error_of_its_own() {
         templates: Default::default(),
         pool: Default::default(),
         controls: Shared::default(),
+        keep: Default::default(),
     });
     let outcome = run::run(lab, cases(), Some(2), Instant::now()).await;
     assert_eq!(outcome.verdicts.len(), 2);

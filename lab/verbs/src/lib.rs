@@ -4,4 +4,5 @@ pub mod bench;
 pub mod explain;
 pub mod faults;
 pub mod metadata;
+pub mod selftest;
 pub mod xsa;

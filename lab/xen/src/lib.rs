@@ -39,7 +39,7 @@ pub use libraries::{Library, libraries};
 pub use pkg_config::pkg_config;
 pub use provider::{PROVIDERS, Provided, Provider};
 pub use source::{Fix, History, SourceTree, commit_in};
-pub use trace::locate;
+pub use trace::{locate, symbols};
 pub use tree::{Node, Tree};
 
 use xenlab_model::arch::Arch;

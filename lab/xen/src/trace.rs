@@ -63,7 +63,7 @@ fn frames(console: &str) -> Vec<Frame> {
 }
 
 /// `xen-syms` of this very build: beside the image in a source tree, below `lib/debug` where it was installed.
-fn symbols(build: &XenBuild) -> Option<PathBuf> {
+pub fn symbols(build: &XenBuild) -> Option<PathBuf> {
     let original = &build.hypervisor.original;
     let dir = original.parent()?;
     let mut candidates = vec![dir.join("xen-syms")];

@@ -202,7 +202,8 @@ pub const RULES: &[Rule] = &[
         "dom0.no-root",
         Dom0,
         75,
-        r"(?:^|\] )Kernel panic - not syncing: VFS: Unable to mount root fs on ",
+        // The whole of the name: of one that is cut off it is not known whether it is (0,0), which means something else.
+        r#"(?:^|\] )Kernel panic - not syncing: VFS: Unable to mount root fs on (?:"[^"]*" or )?unknown-block\(\d+,\d+\)"#,
         "init/do_mounts.c",
     ),
     reason(

@@ -314,6 +314,7 @@ impl Warm {
             templates: Default::default(),
             pool: Default::default(),
             controls: Default::default(),
+            keep: Default::default(),
         };
         let (cold, lab) = (lab(true), Arc::new(lab(false)));
         // Both have everything ready before anything is measured.

@@ -65,6 +65,7 @@ pub async fn xtf(bench: XtfBench) -> Result<(Value, usize), EngineError> {
         command: Vec::new(),
         repeat: Vec::new(),
         controls: Default::default(),
+        keep: Default::default(),
     });
     run::run(of_all.clone(), ready, Some(1), Instant::now()).await;
     if xenlab_host::interrupt::requested() {

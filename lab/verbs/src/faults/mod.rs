@@ -2,7 +2,7 @@
 //! good, of which nothing bad may be said.
 //!
 //! A [`Row`] is planted into real artefacts: copies are changed while a case is got ready ([`Planted`]), and from there on
-//! nothing knows of it. `xenlab run --plant ROW` runs one; tests/real.rs runs them all.
+//! nothing knows of it. `xenlab run --plant ROW` runs one; `xenlab selftest` runs them all, and so does tests/real.rs.
 
 mod guest;
 mod image;
@@ -41,8 +41,17 @@ pub struct Row {
     pub mutations: &'static [Mutation],
     /// It is planted in the cases whose id has this part; all others must pass.
     pub only: Option<&'static str>,
+    /// Its scenario fails even with nothing planted: it is only there for what is.
+    pub fails_without: bool,
     /// What the lab must say of a case in which it is planted.
     pub expect: Expect,
+}
+
+impl Row {
+    /// With nothing planted it is a good run. A fault that is in the scenario or in what is set cannot be left out of it.
+    pub fn good_without(&self) -> bool {
+        !self.mutations.is_empty() && !self.fails_without
+    }
 }
 
 /// What must be said.

@@ -246,6 +246,9 @@ fn serve(from: impl Read, monitor: &Monitor, script: &Script, args: &[String], r
                 Ok((0..cpus).map(|i| json!({"cpu-index": i, "thread-id": tid, "target": "new"})).collect())
             }
             "query-status" => Ok(json!({"status": *monitor.status.lock().expect("no thread panics")})),
+            "human-monitor-command" if typed(&message).starts_with("gdbserver unix:") => {
+                Ok(json!(stub(&typed(&message))))
+            }
             "human-monitor-command" => Ok(json!(
                 " TCP[HOST_FORWARD]  13  127.0.0.1 40022  10.0.2.15  22  0  0\r\n \
                 UDP[HOST_FORWARD]  14  127.0.0.1 40009  10.0.2.15  9  0  0\r\n"
@@ -397,5 +400,23 @@ fn inside(script: &str, ends: [&UnixStream; 3]) {
         .args(["sh", "-c", script]);
     if let Err(e) = machine.stdin(stdin).stdout(stdout).stderr(stderr).spawn() {
         die(&format!("unshare: {e}"));
+    }
+}
+
+/// The line for the human monitor.
+fn typed(message: &BTreeMap<String, Value>) -> String {
+    arguments(message)["command-line"].as_str().unwrap_or_default().to_owned()
+}
+
+/// A stub for debuggers, on whose socket nobody answers; what the monitor says of it.
+fn stub(line: &str) -> String {
+    let path = line.trim_start_matches("gdbserver unix:").split(',').next().unwrap_or_default();
+    match std::os::unix::net::UnixListener::bind(path) {
+        Ok(listener) => {
+            // It stays as long as the process does.
+            std::mem::forget(listener);
+            String::new()
+        }
+        Err(e) => format!("{path}: {e}"),
     }
 }

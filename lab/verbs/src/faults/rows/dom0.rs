@@ -292,6 +292,8 @@ steps:
             0o755,
             "#!/bin/sh\necho broken >&2\nexit 7\n",
         )],
+        // It waits for the service to fail.
+        fails_without: true,
         expect: Expect {
             steps: &[
                 ("service", Verdict::Fail),

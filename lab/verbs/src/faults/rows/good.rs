@@ -43,6 +43,12 @@ pub(super) const ROWS: &[Row] = &[
         ..GOOD
     },
     Row {
+        name: "good-more-memory",
+        what: "dom0 has more memory than usual",
+        sets: &["dom0.memory=768M"],
+        ..GOOD
+    },
+    Row {
         name: "good-other-memory",
         what: "dom0 and machine have other sizes than usual",
         sets: &["dom0.memory=384M", "machine.memory=1536M", "dom0.vcpus=1"],

@@ -99,6 +99,7 @@ pub(super) const ROWS: &[Row] = &[
 "
         ),
         mutations: &[Mutation::Image(Break::Copied), Mutation::ChangedMeanwhile],
+        fails_without: true,
         expect: error(Cause::InputChanged, Blame::Lab, &["xen"]),
         ..BOOTED
     },

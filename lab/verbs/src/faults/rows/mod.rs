@@ -94,6 +94,7 @@ const BOOTED: Row = Row {
     sets: &[],
     mutations: &[],
     only: None,
+    fails_without: false,
     expect: Expect { verdict: Verdict::Pass, cause: None, blame: None, says: &[], steps: &[] },
 };
 

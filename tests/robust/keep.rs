@@ -1,0 +1,60 @@
+//! `run --keep`: a machine that stays until the user has looked, and leaves nothing.
+
+use crate::bench::{Bench, boots, fake};
+use rustix::process::Signal;
+use serde_json::json;
+use xenlab_tests::finish;
+
+fn qemu(bench: &Bench) -> String {
+    let mut then = boots();
+    then.push(json!("shell"));
+    bench.qemu("qemu", then.into())
+}
+
+const FAILS: &str = "  - phase: dom0-ready\n  - run: {script: exit 1, via: serial}\n";
+const PASSES: &str = "  - phase: dom0-ready\n";
+
+#[test]
+fn what_failed_stays_until_an_interrupt_and_its_verdict_too() {
+    let bench = Bench::new();
+    let qemu = qemu(&bench);
+    let command = bench.run_command(&fake(FAILS), &["--qemu", &qemu, "--keep", "failed", "--no-control"]);
+    let mut lab = bench.start(command);
+    lab.until("the machine to be kept", |b| b.log().contains("its consoles so far"));
+    let log = bench.log();
+    let socket = log.split("target remote ").nth(1).and_then(|s| s.split('\'').next()).expect("a socket");
+    // Whoever follows the words gets in.
+    assert!(std::os::unix::net::UnixStream::connect(socket).is_ok(), "{socket}\n{log}");
+    lab.ends_orderly(Signal::INT);
+    assert!(!std::path::Path::new(socket).exists());
+    assert_eq!(bench.verdict("fake")["verdict"], "fail");
+    assert_eq!(bench.verdict("fake")["cause"], "check.failed");
+}
+
+#[test]
+fn the_lab_that_is_killed_takes_a_kept_machine_with_it() {
+    let bench = Bench::new();
+    let qemu = qemu(&bench);
+    let command = bench.run_command(&fake(FAILS), &["--qemu", &qemu, "--keep", "failed", "--no-control"]);
+    let mut lab = bench.start(command);
+    lab.until("the machine to be kept", |b| b.log().contains("its consoles so far"));
+    drop(lab);
+    let begun = std::time::Instant::now();
+    while !bench.processes().is_empty() && begun.elapsed().as_secs() < 2 {
+        crate::bench::pause(10);
+    }
+    assert_eq!(bench.processes(), Vec::<String>::new());
+}
+
+#[test]
+fn what_passes_does_not_stay_and_what_is_gone_cannot() {
+    let bench = Bench::new();
+    let qemu = qemu(&bench);
+    let did = finish(bench.run_command(&fake(PASSES), &["--qemu", &qemu, "--keep", "failed"]));
+    assert_eq!(did.code, Some(0), "{}", did.stderr);
+    assert!(!did.stderr.contains("kept"), "{}", did.stderr);
+    let gone = bench.qemu("gone", json!([{"write": "(XEN) Xen version 4.17.5\r\n"}, {"exit": 1}]));
+    let did = finish(bench.run_command(&fake(PASSES), &["--qemu", &gone, "--keep", "all", "--no-control"]));
+    assert!(did.stderr.contains("cannot be kept"), "{}", did.stderr);
+    bench.clean();
+}
