@@ -201,7 +201,9 @@ pub fn no_pvh(facts: &Facts) -> Option<String> {
         return Some("this Xen is built without HVM, which PVH guests are of".to_owned());
     }
     (needs_shadow(facts) && has(facts, "build.config", "SHADOW_PAGING") != Some(true)).then(|| {
-        format!("this QEMU emulates nested paging wrongly ({CR2}) and this Xen has no shadow paging to go without")
+        format!(
+            "this QEMU emulates nested paging wrongly ({CR2}) and this Xen has no shadow paging to go without"
+        )
     })
 }
 

@@ -475,14 +475,16 @@ impl Maker<'_> {
             return;
         };
         match of.kind.on(config.arch) {
-            Ok(kind) => domain.guest = Some(Guest { name, config: GuestConfig { kind, ..of.clone() } }),
+            Ok(kind) => {
+                domain.guest = Some(Box::new(Guest { name, config: GuestConfig { kind, ..of.clone() } }));
+            }
             Err(why) => {
                 let d = say(format!("guest `{name}`: {why}"));
                 self.diagnostics.push(d.help("exclude the case, or leave `type` away"));
                 return;
             }
         }
-        let tiny = domain.guest.as_ref().is_some_and(Guest::is_tiny);
+        let tiny = domain.guest.as_ref().is_some_and(|g| g.is_tiny());
         if !tiny && act == Act::Run {
             self.diagnostics.push(
                 say("only the lab's own guest runs scripts".into())

@@ -61,7 +61,7 @@ pub struct Domain {
     /// The guest, as `guests` has it; filled when the case is planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
-    pub guest: Option<Guest>,
+    pub guest: Option<Box<Guest>>,
 }
 
 /// What is done.

@@ -9,7 +9,7 @@ const NONCE: &str = "0123456789abcdef";
 fn step(json: &str, kind: GuestType) -> Domain {
     let config: GuestConfig = serde_json::from_str("{}").unwrap();
     let guest = Guest { name: "g1".into(), config: GuestConfig { kind, ..config } };
-    Domain { guest: Some(guest), ..body::<Domain>(json) }
+    Domain { guest: Some(Box::new(guest)), ..body::<Domain>(json) }
 }
 
 fn pv(json: &str) -> Domain {
