@@ -3,7 +3,6 @@
 use super::{At, Complaint, JudgeContext, StepKind, one_or_many, say};
 use crate::cause::Cause;
 use crate::evidence::{Captured, CommandResult};
-use crate::fact::FactType;
 use crate::guest::Guest;
 use crate::matcher::{Matcher, quote};
 use crate::verdict::{Check, Verdict};
@@ -231,17 +230,7 @@ impl StepKind for Domain {
                 wrong.extend(say::pattern(format!("{key}[{i}]"), pattern));
             }
         }
-        for (key, matcher, of) in [
-            ("exit", &self.exit, FactType::Integer),
-            ("stdout", &self.stdout, FactType::Text),
-            ("stderr", &self.stderr, FactType::Text),
-        ] {
-            if let Some(matcher) = matcher {
-                for message in matcher.check(of).err().into_iter().flatten() {
-                    wrong.push(Complaint { path: key.into(), message, expected: None });
-                }
-            }
-        }
+        wrong.extend(self.wanted().mistakes());
         wrong
     }
 
@@ -283,7 +272,7 @@ impl Domain {
     }
 
     /// What its console must have said, as regular expressions.
-    fn wanted(&self, nonce: &str) -> Vec<String> {
+    fn words(&self, nonce: &str) -> Vec<String> {
         match (&self.guest, self.has.as_slice()) {
             (Some(guest), []) if guest.is_tiny() => vec![regex::escape(&ready(nonce))],
             (_, has) => has.to_vec(),
@@ -292,7 +281,11 @@ impl Domain {
 
     /// Everything that is waited for has been said.
     pub fn satisfied(&self, console: &str, nonce: &str) -> bool {
-        self.wanted(nonce).iter().all(|p| Regex::new(p).is_ok_and(|r| r.is_match(console)))
+        self.words(nonce).iter().all(|p| Regex::new(p).is_ok_and(|r| r.is_match(console)))
+    }
+
+    fn wanted(&self) -> say::Wanted<'_> {
+        say::Wanted { exit: self.exit.as_ref(), stdout: self.stdout.as_ref(), stderr: self.stderr.as_ref() }
     }
 
     fn done(&self, act: Act, seen: &Seen, cx: &JudgeContext<'_>) -> Check {
@@ -372,7 +365,7 @@ impl Domain {
             return vec![check.at(cx.place(Self::NAME, "says"))];
         }
         let mut checks = Vec::new();
-        for (i, pattern) in self.wanted(&seen.nonce).iter().enumerate() {
+        for (i, pattern) in self.words(&seen.nonce).iter().enumerate() {
             let place = cx.place(Self::NAME, &format!("has[{i}]"));
             let shown = if self.has.is_empty() { "that it is up".to_owned() } else { quote(pattern) };
             let found = Regex::new(pattern).is_ok_and(|r| r.is_match(text));
@@ -440,26 +433,8 @@ impl Domain {
                 )),
             };
         };
-        let zero = Matcher::Equals("0".into());
-        let matcher = self.exit.as_ref().unwrap_or(&zero);
-        let at = cx.place(Self::NAME, "exit");
-        let text = answer.status.to_string();
-        let mut exit =
-            say::value(&name, Cause::CheckFailed, matcher, Some((&text, FactType::Integer)), cx, at);
-        if exit.verdict == Verdict::Fail && !answer.stderr.text.trim().is_empty() {
-            exit.message.push_str(&format!("; on stderr: {}", quote(answer.stderr.text.trim_end())));
-        }
-        let mut checks = vec![exit];
-        for (stream, matcher, seen) in
-            [("stdout", &self.stdout, &answer.stdout), ("stderr", &self.stderr, &answer.stderr)]
-        {
-            if let Some(matcher) = matcher {
-                let name = format!("{stream} in {domain}");
-                let place = cx.place(Self::NAME, stream);
-                checks.push(say::output(&name, Cause::CheckFailed, matcher, seen, cx, place));
-            }
-        }
-        checks
+        let whence = format!("in {domain}");
+        self.wanted().judge((Self::NAME, &whence), answer.status, [&answer.stdout, &answer.stderr], cx)
     }
 }
 

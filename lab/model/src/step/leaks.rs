@@ -68,6 +68,11 @@ impl StepKind for Leaks {
             let message = "leaks: what there was before the first guest was not listed";
             return vec![Check::error("leaks", Cause::LabInternal, message).at(place())];
         }
+        // A list that was cut short would show no leak.
+        if let Some(what) = [&before, &after].into_iter().find_map(Kept::lacks) {
+            let message = format!("leaks: what there is could not be listed: {what} is not in it");
+            return vec![Check::fail("leaks", Cause::GuestState, message).at(place())];
+        }
         KINDS.iter().map(|(kind, shown)| self.kind(kind, shown, &before, &after).at(place())).collect()
     }
 }
@@ -86,6 +91,17 @@ impl<'a> Kept<'a> {
             }
         }
         Kept { lines }
+    }
+
+    /// What is always there and is not listed.
+    fn lacks(&self) -> Option<&'static str> {
+        let domains = self.lines.contains_key(&("domain", "Domain-0"));
+        let nodes = self.lines.contains_key(&("node", "/local/domain"));
+        match (domains, nodes) {
+            (false, _) => Some("Domain-0"),
+            (true, false) => Some("the store's node /local/domain"),
+            (true, true) => None,
+        }
     }
 
     fn of(&self, kind: &str) -> impl Iterator<Item = (&'a str, i64)> {

@@ -3,7 +3,6 @@
 use super::{At, Complaint, JudgeContext, StepKind, one_or_many, say};
 use crate::cause::Cause;
 use crate::evidence::{CommandEnd, CommandResult, Transport};
-use crate::fact::FactType;
 use crate::matcher::{Matcher, quote};
 use crate::verdict::Check;
 use serde::{Deserialize, Serialize};
@@ -80,20 +79,16 @@ impl StepKind for Run {
                 wrong.push(Complaint::new(format!("via[{i}]"), "this way in is here twice", "each way once"));
             }
         }
-        for (path, matcher, kind) in [
-            ("exit", &self.exit, FactType::Integer),
-            ("stdout", &self.stdout, FactType::Text),
-            ("stderr", &self.stderr, FactType::Text),
-        ] {
-            for message in matcher.iter().filter_map(|m| m.check(kind).err()).flatten() {
-                wrong.push(Complaint { path: path.into(), message, expected: None });
-            }
-        }
+        wrong.extend(self.wanted().mistakes());
         wrong
     }
 }
 
 impl Run {
+    fn wanted(&self) -> say::Wanted<'_> {
+        say::Wanted { exit: self.exit.as_ref(), stdout: self.stdout.as_ref(), stderr: self.stderr.as_ref() }
+    }
+
     /// Status, standard output and standard error apart.
     fn judge_one(&self, result: &CommandResult, all: &RunEvidence, cx: &JudgeContext<'_>) -> Vec<Check> {
         let via = result.via.name();
@@ -103,28 +98,8 @@ impl Run {
             Ok(status) => status,
             Err(check) => return vec![said_by_others(check, result, all).at(cx.place(Self::NAME, "via"))],
         };
-        let zero = Matcher::Equals("0".into());
-        let matcher = self.exit.as_ref().unwrap_or(&zero);
-        let text = status.to_string();
-        let place = cx.place(Self::NAME, "exit");
-        let mut exit =
-            say::value(&name, Cause::CheckFailed, matcher, Some((&text, FactType::Integer)), cx, place);
-        if exit.verdict == crate::verdict::Verdict::Fail {
-            if status == 127 {
-                exit.message.push_str(" (the program was not found)");
-            }
-            exit.message.push_str(&say::stderr_tail(result));
-        }
-        let mut checks = vec![exit];
-        let outputs = [("stdout", &self.stdout, &result.stdout), ("stderr", &self.stderr, &result.stderr)];
-        for (stream, matcher, seen) in outputs {
-            if let Some(matcher) = matcher {
-                let name = format!("{stream} over {via}");
-                let place = cx.place(Self::NAME, stream);
-                checks.push(say::output(&name, Cause::CheckFailed, matcher, seen, cx, place));
-            }
-        }
-        checks
+        let whence = format!("over {via}");
+        self.wanted().judge((Self::NAME, &whence), status, [&result.stdout, &result.stderr], cx)
     }
 }
 

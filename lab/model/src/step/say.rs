@@ -2,11 +2,11 @@
 
 use super::{Complaint, JudgeContext};
 use crate::cause::Cause;
-use crate::evidence::{CommandEnd, CommandResult, Transport};
+use crate::evidence::{Captured, CommandEnd, CommandResult, Transport};
 use crate::fact::{FactType, FactValue};
 use crate::matcher::{Cut, Matcher, Outcome, quote};
 use crate::place::Place;
-use crate::verdict::Check;
+use crate::verdict::{Check, Verdict};
 
 /// A value against its matcher, as a check with its place.
 pub(super) fn value(
@@ -113,12 +113,73 @@ pub(super) fn succeeded(name: &str, what: &str, result: &CommandResult, cause: C
 
 /// `: ` and the last lines on stderr, for the end of a message; empty where there are none.
 pub(super) fn stderr_tail(result: &CommandResult) -> String {
-    let lines: Vec<&str> = result.stderr.text.lines().filter(|l| !l.trim().is_empty()).collect();
+    tail(&result.stderr)
+}
+
+fn tail(stderr: &Captured) -> String {
+    let lines: Vec<&str> = stderr.text.lines().filter(|l| !l.trim().is_empty()).collect();
     if lines.is_empty() {
         return String::new();
     }
     let last = lines[lines.len().saturating_sub(4)..].join("\n");
     format!("; on stderr: {}", quote(&last))
+}
+
+/// What a command's status and outputs must be: the keys `exit`, `stdout` and `stderr` of a step's body.
+pub(super) struct Wanted<'a> {
+    /// 0 when not said.
+    pub exit: Option<&'a Matcher>,
+    pub stdout: Option<&'a Matcher>,
+    pub stderr: Option<&'a Matcher>,
+}
+
+impl Wanted<'_> {
+    fn all(&self) -> [(&'static str, Option<&Matcher>, FactType); 3] {
+        [
+            ("exit", self.exit, FactType::Integer),
+            ("stdout", self.stdout, FactType::Text),
+            ("stderr", self.stderr, FactType::Text),
+        ]
+    }
+
+    /// What is wrong with them.
+    pub fn mistakes(&self) -> Vec<Complaint> {
+        let of = |(path, matcher, kind): (&str, Option<&Matcher>, FactType)| {
+            let messages = matcher.and_then(|m| m.check(kind).err()).unwrap_or_default();
+            messages.into_iter().map(|message| Complaint { path: path.to_owned(), message, expected: None }).collect()
+        };
+        self.all().into_iter().flat_map(|one| -> Vec<Complaint> { of(one) }).collect()
+    }
+
+    /// Judges each apart; checks are called `exit WHERE` and so on. A wrong status is explained by what was written to standard error.
+    pub fn judge(
+        &self,
+        (step, whence): (&str, &str),
+        status: i32,
+        outputs: [&Captured; 2],
+        cx: &JudgeContext<'_>,
+    ) -> Vec<Check> {
+        let zero = Matcher::Equals("0".into());
+        let name = format!("exit {whence}");
+        let text = status.to_string();
+        let seen = Some((text.as_str(), FactType::Integer));
+        let at = cx.place(step, "exit");
+        let mut exit = value(&name, Cause::CheckFailed, self.exit.unwrap_or(&zero), seen, cx, at);
+        if exit.verdict == Verdict::Fail {
+            if status == 127 {
+                exit.message.push_str(" (the program was not found)");
+            }
+            exit.message.push_str(&tail(outputs[1]));
+        }
+        let mut checks = vec![exit];
+        for ((stream, matcher, _), seen) in self.all().into_iter().skip(1).zip(outputs) {
+            if let Some(matcher) = matcher {
+                let place = cx.place(step, stream);
+                checks.push(output(&format!("{stream} {whence}"), Cause::CheckFailed, matcher, seen, cx, place));
+            }
+        }
+        checks
+    }
 }
 
 /// What is wrong with a pattern at `path`: it is no regular expression, or one that is found everywhere.
