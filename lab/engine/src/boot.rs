@@ -5,27 +5,27 @@ use crate::budget::Ticket;
 use crate::bundle::Bundle;
 use crate::exec;
 use crate::hub::{Clock, Hub};
+use crate::layer::{Keys, initrd};
 use crate::limits;
 use crate::pool::{Started, Warm};
 use crate::prepare::{Parts, Prepared};
 use crate::template::Ready;
+use crate::turn::{NEXT, Turn, until_power_on};
 use crate::wait::{Allowed, Phases, Watch};
 use crate::ways::Ways;
 use crate::work::Meter;
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
-use tokio::sync::OwnedSemaphorePermit;
 use xenlab_console::Phase;
 use xenlab_guest::port::PortShell;
-use xenlab_guest::serial::{self, Login, LoginStep, SerialShell};
+use xenlab_guest::serial::{Login, LoginStep, SerialShell};
 use xenlab_guest::ssh::{SshConfig, SshShell};
 use xenlab_guest::{Deadline, Shell};
 use xenlab_host::rundir::RunDir;
-use xenlab_image::{CaseLayer, Dance, HostKey, Layout, UserKey};
+use xenlab_image::{Dance, Layout};
 use xenlab_machine::qmp::Direction;
 use xenlab_machine::{Accel, Backing, Disk, Machine, MachineSpec, Payload, StartOptions, quirks};
 use xenlab_model::bundle::{Inputs, TickWhat};
@@ -39,20 +39,6 @@ use xenlab_model::step::{Observation, Step};
 
 /// Names of QEMU's QMP events after which the machine's record goes on as if a byte had come.
 const LIFE: &[&str] = &["RESUME", "STOP", "RTC_CHANGE", "NIC_RX_FILTER_CHANGED"];
-
-/// The keys of one boot, and of the clones of it.
-#[derive(Clone, Serialize, Deserialize)]
-struct Keys {
-    user: UserKey,
-    host: HostKey,
-}
-
-impl Keys {
-    fn generate() -> Result<Keys, EngineError> {
-        let key = || HostKey::generate().map_err(|e| EngineError::part(e.cause(), &e));
-        Ok(Keys { user: key()?, host: key()? })
-    }
-}
 
 /// How far the boot must come before the first step: as far as the furthest step needs.
 pub fn target(steps: &[&Step]) -> Phase {
@@ -324,33 +310,6 @@ pub struct Start<'a> {
     pub turn: Option<Turn<'a>>,
 }
 
-/// The turn of a machine that stands ready.
-pub struct Turn<'a> {
-    /// Comes when it is.
-    pub of: Pin<Box<dyn Future<Output = Result<Ticket, EngineError>> + Send + 'a>>,
-    /// The right to stand ready; it ends with power-on.
-    pub ready: Option<OwnedSemaphorePermit>,
-}
-
-/// How long the clock on the board should have gone on in its second when a machine that stood ready is powered on. Xen on x86 reads that
-/// clock 0.4 s after power-on, and to do so waits in a loop for a second to begin (`get_cmos_time`); in a machine whose clock starts with it
-/// that is at 1.0 s, and more than half of what a test costs. One that is ready meets the edge 0.65 s after power-on instead, which leaves a busy host some time.
-const EDGE: Duration = Duration::from_millis(380);
-/// From here to there it is near enough.
-const NEAR: std::ops::Range<Duration> = Duration::from_millis(200)..Duration::from_millis(460);
-/// How long after a machine's power-on the next is started to stand ready. A test takes some 0.75 s, so that one's clock is then where it should be.
-const NEXT: Duration = Duration::from_millis(350);
-
-/// How long to wait before it is powered on, when its clock has run for so long.
-fn until_power_on(run: Duration) -> Duration {
-    let run = Duration::from_nanos(u64::from(run.subsec_nanos()));
-    match run {
-        run if NEAR.contains(&run) => Duration::ZERO,
-        run if run < EDGE => EDGE - run,
-        run => Duration::from_secs(1) + EDGE - run,
-    }
-}
-
 /// What a machine comes from.
 enum From<'a> {
     PowerOn(Arc<RunDir>, Option<Turn<'a>>),
@@ -618,49 +577,4 @@ pub async fn bare(case: &Case, prepared: &Arc<Prepared>) -> Result<f64, EngineEr
     } else {
         Err(EngineError::part(Cause::LabInternal, "the bare boot did not become ready"))
     }
-}
-
-/// What a case's dom0 is given besides its images.
-fn layer(case: &Case, prepared: &Prepared, keys: &Keys, nonce: &str) -> CaseLayer {
-    CaseLayer {
-        nonce: nonce.to_owned(),
-        authorized_keys: vec![keys.user.public.clone()],
-        host_key: keys.host.clone(),
-        store: case.config.dom0.xenstored,
-        settings: prepared.settings.clone(),
-        files: vec![(serial::AGENT_PATH.to_owned(), 0o644, serial::AGENT.as_bytes().to_vec())],
-    }
-}
-
-/// What the case's layer says, but for what is drawn anew for each boot.
-pub fn layer_digest(case: &Case, prepared: &Prepared) -> String {
-    let none = HostKey {
-        openssh: String::new(),
-        dropbear: Vec::new(),
-        public: String::new(),
-        public_blob: Vec::new(),
-    };
-    let keys = Keys { user: none.clone(), host: none };
-    crate::digest_hex(&xenlab_image::case_layer(&layer(case, prepared, &keys, ""), &prepared.dom0))
-}
-
-/// dom0's initramfs with the case's own layer, in the run folder.
-async fn initrd(
-    case: &Case,
-    prepared: &Arc<Prepared>,
-    keys: &Keys,
-    nonce: &str,
-    dir: &RunDir,
-) -> Result<Payload, EngineError> {
-    let mut layer = layer(case, prepared, keys, nonce);
-    if let Some(plant) = &prepared.plant {
-        plant.layer(&mut layer)?;
-    }
-    let path = dir.path().join("initrd");
-    let (dom0, to) = (prepared.dom0.clone(), path.clone());
-    crate::blocking(move || {
-        xenlab_image::write_initrd(&dom0, &layer, &to).map_err(|e| EngineError::part(e.cause(), &e))
-    })
-    .await?;
-    Payload::of(&path).map_err(|e| EngineError::part(Cause::LabInternal, e))
 }

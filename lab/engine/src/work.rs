@@ -8,6 +8,7 @@ use crate::exec::{Done, Lab, Way, nothing};
 use crate::perform;
 use crate::prepare::Prepared;
 use crate::template::{self, Given, Ready};
+use crate::turn::Turn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use xenlab_machine::{Backing, Machine, Memory};
@@ -152,7 +153,7 @@ impl Work<'_> {
         let turn = admission.machine(sink, self.shown, config);
         // A machine that is nothing but a test stands ready, paused, until it is its turn.
         let (ticket, turn) = match as_dom0(&self.case.steps) {
-            Some(_) => (None, Some(boot::Turn { of: Box::pin(turn), ready: admission.ready().await? })),
+            Some(_) => (None, Some(Turn { of: Box::pin(turn), ready: admission.ready().await? })),
             None => (Some(turn.await?), None),
         };
         let memory = match way {

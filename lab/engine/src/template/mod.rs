@@ -356,7 +356,7 @@ fn key(wanted: &Wanted<'_>) -> Result<Key, EngineError> {
     }
     let setup = serde_json::to_vec(&setup).map_err(|e| EngineError::part(Cause::LabInternal, e))?;
     artefacts.push(("setup".to_owned(), crate::digest_hex(&setup)));
-    artefacts.push(("layer of the case".to_owned(), boot::layer_digest(case, prepared)));
+    artefacts.push(("layer of the case".to_owned(), crate::layer::digest(case, prepared)));
     let parts = xenlab_machine::template_parts(spec, &artefacts)
         .map_err(|e| EngineError::part(Cause::LabInternal, e))?;
     let key = Key::new("template").part("lab", env!("CARGO_PKG_VERSION"));

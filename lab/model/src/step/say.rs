@@ -146,7 +146,10 @@ impl Wanted<'_> {
     pub fn mistakes(&self) -> Vec<Complaint> {
         let of = |(path, matcher, kind): (&str, Option<&Matcher>, FactType)| {
             let messages = matcher.and_then(|m| m.check(kind).err()).unwrap_or_default();
-            messages.into_iter().map(|message| Complaint { path: path.to_owned(), message, expected: None }).collect()
+            messages
+                .into_iter()
+                .map(|message| Complaint { path: path.to_owned(), message, expected: None })
+                .collect()
         };
         self.all().into_iter().flat_map(|one| -> Vec<Complaint> { of(one) }).collect()
     }
@@ -175,7 +178,14 @@ impl Wanted<'_> {
         for ((stream, matcher, _), seen) in self.all().into_iter().skip(1).zip(outputs) {
             if let Some(matcher) = matcher {
                 let place = cx.place(step, stream);
-                checks.push(output(&format!("{stream} {whence}"), Cause::CheckFailed, matcher, seen, cx, place));
+                checks.push(output(
+                    &format!("{stream} {whence}"),
+                    Cause::CheckFailed,
+                    matcher,
+                    seen,
+                    cx,
+                    place,
+                ));
             }
         }
         checks

@@ -54,7 +54,11 @@ fn what_is_allowed_and_what_is_not_known() {
         "nothing to compare with is no pass"
     );
     for gone in ["domain Domain-0\n", "node /local/domain\n"] {
-        assert_eq!(judged(&BEFORE.replace(gone, "")), ["leaks FAIL guest.state"], "{gone}: nothing was listed, and nothing is missed");
+        assert_eq!(
+            judged(&BEFORE.replace(gone, "")),
+            ["leaks FAIL guest.state"],
+            "{gone}: nothing was listed, and nothing is missed"
+        );
     }
     let e = LeaksEvidence { before: ran("b", 0, BEFORE, ""), after: ran("a", 1, "", "no xl") };
     assert_eq!(bad(&judge(&Leaks::default(), &e, &facts())), ["leaks FAIL guest.state"]);
