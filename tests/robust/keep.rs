@@ -1,4 +1,4 @@
-//! `run --keep`: a machine that stays until the user has looked, and leaves nothing.
+//! `run --keep` and `xenlab shell`: a machine that stays until the user has looked, and leaves nothing.
 
 use crate::bench::{Bench, boots, fake};
 use rustix::process::Signal;
@@ -56,5 +56,33 @@ fn what_passes_does_not_stay_and_what_is_gone_cannot() {
     let gone = bench.qemu("gone", json!([{"write": "(XEN) Xen version 4.17.5\r\n"}, {"exit": 1}]));
     let did = finish(bench.run_command(&fake(PASSES), &["--qemu", &gone, "--keep", "all", "--no-control"]));
     assert!(did.stderr.contains("cannot be kept"), "{}", did.stderr);
+    bench.clean();
+}
+
+/// A real dom0, worked in by a script on standard input; what ends it leaves nothing.
+#[test]
+fn a_shell_in_dom0() {
+    let bench = Bench::new();
+    crate::bench::user_store();
+    let shell = |more: &[&str], script: &str| {
+        let mut args = vec!["shell", "--offline", "--xen", "debian:bookworm"];
+        args.extend(more);
+        let mut command = bench.command(args);
+        command.stdin(std::fs::File::open(bench.file("script", script)).expect("a script"));
+        finish(command)
+    };
+    let did = shell(&["--arch", "aarch64"], "xl list\nexit 7\n");
+    assert_eq!(did.code, Some(0), "what was done in it is nobody's verdict: {}", did.stderr);
+    assert!(did.stdout.contains("Domain-0"), "{}{}", did.stdout, did.stderr);
+    bench.clean();
+    let did = shell(&[], "");
+    assert_eq!(did.code, Some(2), "{}", did.stderr);
+    assert!(did.stderr.contains("there are 2 cases, and one machine to work in"), "{}", did.stderr);
+    // Nobody behind the forwarded port: that is told, and is no verdict on Xen.
+    let qemu = qemu(&bench);
+    let scenario = bench.file("fake.yaml", &fake(PASSES));
+    let did = finish(bench.command(["shell", &scenario, "--qemu", &qemu, "--cold"]));
+    assert_eq!(did.code, Some(3), "{}", did.stderr);
+    assert!(did.stderr.contains("ssh could not log in to dom0"), "{}", did.stderr);
     bench.clean();
 }

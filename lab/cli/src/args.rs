@@ -57,6 +57,8 @@ pub enum Verb {
     Bump(Bump),
     /// Compare two recorded runs: what got worse, what was not checked, what was seen otherwise
     Diff(Diff),
+    /// Boot or clone one case's machine and work in its dom0
+    Shell(Box<Shell>),
     /// Security advisories: which of a feed's a Xen build has the fixes of, and which are open
     Xsa(Box<Xsa>),
     /// What earlier runs came to: every case, or one over Xen builds and time
@@ -383,6 +385,15 @@ pub struct Diff {
     /// As JSON, with what is the same
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Shell {
+    #[command(flatten)]
+    pub select: Scenarios,
+    /// Boot it from power-on, in place of starting a clone of one that has booted once
+    #[arg(long)]
+    pub cold: bool,
 }
 
 #[derive(Debug, Args)]

@@ -35,6 +35,7 @@ pub const NEEDS: &[Need] = &[
     Need { program: "python3", what_for: "building Xen from source", always: false },
     Need { program: "patch", what_for: "patches for a Xen from source", always: false },
     Need { program: "git", what_for: "revisions of a Xen from source", always: false },
+    Need { program: "ssh", what_for: "xenlab shell", always: false },
 ];
 
 /// What the tests need besides.

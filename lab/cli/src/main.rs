@@ -5,6 +5,7 @@ mod bench;
 mod bump;
 mod colour;
 mod diff;
+mod display;
 mod doctor;
 mod explain;
 mod failure;
@@ -20,6 +21,7 @@ mod replay;
 mod run;
 mod select;
 mod selftest;
+mod shell;
 mod templates;
 mod xsa;
 mod xtf;
@@ -92,6 +94,7 @@ fn dispatch(cli: Cli, started: Instant) -> Result<Exit, Failure> {
         Verb::Replay(args) => replay::replay(&args),
         Verb::Bump(args) => bump::bump(&args, &global, started),
         Verb::Diff(args) => diff::diff(&args, &global),
+        Verb::Shell(args) => shell::shell(&args, &global, started),
         Verb::Xsa(args) => xsa::xsa(&args, &global),
         Verb::Selftest(args) => selftest::selftest(&args, &global),
         Verb::History(args) => history::history(&args, &global),

@@ -1,45 +1,20 @@
 //! `xenlab pool`: machines that wait for runs.
 
 use crate::args::{Global, Pool};
+use crate::display::Display;
 use crate::failure::Failure;
 use crate::run::{admission, open_store, repeat, runtime};
 use crate::select;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use xenlab_engine::pool::serve::{self, Wish};
 use xenlab_engine::{EngineError, Lab, facts, prepare::Preparer};
 use xenlab_host::parent::Parent;
 use xenlab_model::event::{Sink, What};
 use xenlab_model::exit::Exit;
 use xenlab_model::units::GuestDuration;
-use xenlab_report::{Fan, Terminal};
 
 /// More of one template than anybody's runs take at once, and a mistyped number does not fill a host's memory.
 const MOST: usize = 64;
-
-/// What the pool says: while its templates are got ready as a run shows that, and then line by line, for it waits for hours and has nothing
-/// to show.
-struct Said(Mutex<Option<Fan>>);
-
-impl Sink for Said {
-    fn emit(&self, what: What) {
-        match (&*self.0.lock().unwrap_or_else(PoisonError::into_inner), what) {
-            (Some(fan), what) => fan.emit(what),
-            (None, What::Note { message, .. }) => {
-                crate::complain(&xenlab_console::escape(&message));
-            }
-            (None, _) => {}
-        }
-    }
-}
-
-impl Said {
-    /// The display is over.
-    fn settle(&self) {
-        if let Some(fan) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let _ = fan.finish();
-        }
-    }
-}
 
 /// `xenlab pool`
 pub fn pool(args: &Pool, global: &Global) -> Result<Exit, Failure> {
@@ -51,7 +26,7 @@ pub fn pool(args: &Pool, global: &Global) -> Result<Exit, Failure> {
     // First of all: whoever is gone by the time the machines are there was this process's parent when it began.
     let parent = Parent::watch();
     let cases = select::cases(&args.select, &facts::host())?;
-    let sink = Arc::new(Said(Mutex::new(Some(Fan::start(vec![Box::new(Terminal::stderr())])))));
+    let sink = Arc::new(Display::new());
     // What a run that was killed left behind goes before anything new is started.
     if let Err(e) = xenlab_host::rundir::sweep() {
         sink.emit(What::Note { case: None, message: format!("cannot look for what earlier runs left: {e}") });
@@ -60,17 +35,9 @@ pub fn pool(args: &Pool, global: &Global) -> Result<Exit, Failure> {
     let mut preparer = Preparer::new(open_store(global, sink.clone())?, sink.clone());
     preparer.admission = admission(&*sink)?;
     let lab = Arc::new(Lab {
-        preparer,
-        sink: sink.clone(),
         control: false,
-        bundles: dir.path().to_owned(),
-        command: Vec::new(),
         repeat: repeat(&args.select, global),
-        cold: false,
-        templates: Default::default(),
-        pool: Default::default(),
-        controls: Default::default(),
-        keep: Default::default(),
+        ..Lab::new(preparer, sink.clone(), dir.path().to_owned())
     });
     let (size, idle) = (args.size, idle.0);
     let outcome = runtime()?.block_on(async {

@@ -201,14 +201,10 @@ fn inner(
         preparer.plant = Some(Arc::new(Planted::new(row, &store).map_err(failed)?));
     }
     let lab = Arc::new(Lab {
-        preparer,
-        sink,
         control: !args.no_control,
         // What is kept is what failed: not a clone of which a boot from power-on is still to be asked.
         cold: args.cold || args.keep != args::Keep::None,
-        templates: Default::default(),
         pool: xenlab_engine::pool::Pool::of_run(),
-        bundles,
         command: command.to_vec(),
         repeat: args
             .plant
@@ -218,12 +214,12 @@ fn inner(
             .chain(repeat(&args.select, global))
             .chain(args.cold.then(|| "--cold".to_owned()))
             .collect(),
-        controls: Default::default(),
         keep: match args.keep {
             args::Keep::None => Keep::None,
             args::Keep::Failed => Keep::Failed,
             args::Keep::All => Keep::All,
         },
+        ..Lab::new(preparer, sink, bundles)
     });
     runtime()?.block_on(async {
         named_rightly(&lab, &cases).await?;

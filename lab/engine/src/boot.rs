@@ -76,6 +76,8 @@ pub struct Running {
     pub hub: Arc<Hub>,
     /// The ways into dom0.
     pub ways: Ways,
+    /// How to log in over SSH.
+    pub ssh: SshConfig,
     /// Its accelerator is KVM.
     pub kvm: bool,
     /// Length of the console's record when the steps began.
@@ -426,7 +428,13 @@ async fn attach(
     };
     let said_first_words = waited.is_some();
     let port = waited.or_else(|| ports.map(|p| PortShell::new(p.shell, p.stdout, p.stderr)));
-    let (mut ways, ssh) = ways(case, prepared, (&machine, port), &hub, &kept.keys, writer, guest)?;
+    let login = SshConfig {
+        addr: SocketAddr::from((Ipv4Addr::LOCALHOST, machine.ssh_port().unwrap_or(0))),
+        user: prepared.dom0.layout.user.clone(),
+        private_key: kept.keys.user.openssh.clone(),
+        host_key: kept.keys.host.public.clone(),
+    };
+    let (mut ways, ssh) = ways(case, prepared, (&login, port), &hub, writer, guest)?;
     if said_first_words {
         ways.said_first_words();
     }
@@ -434,6 +442,7 @@ async fn attach(
         machine,
         hub: hub.clone(),
         ways,
+        ssh: login,
         kvm: prepared.accel.accel == Accel::Kvm,
         case_start: hub.state().total,
         record: bundle.console_path(),
@@ -504,21 +513,13 @@ fn evidence(to: f64, seen: PhaseEvidence) -> Evidence {
 fn ways(
     case: &Case,
     prepared: &Prepared,
-    (machine, shell): (&Machine, Option<PortShell>),
+    (login_over_ssh, shell): (&SshConfig, Option<PortShell>),
     hub: &Arc<Hub>,
-    keys: &Keys,
     writer: xenlab_machine::ConsoleWriter,
     guest: xenlab_guest::Clock,
 ) -> Result<(Ways, Option<SshShell>), EngineError> {
     let layout = &prepared.dom0.layout;
-    let port = machine.ssh_port().unwrap_or(0);
-    let ssh = SshShell::new(SshConfig {
-        addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-        user: layout.user.clone(),
-        private_key: keys.user.openssh.clone(),
-        host_key: keys.host.public.clone(),
-    })
-    .map_err(|e| EngineError::part(e.cause(), &e))?;
+    let ssh = SshShell::new(login_over_ssh.clone()).map_err(|e| EngineError::part(e.cause(), &e))?;
     let (bytes, from_console) = tokio::sync::mpsc::channel(64);
     let serial: Box<dyn Shell> = Box::new(SerialShell::new(from_console, writer, login(layout)));
     let only = case.config.dom0.via;

@@ -57,6 +57,23 @@ pub struct Lab {
 }
 
 impl Lab {
+    /// One that boots a control where that tells something, takes templates, keeps no machine and has none waiting.
+    pub fn new(preparer: Preparer, sink: Arc<dyn Sink>, bundles: PathBuf) -> Lab {
+        Lab {
+            preparer,
+            sink,
+            bundles,
+            control: true,
+            command: Vec::new(),
+            repeat: Vec::new(),
+            cold: false,
+            keep: Keep::None,
+            templates: Templates::default(),
+            pool: Pool::default(),
+            controls: Default::default(),
+        }
+    }
+
     /// The command that runs this case again.
     pub fn reproduce(&self, case: &Case) -> String {
         let mut words = vec!["xenlab".to_owned()];

@@ -1,9 +1,14 @@
-//! `run --keep`: a machine that failed stays, frozen, until the user has looked at it.
+//! What a user does with a machine when its case is over: looks at one that failed and stays frozen (`run --keep`), works in its dom0
+//! (`xenlab shell`).
 
 use crate::exec::Done;
 use crate::perform;
 use crate::work::Work;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
+use xenlab_guest::ssh::SshConfig;
 use xenlab_machine::Machine;
 use xenlab_model::Arch;
 use xenlab_model::event::What;
@@ -14,7 +19,7 @@ use xenlab_model::verdict::Verdict;
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
 /// Which machines stay when their case is over.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub enum Keep {
     /// None.
     #[default]
@@ -23,15 +28,36 @@ pub enum Keep {
     Failed,
     /// All.
     All,
+    /// Not frozen: one whose dom0 is ready runs on until its visitor leaves.
+    Visited(Visit),
+}
+
+/// What is done in a dom0 that is ready.
+pub type Visit = Arc<dyn Fn(Login) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// How to get into a dom0.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// Address, user and keys.
+    pub ssh: SshConfig,
+    /// Folders with this build's tools, for `PATH`.
+    pub path: Vec<String>,
+    /// The machine's run folder, which is gone when it ends.
+    pub dir: PathBuf,
 }
 
 impl Work<'_> {
     /// Keeps the machine, if it is to be kept and is still there: frozen where it stands, with QEMU's stub for debuggers on a socket in its
     /// run folder. The run owns it: it ends with an interrupt, by `kill` in the debugger, or after an hour, and leaves nothing.
-    pub(crate) async fn keep(&self, done: &Done, machine: &Machine) {
+    pub(crate) async fn keep(&self, done: &Done, machine: &Machine, ssh: &SshConfig) {
         let passed = || judge::case(self.case, &done.evidence, &done.facts, None).verdict == Verdict::Pass;
-        let wanted = match self.lab.keep {
-            Keep::None => false,
+        let wanted = match &self.lab.keep {
+            Keep::Visited(visit) if passed() => {
+                let path = self.prepared.dom0.layout.path.clone();
+                let dir = machine.rundir().path().to_owned();
+                return visit(Login { ssh: ssh.clone(), path, dir }).await;
+            }
+            Keep::None | Keep::Visited(_) => false,
             Keep::Failed => !passed(),
             Keep::All => true,
         };

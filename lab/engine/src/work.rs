@@ -121,8 +121,9 @@ impl Work<'_> {
             not_of_a_lost_pool(done, &machine.machine).await;
         }
         if !self.is_template() {
-            let frozen = machine.machine.clone();
-            Box::pin(self.keep(done, &frozen)).await;
+            // Not all of what runs can be shared with who may come to it from another thread.
+            let (kept, ssh) = (machine.machine.clone(), machine.ssh.clone());
+            Box::pin(self.keep(done, &kept, &ssh)).await;
         }
         let teardown = Meter::begin();
         machine.stop().await;

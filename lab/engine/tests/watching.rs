@@ -315,17 +315,9 @@ async fn a_case_that_panics_is_an_error_of_its_own() {
         Options { root: Some(dir.path().join("store")), offline: true, locked: false, sink: sink.clone() };
     let store = Arc::new(Store::open(options).unwrap());
     let lab = Arc::new(Lab {
-        preparer: Preparer::new(store, sink.clone()),
-        sink: sink.clone(),
         control: false,
-        bundles: dir.path().join("bundles"),
-        command: Vec::new(),
-        repeat: Vec::new(),
         cold: true,
-        templates: Default::default(),
-        pool: Default::default(),
-        controls: Shared::default(),
-        keep: Default::default(),
+        ..Lab::new(Preparer::new(store, sink.clone()), sink.clone(), dir.path().join("bundles"))
     });
     let outcome = run::run(lab, cases(), Some(2), Instant::now()).await;
     assert_eq!(outcome.verdicts.len(), 2);

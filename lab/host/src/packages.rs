@@ -45,6 +45,7 @@ const PACKAGES: &[Row] = &[
     ("cpio",                   ["cpio",                 "cpio",                   "cpio",                    "cpio",                "cpio",                "cpio"]),
     ("xz",                     ["xz-utils",             "xz",                     "xz",                      "xz",                  "xz",                  "xz"]),
     ("zstd",                   ["zstd",                 "zstd",                   "zstd",                    "zstd",                "zstd",                "zstd"]),
+    ("ssh",                    ["openssh-client",       "openssh-clients",        "openssh",                 "openssh-clients",     "openssh-client",      "openssh"]),
     ("ssh-keygen",             ["openssh-client",       "openssh",                "openssh",                 "openssh-clients",     "openssh-keygen",      "openssh"]),
     ("nix-instantiate",        ["nix-bin",              "nix",                    "nix",                     "",                    "nix",                 "nix"]),
     ("nix",                    ["nix-bin",              "nix",                    "nix",                     "",                    "nix",                 "nix"]),

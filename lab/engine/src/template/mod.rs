@@ -28,7 +28,7 @@ use xenlab_model::event::What;
 use xenlab_model::evidence::{Evidence, Origin};
 use xenlab_model::judge::{self, BOOT};
 use xenlab_model::scenario::config::Start;
-use xenlab_model::step::{Body, Step, phase};
+use xenlab_model::step::{Body, Step};
 use xenlab_model::verdict::{CaseVerdict, Verdict};
 use xenlab_store::templates::{self, Building, Template};
 use xenlab_store::{Key, Store};
@@ -313,13 +313,6 @@ impl Wanted<'_> {
 
     /// The template's own case: the same machine, brought to "dom0 ready" and through this part of the set-up.
     fn template_case(&self) -> Case {
-        let ready = Step {
-            path: "steps[0]".to_owned(),
-            name: None,
-            when: None,
-            within: None,
-            body: Body::Phase(phase::Phase { reach: Phase::Dom0Ready }),
-        };
         let what = match self.setup().last() {
             None => "template".to_owned(),
             Some(Step { body: Body::Freeze(freeze), .. }) => format!("template {}", freeze.name),
@@ -331,7 +324,7 @@ impl Wanted<'_> {
         Case {
             id,
             setup,
-            steps: vec![ready],
+            steps: vec![Step::dom0_ready()],
             plan: Planned::Run,
             expectations: Vec::new(),
             ..self.case.clone()

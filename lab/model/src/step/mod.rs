@@ -227,6 +227,17 @@ pub struct Step {
 }
 
 impl Step {
+    /// That dom0 becomes ready: the one step of a machine that others begin with.
+    pub fn dom0_ready() -> Step {
+        Step {
+            path: "steps[0]".to_owned(),
+            name: None,
+            when: None,
+            within: None,
+            body: Body::Phase(phase::Phase { reach: xenlab_console::Phase::Dom0Ready }),
+        }
+    }
+
     /// What reports call it.
     pub fn title(&self) -> &str {
         self.name.as_deref().unwrap_or_else(|| self.body.kind())

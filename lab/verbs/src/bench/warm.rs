@@ -303,18 +303,9 @@ impl Warm {
     async fn begin(bench: &WarmBench<'_>, case: &Case) -> Result<Warm, EngineError> {
         let dir = tempfile::tempdir().map_err(wrong)?;
         let recorder = Arc::new(Recorder { sink: bench.sink.clone(), seen: Mutex::default() });
-        let lab = |cold| Lab {
-            preparer: Preparer::new(bench.store.clone(), recorder.clone()),
-            sink: recorder.clone(),
-            control: false,
-            bundles: dir.path().to_owned(),
-            command: Vec::new(),
-            repeat: Vec::new(),
-            cold,
-            templates: Default::default(),
-            pool: Default::default(),
-            controls: Default::default(),
-            keep: Default::default(),
+        let lab = |cold| {
+            let preparer = Preparer::new(bench.store.clone(), recorder.clone());
+            Lab { control: false, cold, ..Lab::new(preparer, recorder.clone(), dir.path().to_owned()) }
         };
         let (cold, lab) = (lab(true), Arc::new(lab(false)));
         // Both have everything ready before anything is measured.

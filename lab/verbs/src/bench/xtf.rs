@@ -55,17 +55,9 @@ pub async fn xtf(bench: XtfBench) -> Result<(Value, usize), EngineError> {
     preparer.admission = bench.admission;
     let prepared = preparer.prepare(&first).await?;
     let of_all = Arc::new(Lab {
-        preparer,
-        sink: shown.clone(),
         control: false,
-        cold: false,
-        templates: Default::default(),
         pool: xenlab_engine::pool::Pool::of_run(),
-        bundles: dir.path().to_owned(),
-        command: Vec::new(),
-        repeat: Vec::new(),
-        controls: Default::default(),
-        keep: Default::default(),
+        ..Lab::new(preparer, shown.clone(), dir.path().to_owned())
     });
     run::run(of_all.clone(), ready, Some(1), Instant::now()).await;
     if xenlab_host::interrupt::requested() {

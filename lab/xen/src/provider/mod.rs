@@ -126,7 +126,9 @@ pub(crate) fn hypervisor(spec: &str, path: &Path, arch: Arch, store: &Store) -> 
         ImageKind::Elf64 => {
             (None, Some("xen-syms is for debuggers; boot xen or xen.gz, which is made from it"))
         }
-        ImageKind::Pe => (None, Some("an EFI image boots from firmware only (boot: uefi)")),
+        ImageKind::Pe => {
+            (None, Some("an EFI image boots from firmware only, which this version does not do"))
+        }
         ImageKind::Other => (None, Some("it is no hypervisor image")),
     };
     let efi = facts.pe.is_some().then(|| EfiImage {
