@@ -25,9 +25,11 @@ use xenlab_guest::serial::{Login, LoginStep, SerialShell};
 use xenlab_guest::ssh::{SshConfig, SshShell};
 use xenlab_guest::{Deadline, Shell};
 use xenlab_host::rundir::RunDir;
-use xenlab_image::{Dance, Layout};
+use xenlab_image::{BootFiles, Dance, Layout};
 use xenlab_machine::qmp::Direction;
-use xenlab_machine::{Accel, Backing, Disk, Machine, MachineSpec, Payload, StartOptions, quirks};
+use xenlab_machine::{
+    Accel, Backing, Boot, BootDisk, Disk, Flash, Machine, MachineSpec, Payload, StartOptions, argv, quirks,
+};
 use xenlab_model::bundle::{Inputs, TickWhat};
 use xenlab_model::case::{Case, as_dom0};
 use xenlab_model::cause::Cause;
@@ -133,6 +135,12 @@ pub fn spec(case: &Case, parts: &Parts, accel: Accel, initrd: Payload) -> Result
         payload(&parts.dom0.kernel)?,
         initrd,
     );
+    if let Some(firmware) = &parts.firmware {
+        // Written when the machine is started.
+        let flash = firmware.efi().map_err(|e| EngineError::part(e.cause(), e))?;
+        let flash = flash.map(|(code, vars_bytes)| Flash { code, vars: Flash::VARS.into(), vars_bytes });
+        spec.boot = Boot::Firmware(BootDisk { path: BootDisk::FILE.into(), bytes: 0, flash });
+    }
     spec.cpu.clone_from(&config.machine.cpu);
     spec.cpus = config.machine.cpus;
     spec.memory = exec::machine_memory(config);
@@ -204,6 +212,7 @@ pub async fn boot(
     if let Some(plant) = &prepared.plant {
         plant.machine(&mut spec)?;
     }
+    write_disk(prepared, &mut spec, &dir).await?;
     let of = (&kept, &spec);
     let (running, mut early) =
         attach(case, prepared, bundle, of, From::PowerOn(dir, start.turn), inputs).await?;
@@ -266,6 +275,37 @@ pub async fn boot(
     let total = running.hub.state().total;
     let running = Running { case_start: total, test, ..running };
     Ok(Booted { evidence: evidence(to, seen), machine: Some(running), kept: Some((kept, spec)) })
+}
+
+/// Writes the disk that firmware boots: behind every change to what lies on it.
+async fn write_disk(
+    prepared: &Arc<Prepared>,
+    spec: &mut MachineSpec,
+    dir: &RunDir,
+) -> Result<(), EngineError> {
+    let (Some(firmware), Boot::Firmware(mut disk)) = (prepared.firmware.clone(), spec.boot.clone()) else {
+        return Ok(());
+    };
+    disk.path = dir.path().join(BootDisk::FILE);
+    let vars = dir.path().join(Flash::VARS);
+    if let Some(flash) = &mut disk.flash {
+        flash.vars.clone_from(&vars);
+    }
+    let (of, path) = (spec.clone(), disk.path.clone());
+    disk.bytes = crate::blocking(move || {
+        let (xen_args, kernel_args) = (argv::xen_command_line(&of), argv::dom0_command_line(&of));
+        let files = BootFiles {
+            xen: &of.xen.path,
+            xen_args: &xen_args,
+            kernel: &of.kernel.path,
+            kernel_args: &kernel_args,
+            initrd: (!of.kernel_alone).then_some(of.initrd.path.as_path()),
+        };
+        firmware.write(&files, &path, &vars).map_err(|e| EngineError::part(e.cause(), e))
+    })
+    .await?;
+    spec.boot = Boot::Firmware(disk);
+    Ok(())
 }
 
 /// Starts a machine where a template stands, over the memory that `spec` says, or goes on with one of it that `waited`.

@@ -143,7 +143,7 @@ async fn once(
     let remembered =
         std::fs::read(file(lab, key)).ok().and_then(|text| serde_json::from_slice::<Good>(&text).ok());
     let usable = remembered.filter(|good| {
-        good.digest != prepared.build.hypervisor.digest
+        good.digest != prepared.xen_original.1
             && xenlab_store::hash_file(&good.image).is_ok_and(|now| now == good.digest)
             && good.image != prepared.xen
     });
@@ -157,12 +157,15 @@ async fn once(
         None => {
             let subject = locked();
             let build = lab.preparer.build(&subject, case.config.arch).await?;
-            let Some(image) = build.hypervisor.image.clone() else {
+            let way = case.config.boot.way;
+            let image = crate::prepare::image(&build.hypervisor, way);
+            if let Some((cause, why)) = image.damage {
                 return Err(crate::exec::missing(
-                    xenlab_model::cause::Cause::LabInternal,
-                    format!("{subject} has no image that QEMU loads"),
+                    cause,
+                    format!("{subject} has no image that boots {way}: {why}"),
                 ));
-            };
+            }
+            let image = image.path;
             let digest = xenlab_store::hash_file(&image).map_err(|e| EngineError::part(e.cause(), &e))?;
             (
                 subject.to_string(),

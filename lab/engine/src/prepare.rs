@@ -7,7 +7,7 @@ use crate::shared::Shared;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use xenlab_image::{Dom0, Dom0Request, GuestFiles, ToolsTree};
+use xenlab_image::{Dom0, Dom0Request, Firmware, GuestFiles, ToolsTree};
 use xenlab_machine::accel::Chosen;
 use xenlab_machine::{Accel, Payload, QemuInfo, accel, quirks};
 use xenlab_model::Arch;
@@ -17,10 +17,10 @@ use xenlab_model::cause::Cause;
 use xenlab_model::event::{Sink, What};
 use xenlab_model::fact::{FactValue, Facts};
 use xenlab_model::guest::GuestConfig;
-use xenlab_model::scenario::config::AccelChoice;
+use xenlab_model::scenario::config::{AccelChoice, BootWay};
 use xenlab_model::spec::{DeviceModelSpec, Subject, UserlandSpec, XenSpec};
 use xenlab_store::Store;
-use xenlab_xen::XenBuild;
+use xenlab_xen::{Hypervisor, XenBuild};
 
 /// Makes what cases need.
 pub struct Preparer {
@@ -34,6 +34,7 @@ pub struct Preparer {
     pub admission: Admission,
     builds: Shared<(Subject, Arch), XenBuild, EngineError>,
     dom0s: Shared<String, Dom0, EngineError>,
+    firmwares: Shared<(BootWay, Arch), Option<Firmware>, EngineError>,
     qemus: Shared<(Arch, Option<String>), QemuInfo, EngineError>,
     accels: Shared<String, Chosen, EngineError>,
 }
@@ -43,12 +44,14 @@ pub struct Preparer {
 pub struct Parts {
     /// The Xen build.
     pub build: Arc<XenBuild>,
-    /// What QEMU's `-kernel` takes.
+    /// The image that boots: what QEMU's `-kernel` takes, or what firmware or a boot loader reads.
     pub xen: PathBuf,
-    /// SHA-256 of that.
+    /// SHA-256 of that, where it was made of another file.
     pub xen_digest: Option<String>,
     /// The file that was made of, and its digest.
     pub xen_original: (PathBuf, String),
+    /// What loads it; none: QEMU does.
+    pub firmware: Option<Arc<Firmware>>,
     /// dom0.
     pub dom0: Arc<Dom0>,
     /// QEMU.
@@ -89,6 +92,7 @@ impl Preparer {
             admission: Admission::new(xenlab_host::budget::Budget::none()),
             builds: Shared::default(),
             dom0s: Shared::default(),
+            firmwares: Shared::default(),
             qemus: Shared::default(),
             accels: Shared::default(),
         }
@@ -172,17 +176,21 @@ impl Preparer {
             self.sink.emit(What::Note { case: Some(case.shown()), message });
         }
         let hypervisor = &build.hypervisor;
-        let damage = hypervisor
+        let way = config.boot.way;
+        let image = image(hypervisor, way);
+        let damage = image
             .damage
-            .as_ref()
-            .map(|d| (d.cause, d.text.clone()))
-            .or_else(|| hypervisor.no_image.as_ref().map(|why| (Cause::ImageInvalid, why.clone())))
             // Programs that dom0 cannot run would show as a store that never answers.
             .or_else(|| build.tools.as_ref()?.damage.as_ref().map(|d| (d.cause, d.text.clone())));
-        let xen = hypervisor.image.clone().unwrap_or_else(|| hypervisor.original.clone());
-        let xen_original = (hypervisor.original.clone(), hypervisor.digest.clone());
-        let xen_digest = hypervisor.image_digest.clone();
-        let parts = Parts { build, xen, xen_digest, xen_original, dom0, qemu };
+        let unified = match way {
+            BootWay::UefiUnified => {
+                xenlab_image::no_unified(&image.path).map_err(|e| of_input(false, e.cause(), &e))?
+            }
+            BootWay::Direct | BootWay::Bios | BootWay::Uefi => None,
+        };
+        let firmware = self.firmware(way, arch).await?;
+        let Image { path: xen, made, original: xen_original, .. } = image;
+        let parts = Parts { build, xen, xen_digest: made, xen_original, firmware, dom0, qemu };
         let accel = self.accel(case, &parts, damage.is_some()).await?;
         let mut facts = parts.build.facts();
         facts.set("qemu.version", FactValue::Version(parts.qemu.version.to_string()));
@@ -194,6 +202,12 @@ impl Preparer {
         if arch == Arch::X86_64 && facts.get("build.config").is_some() {
             let pvh = xenlab_model::guest::no_pvh(&facts).is_none();
             facts.set("machine.pvh-guests", FactValue::Flag(pvh));
+        }
+        if let Some(firmware) = &parts.firmware {
+            facts.set("boot.firmware", FactValue::text(&firmware.shown));
+        }
+        if let Some(why) = unified {
+            facts.set("build.no-unified-image", FactValue::text(why));
         }
         if let Some(device_model) = &parts.dom0.device_model {
             facts.set("machine.device-model", FactValue::text(device_model));
@@ -207,10 +221,33 @@ impl Preparer {
         Ok(Arc::new(prepared))
     }
 
+    /// What loads Xen in this way, made once; none where QEMU does.
+    async fn firmware(&self, way: BootWay, arch: Arch) -> Result<Option<Arc<Firmware>>, EngineError> {
+        let store = self.store.clone();
+        let made = self
+            .firmwares
+            .get((way, arch), || async move {
+                crate::blocking(move || {
+                    // An AArch64 board has no BIOS, and the case is skipped for that.
+                    let way =
+                        if way == BootWay::Bios && arch != Arch::X86_64 { BootWay::Direct } else { way };
+                    xenlab_image::firmware(&store, way, arch)
+                        .map_err(|e| of_input(e.is_bad_input(), e.cause(), &e))
+                })
+                .await
+            })
+            .await
+            .map_err(|e| again(&e))?;
+        Ok((*made).clone().map(Arc::new))
+    }
+
     async fn accel(&self, case: &Case, parts: &Parts, damaged: bool) -> Result<Arc<Chosen>, EngineError> {
         let asked = case.config.machine.accel;
+        // It is tried with what QEMU loads itself, however the case boots.
+        let direct = image(&parts.build.hypervisor, BootWay::Direct);
+        let parts = &Parts { xen: direct.path, firmware: None, ..parts.clone() };
         // A Xen that is not going to be booted cannot show what it runs on.
-        let choice = if damaged { AccelChoice::Tcg } else { asked };
+        let choice = if damaged || direct.damage.is_some() { AccelChoice::Tcg } else { asked };
         let digest = parts.build.hypervisor.digest.clone();
         let machine = &case.config.machine;
         let key = format!(
@@ -244,6 +281,43 @@ impl Preparer {
     }
 }
 
+/// The image of a hypervisor that boots in one way.
+pub(crate) struct Image {
+    /// The file.
+    pub path: PathBuf,
+    /// Its digest, where it was made of another file.
+    pub made: Option<String>,
+    /// The build's own file, and its digest.
+    pub original: (PathBuf, String),
+    /// What is wrong with it, so that it is not booted.
+    pub damage: Option<(Cause, String)>,
+}
+
+/// That image. Where the build has none for this way, whoever boots in it skips its case before the image is looked at.
+pub(crate) fn image(hypervisor: &Hypervisor, way: BootWay) -> Image {
+    let of = |d: &xenlab_xen::image::Damage| (d.cause, d.text.clone());
+    let original = (hypervisor.original.clone(), hypervisor.digest.clone());
+    match (&hypervisor.efi, way) {
+        (Some(efi), BootWay::Uefi | BootWay::UefiUnified) => Image {
+            path: efi.path.clone(),
+            made: None,
+            original: (efi.path.clone(), efi.digest.clone()),
+            damage: efi.damage.as_ref().map(of),
+        },
+        _ => {
+            let no_image = || hypervisor.no_image.as_ref().map(|why| (Cause::ImageInvalid, why.clone()));
+            let damage = hypervisor.damage.as_ref().map(of).or_else(no_image);
+            match (&hypervisor.image, way) {
+                // What a loader reads is the file as it is installed.
+                (Some(image), BootWay::Direct) => {
+                    Image { path: image.clone(), made: hypervisor.image_digest.clone(), original, damage }
+                }
+                _ => Image { path: original.0.clone(), made: None, original, damage },
+            }
+        }
+    }
+}
+
 /// A failure that several cases share, told to each.
 fn again(error: &Arc<EngineError>) -> EngineError {
     of_input(matches!(**error, EngineError::BadInput { .. }), error.cause(), error)
@@ -261,7 +335,8 @@ impl Prepared {
     /// A file that cannot be read.
     pub fn inputs(&self, store: &Store, facts: &Facts) -> Result<Inputs, EngineError> {
         let mut artefacts = vec![artefact("xen", &self.xen_original.0, self.xen_original.1.clone())];
-        for part in &self.dom0.parts {
+        let of_firmware = self.firmware.iter().flat_map(|f| &f.parts);
+        for part in self.dom0.parts.iter().chain(of_firmware) {
             let digest = store.digest_file(&part.path).map_err(|e| EngineError::part(e.cause(), &e))?;
             artefacts.push(artefact(part.role, &part.path, digest));
         }
@@ -301,7 +376,8 @@ impl Prepared {
                 Err(e) => changed.push(format!("xen {}: was {digest}, cannot be read: {e}", path.display())),
             }
         }
-        for part in &self.dom0.parts {
+        let of_firmware = self.firmware.iter().flat_map(|f| &f.parts);
+        for part in self.dom0.parts.iter().chain(of_firmware) {
             if let Err(e) = store.verify(&part.entry) {
                 changed.push(format!("{}: {e}", part.role));
             }

@@ -36,6 +36,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             if arch == Arch::X86_64 {
                 requests.push(recipe::recipe("device-model")?.request("device-model", &suite, arch));
             }
+            if suite == recipe::FIRMWARE_SUITE {
+                let efi = format!("efi-{arch}");
+                let grub = (arch == Arch::X86_64).then_some("grub");
+                for set in [efi.as_str(), "grub-mkimage"].into_iter().chain(grub) {
+                    requests.push(recipe::recipe(set)?.request(set, &suite, arch));
+                }
+            }
             for request in requests {
                 // A lock kept in the store of this very request is as good as a new one.
                 let lock = packages(&store, &request, None)?.lock;

@@ -21,6 +21,8 @@ pub enum ImageError {
     PackageLacks { suite: String, what: String },
     #[error("recipe {name}: {detail}")]
     Recipe { name: String, detail: String },
+    #[error("no unified EFI image can be made of this Xen: {0}")]
+    Unified(crate::firmware::Refused),
     #[error("no key could be made: {0}")]
     Key(String),
     #[error(

@@ -9,6 +9,7 @@ mod case;
 mod cpio;
 mod device_model;
 mod error;
+mod firmware;
 mod first;
 mod guest;
 mod initramfs;
@@ -24,6 +25,7 @@ mod userland;
 
 pub use case::{CaseLayer, HostKey, UserKey, case_layer, write_initrd};
 pub use error::ImageError;
+pub use firmware::{BootFiles, Firmware, Refused, firmware, no_unified};
 pub use guest::GuestFiles;
 pub use layout::{Console, Dance, Init, Layout};
 pub use prepare::{Dom0, Dom0Request, Part, prepare};

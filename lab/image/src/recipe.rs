@@ -57,6 +57,9 @@ pub struct Modules {
     pub late: Vec<String>,
 }
 
+/// The suite of firmware and boot loaders, which are of the machine and of nothing that is under test.
+pub const FIRMWARE_SUITE: &str = "trixie";
+
 /// Reads a recipe that comes with the program.
 pub fn recipe(name: &str) -> Result<Recipe, ImageError> {
     let text = String::from_utf8_lossy(file(&format!("{name}/recipe.yaml"))?).into_owned();
@@ -148,7 +151,16 @@ mod tests {
 
     #[test]
     fn every_recipe_reads_and_every_lock_belongs_to_one() {
-        for name in ["minimal", "initramfs", "systemd", "device-model"] {
+        for name in [
+            "minimal",
+            "initramfs",
+            "systemd",
+            "device-model",
+            "efi-x86_64",
+            "efi-aarch64",
+            "grub",
+            "grub-mkimage",
+        ] {
             let r = recipe(name).unwrap();
             assert!(!r.packages.include.is_empty(), "{name}");
         }

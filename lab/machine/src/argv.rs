@@ -2,7 +2,7 @@
 
 use crate::error::SpecError;
 use crate::quirks;
-use crate::spec::{Accel, Backing, DiskAccess, MachineSpec, Payload};
+use crate::spec::{Accel, Backing, Boot, BootDisk, DiskAccess, MachineSpec, Payload};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -74,6 +74,12 @@ pub fn argv(spec: &MachineSpec, wiring: &Wiring) -> Result<Vec<OsString>, SpecEr
     if let Some(row) = quirks::machine(spec.arch, spec.accel, qemu.version) {
         machine = format!("{machine},{}", row.value);
     }
+    if let Boot::Firmware(BootDisk { flash: Some(_), .. }) = &spec.boot {
+        machine.push_str(",pflash0=flash0,pflash1=flash1");
+        if let Some(row) = quirks::efi_machine(spec.arch, spec.accel, qemu.version) {
+            machine = format!("{machine},{}", row.value);
+        }
+    }
     if in_backend(spec) {
         machine.push_str(",memory-backend=ram");
     }
@@ -97,17 +103,15 @@ pub fn argv(spec: &MachineSpec, wiring: &Wiring) -> Result<Vec<OsString>, SpecEr
     boot(spec, &mut argv)?;
     for (i, disk) in spec.disks.iter().enumerate() {
         match disk.access {
-            // Unlocked: the store never writes to an image it has published, and QEMU's lock would keep out the
-            // next machine if the first ever opened it for writing.
-            DiskAccess::ReadOnly => argv.with_path(
-                "-blockdev",
-                &format!("driver=raw,node-name=disk{i},read-only=on,file.driver=file,file.read-only=on,file.locking=off,file.filename="),
+            DiskAccess::ReadOnly => {
+                argv.with_path("-blockdev", &read_only(&format!("disk{i}")), &disk.path, "")
+            }
+            DiskAccess::Snapshot => argv.with_path(
+                "-drive",
+                &format!("if=none,id=disk{i},format=raw,snapshot=on,file="),
                 &disk.path,
                 "",
             ),
-            DiskAccess::Snapshot => {
-                argv.with_path("-drive", &format!("if=none,id=disk{i},format=raw,snapshot=on,file="), &disk.path, "")
-            }
         };
         argv.pair("-device", &format!("virtio-blk-pci,drive=disk{i}"));
     }
@@ -126,7 +130,20 @@ pub fn argv(spec: &MachineSpec, wiring: &Wiring) -> Result<Vec<OsString>, SpecEr
     for device in &spec.devices {
         argv.pair("-device", device);
     }
+    if let Boot::Firmware(disk) = &spec.boot {
+        // The last of the disks, so that dom0's own have the names that they have without it.
+        argv.with_path("-blockdev", &read_only("boot"), &disk.path, "");
+        argv.pair("-device", "virtio-blk-pci,drive=boot,bootindex=0");
+    }
     Ok(argv.0)
+}
+
+/// A `-blockdev` of a raw image that is only read, up to its path. Unlocked: the store never writes to an image it has published, and
+/// QEMU's lock would keep out the next machine if the first ever opened it for writing.
+fn read_only(node: &str) -> String {
+    format!(
+        "driver=raw,node-name={node},read-only=on,file.driver=file,file.read-only=on,file.locking=off,file.filename="
+    )
 }
 
 /// The machine's memory has an object of its own. Emulated, a guest boots some 7 to 12 % sooner in shared memory, a template's or not: the
@@ -164,6 +181,18 @@ fn boot(spec: &MachineSpec, argv: &mut Argv) -> Result<(), SpecError> {
         argv.option("-kernel").path(&spec.kernel.path);
         argv.pair("-append", &dom0.replace("console=hvc0", &format!("console={serial}")));
         argv.option("-initrd").path(&spec.initrd.path);
+        return Ok(());
+    }
+    if let Boot::Firmware(disk) = &spec.boot {
+        if let Some(flash) = &disk.flash {
+            argv.with_path("-blockdev", &read_only("flash0"), &flash.code, "");
+            argv.with_path(
+                "-blockdev",
+                "driver=raw,node-name=flash1,file.driver=file,file.filename=",
+                &flash.vars,
+                "",
+            );
+        }
         return Ok(());
     }
     argv.option("-kernel").path(&spec.xen.path);

@@ -24,4 +24,4 @@ pub use machine::{
 pub use memory::Memory;
 pub use parts::template_parts;
 pub use qemu::QemuInfo;
-pub use spec::{Accel, Backing, Disk, DiskAccess, MachineSpec, Payload};
+pub use spec::{Accel, Backing, Boot, BootDisk, Disk, DiskAccess, Flash, MachineSpec, Payload};

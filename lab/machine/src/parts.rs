@@ -3,7 +3,7 @@
 use crate::argv::{Wiring, argv};
 use crate::error::SpecError;
 use crate::quirks;
-use crate::spec::{Accel, Backing, MachineSpec};
+use crate::spec::{Accel, Backing, Boot, MachineSpec};
 use std::path::Path;
 use xenlab_model::Arch;
 
@@ -81,6 +81,12 @@ fn command_line(spec: &MachineSpec) -> Result<String, SpecError> {
     spec.xen.path = "XEN".into();
     spec.kernel.path = "KERNEL".into();
     spec.initrd.path = "INITRD".into();
+    if let Boot::Firmware(disk) = &mut spec.boot {
+        disk.path = "BOOT".into();
+        if let Some(flash) = &mut disk.flash {
+            (flash.code, flash.vars) = ("FIRMWARE".into(), "VARIABLES".into());
+        }
+    }
     for (i, disk) in spec.disks.iter_mut().enumerate() {
         disk.path = format!("DISK{i}").into();
     }

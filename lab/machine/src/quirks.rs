@@ -107,6 +107,20 @@ pub const MACHINE: &[Row] = &[
     },
 ];
 
+const WITHOUT_ACPI: Row = Row {
+    arch: Arch::Aarch64,
+    accel: Accel::Tcg,
+    from: None,
+    below: None,
+    value: "acpi=off",
+    because: "the firmware then hands on the device tree, by which Xen on Arm boots; with ACPI's tables it would go by those, for which \
+              most builds have no code",
+    source: "Xen, xen/arch/arm/Kconfig (ACPI); QEMU, hw/arm/virt.c; measured on 7.2.22",
+};
+
+/// `-machine` options of a board that boots by EFI firmware, beside those of [`MACHINE`].
+pub const EFI_MACHINE: &[Row] = &[WITHOUT_ACPI, Row { accel: Accel::Kvm, ..WITHOUT_ACPI }];
+
 /// How a clone's `memory-backend-file` maps the template's file. As [`CPU`].
 pub const COPY_OF_MEMORY: &[Row] = &both(
     Row {
@@ -302,6 +316,11 @@ pub fn cpu(arch: Arch, accel: Accel, version: QemuVersion) -> &'static Row {
 /// The `-machine` options for this machine.
 pub fn machine(arch: Arch, accel: Accel, version: QemuVersion) -> Option<&'static Row> {
     find(MACHINE, arch, accel, version)
+}
+
+/// The `-machine` options for this machine where EFI firmware boots it.
+pub fn efi_machine(arch: Arch, accel: Accel, version: QemuVersion) -> Option<&'static Row> {
+    find(EFI_MACHINE, arch, accel, version)
 }
 
 /// How a clone of this machine maps the template's memory.

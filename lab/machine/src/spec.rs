@@ -90,6 +90,48 @@ pub enum Backing {
     CopyOf(PathBuf),
 }
 
+/// What brings Xen into the machine's memory.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Boot {
+    /// QEMU, which loads Xen, dom0's kernel and the initramfs itself.
+    #[default]
+    Direct,
+    /// Firmware, from a disk on which they lie.
+    Firmware(BootDisk),
+}
+
+/// The disk that firmware boots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootDisk {
+    /// A raw image, which the machine can only read.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// EFI firmware; without it the board's own, which on x86 is SeaBIOS.
+    pub flash: Option<Flash>,
+}
+
+/// EFI firmware, as the board's two flash chips hold it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flash {
+    /// Its code, which is only read.
+    pub code: PathBuf,
+    /// Its variables: this machine's own copy, which it writes to.
+    pub vars: PathBuf,
+    /// Their size.
+    pub vars_bytes: u64,
+}
+
+impl BootDisk {
+    /// Its name in a run folder.
+    pub const FILE: &str = "boot-disk";
+}
+
+impl Flash {
+    /// The name of its variables in a run folder.
+    pub const VARS: &str = "efi-variables";
+}
+
 /// A machine: everything its command line is made of, but for the sockets.
 #[derive(Debug, Clone)]
 pub struct MachineSpec {
@@ -107,8 +149,11 @@ pub struct MachineSpec {
     pub memory: Size,
     /// Where that memory is.
     pub backing: Backing,
-    /// The hypervisor, as `-kernel` takes it: an ELF for x86, an `Image` for AArch64, not compressed.
+    /// The hypervisor: as `-kernel` takes it an ELF for x86, an `Image` for AArch64, not compressed; as firmware boots it what is on the
+    /// disk.
     pub xen: Payload,
+    /// What loads it.
+    pub boot: Boot,
     /// dom0's kernel.
     pub kernel: Payload,
     /// dom0's initramfs.
@@ -152,6 +197,7 @@ impl MachineSpec {
             memory: MachineSpec::memory_for(dom0_memory),
             backing: Backing::Private,
             xen,
+            boot: Boot::Direct,
             kernel,
             initrd,
             dom0_memory,

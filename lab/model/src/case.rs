@@ -4,7 +4,7 @@ use crate::arch::Arch;
 use crate::condition::{Absent, Truth};
 use crate::fact::{FactValue, Facts};
 use crate::place::Places;
-use crate::scenario::config::{Config, Need};
+use crate::scenario::config::{BootWay, Config, Need};
 use crate::spec::Subject;
 use crate::step::Step;
 use serde::{Deserialize, Serialize};
@@ -93,7 +93,7 @@ pub fn cannot(arch: crate::Arch, steps: &[Step], facts: &Facts) -> Option<String
 pub fn plan(needs: Vec<Need>, facts: &Facts, absent: Absent) -> (Vec<Need>, Planned) {
     let mut left = Vec::new();
     let mut unknown: Vec<String> = Vec::new();
-    let mut skip = no_device_model(facts);
+    let mut skip = no_device_model(facts).or_else(|| no_boot_way(facts));
     for need in needs {
         let applies = need.when.as_ref().map_or(Truth::Holds, |w| w.evaluate(facts, absent));
         if let Truth::Fails(_) = applies {
@@ -122,6 +122,26 @@ pub fn plan(needs: Vec<Need>, facts: &Facts, absent: Absent) -> (Vec<Need>, Plan
         None => Planned::Unknown(unknown),
     };
     (left, plan)
+}
+
+/// Why nothing boots in the way that is asked for, where that is known: of a matrix over ways those are left out that are not there.
+fn no_boot_way(facts: &Facts) -> Option<String> {
+    let is = |name: &str| match facts.get(name) {
+        Some(FactValue::Text(text)) => text.as_str(),
+        _ => "",
+    };
+    let way = BootWay::named(is("boot.way"))?;
+    if way == BootWay::Bios && is("arch") == Arch::Aarch64.name() {
+        return Some("boot is bios, which only x86_64 machines have".to_owned());
+    }
+    if way == BootWay::UefiUnified && !is("build.no-unified-image").is_empty() {
+        return Some(format!(
+            "boot is {way}, and Xen's EFI image cannot be made one: {}",
+            is("build.no-unified-image")
+        ));
+    }
+    (way.is_efi() && facts.get("build.efi") == Some(&FactValue::Flag(false)))
+        .then(|| format!("boot is {way}, and this Xen is built without an EFI image (xen.efi)"))
 }
 
 /// Of a matrix over both architectures the cases are left out in which nobody can do what the scenario asks for.

@@ -153,6 +153,7 @@ pub const FACTS: &[FactInfo] = {
             Build,
             "device model of HVM guests: `build PATH`, or `debian:SUITE VERSION` of dom0.device-model; absent: none",
         ),
+        f("boot.firmware", Text, Build, "what loads Xen, and its version; absent: QEMU does"),
         f("build.spec", Text, Plan, "the subject, as it was named"),
         f("build.provider", Text, Plan, "provider of the hypervisor: what build.spec has before its colon"),
         f(
@@ -174,6 +175,12 @@ pub const FACTS: &[FactInfo] = {
         f("build.tools-branch", Version, Build, "major.minor of the tools"),
         f("build.compiler", Text, Build, "compiler named in the image"),
         f("build.efi", Flag, Build, "the build has an EFI image"),
+        f(
+            "build.no-unified-image",
+            Text,
+            Build,
+            "why no unified EFI image can be made of the build's; unknown where one can, and where nothing boots by one",
+        ),
         f("build.config", Set, Build, "options set to y in the build's .config, without CONFIG_"),
         f("build.shadow-paging", Flag, Build, "the .config has SHADOW_PAGING=y"),
         f("build.xenstored", Set, Build, "store daemons the build has: xenstored, oxenstored"),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use xenlab_console::Phase;
-use xenlab_machine::{Backing, MachineSpec, Memory, Payload};
+use xenlab_machine::{Backing, Boot, MachineSpec, Memory, Payload};
 use xenlab_model::case::Case;
 use xenlab_model::cause::Cause;
 use xenlab_model::evidence::Evidence;
@@ -48,6 +48,9 @@ struct Beside {
     evidence: Vec<Evidence>,
     /// Size of its initramfs.
     initrd_bytes: u64,
+    /// Size of the disk that firmware booted.
+    #[serde(default)]
+    boot_disk_bytes: u64,
 }
 
 /// A template's machine, its memory a copy of the template's, which stays where this says as long as this lives: until a clone is
@@ -79,9 +82,12 @@ impl Ready {
         let state = template.state().map_err(|e| e.to_string())?;
         // No clone reads it; where it lay follows from its size.
         let initrd = Payload { path: PathBuf::from("initrd"), size: beside.initrd_bytes };
-        let spec =
+        let mut spec =
             boot::spec(of, &prepared.parts, prepared.accel.accel, initrd).map_err(|e| e.to_string())?;
-        let Beside { kept, evidence, .. } = beside;
+        let Beside { kept, evidence, boot_disk_bytes, .. } = beside;
+        if let Boot::Firmware(disk) = &mut spec.boot {
+            disk.bytes = boot_disk_bytes;
+        }
         Ok(Ready {
             name: of.shown(),
             key: template.key().as_str().to_owned(),
@@ -157,7 +163,11 @@ impl Ready {
         std::fs::write(dir.join(STATE), &self.state)?;
         std::fs::write(dir.join(CONSOLE), &self.console)?;
         let (kept, evidence) = (self.kept.clone(), self.evidence.clone());
-        let beside = Beside { kept, evidence, initrd_bytes: self.spec.initrd.size };
+        let boot_disk_bytes = match &self.spec.boot {
+            Boot::Firmware(disk) => disk.bytes,
+            Boot::Direct => 0,
+        };
+        let beside = Beside { kept, evidence, initrd_bytes: self.spec.initrd.size, boot_disk_bytes };
         // The store makes it readable by nobody else: a private key is in it.
         std::fs::write(dir.join(BESIDE), serde_json::to_vec_pretty(&beside)?)
     }

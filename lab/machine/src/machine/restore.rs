@@ -5,7 +5,7 @@ use super::{Machine, StartOptions, forwarded};
 use crate::error::{StartError, said};
 use crate::qmp::{Event, Qmp, QmpError};
 use crate::quirks::Row;
-use crate::spec::{Backing, MachineSpec};
+use crate::spec::{Backing, Boot, BootDisk, Flash, MachineSpec};
 use serde_json::{Value, json};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, UdpSocket};
@@ -96,10 +96,9 @@ impl Machine {
             }
             Ok(_) => {}
         }
-        let unread = rundir.path().join("unread");
-        let io = |error| StartError::Io { what: format!("writing {}", unread.display()), error };
-        std::fs::write(&unread, [0; 4096]).map_err(io)?;
-        Machine::launch(&without_modules(spec, &unread), rundir, options, Some(state)).await
+        let spec = without_modules(spec, rundir.path())
+            .map_err(|error| StartError::Io { what: "making a clone's empty files".to_owned(), error })?;
+        Machine::launch(&spec, rundir, options, Some(state)).await
     }
 }
 
@@ -107,11 +106,23 @@ impl Machine {
 /// keep a copy for itself for as long as the clone lives: for whoever boots the machine, and a clone was booted long ago
 /// (the machine's memory is not filled while a state is to come: hw/core/loader.c, `rom_reset`; and `-no-reboot`). What the guest
 /// can see is the same, and neither file has to be there any more. Sizes stay, since addresses follow from them.
-fn without_modules(spec: &MachineSpec, unread: &Path) -> MachineSpec {
+///
+/// So it is with the disk that firmware booted from, and with the firmware's variables, which are in the state: QEMU writes them to the file
+/// when it has read that (hw/block/pflash_cfi01.c, `postload_update_cb`).
+fn without_modules(spec: &MachineSpec, dir: &Path) -> io::Result<MachineSpec> {
     let mut spec = spec.clone();
-    spec.kernel.path = unread.to_owned();
-    spec.initrd.path = unread.to_owned();
-    spec
+    let unread = dir.join("unread");
+    std::fs::write(&unread, [0; 4096])?;
+    (spec.kernel.path, spec.initrd.path) = (unread.clone(), unread);
+    if let Boot::Firmware(disk) = &mut spec.boot {
+        disk.path = dir.join(BootDisk::FILE);
+        std::fs::File::create(&disk.path)?.set_len(disk.bytes)?;
+        if let Some(flash) = &mut disk.flash {
+            flash.vars = dir.join(Flash::VARS);
+            std::fs::File::create(&flash.vars)?.set_len(flash.vars_bytes)?;
+        }
+    }
+    Ok(spec)
 }
 
 /// Something that makes an interrupt come to a machine that was restored. See [`quirks::KICK`](crate::quirks::KICK).

@@ -201,12 +201,48 @@ pub struct BootConfig {
 }
 
 /// How firmware, if any, gets to Xen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum BootWay {
     /// QEMU loads Xen and its modules.
     #[default]
     Direct,
+    /// SeaBIOS, and GRUB by multiboot2. x86_64 only.
+    Bios,
+    /// EFI firmware, and Xen's EFI image with its configuration file beside it.
+    Uefi,
+    /// EFI firmware, and one EFI image with Xen, its configuration, dom0's kernel and initramfs in it.
+    UefiUnified,
+}
+
+impl BootWay {
+    /// As scenarios write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            BootWay::Direct => "direct",
+            BootWay::Bios => "bios",
+            BootWay::Uefi => "uefi",
+            BootWay::UefiUnified => "uefi-unified",
+        }
+    }
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<BootWay> {
+        [BootWay::Direct, BootWay::Bios, BootWay::Uefi, BootWay::UefiUnified]
+            .into_iter()
+            .find(|w| w.name() == name)
+    }
+
+    /// What boots is Xen's EFI image.
+    pub fn is_efi(self) -> bool {
+        matches!(self, BootWay::Uefi | BootWay::UefiUnified)
+    }
+}
+
+impl std::fmt::Display for BootWay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
 }
 
 /// `limits:`, in guest time; what is not said comes from the table of phases and accelerators.

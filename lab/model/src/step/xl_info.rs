@@ -5,6 +5,7 @@ use crate::cause::Cause;
 use crate::evidence::CommandResult;
 use crate::fact::FactType;
 use crate::matcher::{Matcher, quote};
+use crate::scenario::config::BootWay;
 use crate::verdict::Check;
 use crate::version::XenVersion;
 use serde::{Deserialize, Serialize};
@@ -236,7 +237,10 @@ fn build_id(fields: &BTreeMap<&str, &str>, cx: &JudgeContext<'_>) -> Check {
     const NAME: &str = "build-id";
     let place = cx.place(XlInfo::NAME, "build_id");
     let seen = fields.get("build_id").copied().filter(|id| !id.is_empty());
-    let Some(expected) = say::fact(cx, "build.build-id") else {
+    // On x86 the EFI image is linked apart, and has its own.
+    let way = say::fact(cx, "boot.way").and_then(|way| BootWay::named(&way));
+    let image = if way.is_some_and(BootWay::is_efi) { "build.efi-build-id" } else { "build.build-id" };
+    let Some(expected) = say::fact(cx, image) else {
         let running = seen.map_or_else(|| "none".to_owned(), quote);
         let message =
             format!("not judged: the image's build-id is not known (the running Xen's is {running})");
