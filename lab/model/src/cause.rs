@@ -49,6 +49,8 @@ causes! {
     XenReset = "xen.reset", Xen, "the machine was reset while Xen ran";
     XenPowerOff = "xen.power-off", Xen, "the machine powered off before dom0 was ready";
     XenWarning = "xen.warning", Xen, "Xen warned on its console";
+    BootRefused = "boot.refused", Xen, "firmware or boot loader did not take Xen's image, or its EFI loader gave up";
+    BootException = "boot.exception", Xen, "Xen's EFI image ran into an exception before it had taken the machine over";
     ImageTruncated = "build.image-truncated", Build, "the hypervisor image is shorter than its headers say";
     ImageInvalid = "build.image-invalid", Build, "the hypervisor image is not one";
     WrongArchitecture = "build.wrong-architecture", Build, "a file of the build is for another architecture";

@@ -1,10 +1,18 @@
 //! The table of signs. Xen's words are those of its stable-4.17, stable-4.20 and master branches, Linux's of 6.1 and 6.12.
 
 use super::{Class, Rule};
-use crate::demux::Speaker::{self, Dom0, Xen};
+use crate::demux::Speaker::{self, Dom0, Firmware, Xen};
 
 /// The line that opens Xen's panic box.
 pub(super) const PANIC: &str = r"^Panic on CPU \d+:";
+
+/// What Xen's EFI image was started from goes on with something else: the image was left, or never begun.
+const FIRMWARE_WENT_ON: &str = r#"^BdsDxe: (?:No bootable option|starting Boot\S+ "(?:UiApp|EFI Internal Shell)")|^UEFI Interactive Shell"#;
+/// The firmware's own exception handler, which holds until Xen has taken the machine over.
+const FIRMWARE_EXCEPTION: &str =
+    "^!!!! (?:X64|IA32) Exception Type - |^(?:Synchronous|SError) Exception at 0x";
+const EXCEPTIONS: &str =
+    "EDK II, UefiCpuPkg/Library/CpuExceptionHandlerLib, ArmPkg/Library/DefaultExceptionHandlerLib";
 
 const fn panic(
     code: &'static str,
@@ -331,4 +339,55 @@ pub const RULES: &[Rule] = &[
         r"Failed to start .*[Xx]en ?[Ss]tore",
         "systemd: xenstored.service",
     ),
+    // What comes before Xen: firmware and boot loader. Once Xen's EFI loader has said what it is, lines without a prefix count as its own.
+    reason(
+        "boot.refused",
+        Firmware,
+        false,
+        60,
+        "^error: .*multiboot|^error: .*(?:not found|premature end of file|unsupported|invalid|magic)",
+        "GRUB, grub-core/loader/multiboot_mbi2.c, kern/file.c",
+    ),
+    reason(
+        "boot.refused",
+        Firmware,
+        true,
+        40,
+        r"^error: you need to load the (?:kernel|hypervisor) first",
+        "GRUB, grub-core/loader/multiboot.c",
+    ),
+    reason(
+        "boot.refused",
+        Firmware,
+        false,
+        60,
+        r"^BdsDxe: failed to (?:load|start) Boot",
+        "EDK II, MdeModulePkg/Library/UefiBootManagerLib/BmBoot.c",
+    ),
+    reason(
+        "boot.refused",
+        Firmware,
+        true,
+        40,
+        FIRMWARE_WENT_ON,
+        "EDK II, MdeModulePkg/Universal/BdsDxe/BdsEntry.c",
+    ),
+    reason(
+        "boot.refused",
+        Xen,
+        true,
+        40,
+        FIRMWARE_WENT_ON,
+        "EDK II, MdeModulePkg/Universal/BdsDxe/BdsEntry.c",
+    ),
+    reason(
+        "boot.refused",
+        Xen,
+        false,
+        60,
+        r"^(?:No (?:configuration file found|(?:Dom0|initial domain) kernel(?: image)? specified)|Configuration file not found)\.|^Xen must be loaded |^PE invalid section size|^Cannot load files without a usable file system|^Out of static memory|^This build of Xen requires NX|^Unable to (?:add|create|find|set|setup|allocate) ",
+        "xen/common/efi/boot.c, xen/arch/*/efi/efi-boot.h: blexit()",
+    ),
+    reason("boot.exception", Firmware, true, 60, FIRMWARE_EXCEPTION, EXCEPTIONS),
+    reason("boot.exception", Xen, true, 60, FIRMWARE_EXCEPTION, EXCEPTIONS),
 ];

@@ -17,6 +17,12 @@ pub enum Break {
     OtherArchitecture,
     /// An instruction of its start-up is one that no processor has.
     Undefined,
+    /// The first instruction of an EFI image is one that no processor has.
+    Entry,
+    /// Its EFI loader looks into its configuration for something else than dom0's kernel.
+    OtherKey,
+    /// It has no multiboot2 header.
+    NoMultiboot,
     /// It says another version of itself than it was built as, in all its places.
     OtherVersion,
     /// It has another build-id than it was built with.
@@ -68,8 +74,56 @@ pub(super) fn broken(
         Break::Unpacked => Ok(unpacked(bytes)),
         Break::Copied => Ok(bytes.to_vec()),
         Break::Undefined => inside(bytes, |b| undefined(arch, b)),
+        Break::Entry => inside(bytes, |b| entry(arch, b)),
+        Break::OtherKey => inside(bytes, |b| replaced(b, b"global\0kernel\0", b"global\0kernex\0")),
+        Break::NoMultiboot => inside(bytes, |b| replaced(b, &MULTIBOOT2.to_le_bytes(), &[0; 4])),
         Break::OtherVersion => inside(bytes, |b| other_version(b)),
         Break::OtherBuildId => inside(bytes, |b| other_build_id(b)),
+    }
+}
+
+/// The magic number of a header (The Multiboot2 Specification, 3.1.2).
+const MULTIBOOT2: u32 = 0xe852_50d6;
+
+/// Bytes that are there, changed wherever they are.
+fn replaced(bytes: &mut [u8], old: &[u8], new: &[u8]) -> Result<(), String> {
+    let found = all(bytes, old);
+    if found.is_empty() {
+        return Err(format!("{} is not in this image", old.escape_ascii()));
+    }
+    for at in found {
+        bytes[at..at + new.len()].copy_from_slice(new);
+    }
+    Ok(())
+}
+
+/// An undefined instruction where a PE image begins (PE Format: the optional header's AddressOfEntryPoint, in a section).
+fn entry(arch: Arch, bytes: &mut [u8]) -> Result<(), String> {
+    let u16_at = |at: usize| bytes.get(at..at + 2).map(|b| usize::from(u16::from_le_bytes([b[0], b[1]])));
+    let u32_at =
+        |at: usize| bytes.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize);
+    let found = || {
+        let pe = u32_at(0x3c)?;
+        let (sections, optional) = (u16_at(pe + 6)?, u16_at(pe + 20)?);
+        let entry = u32_at(pe + 24 + 16)?;
+        (0..sections).find_map(|n| {
+            let section = pe + 24 + optional + 40 * n;
+            let (address, size, offset) =
+                (u32_at(section + 12)?, u32_at(section + 16)?, u32_at(section + 20)?);
+            (address..address + size).contains(&entry).then(|| offset + entry - address)
+        })
+    };
+    let at = found().ok_or("this is no PE image with an entry point")?;
+    let trap = trap(arch);
+    bytes.get_mut(at..at + trap.len()).ok_or("its entry point is not in the file")?.copy_from_slice(trap);
+    Ok(())
+}
+
+/// `ud2`; `udf #0`.
+fn trap(arch: Arch) -> &'static [u8] {
+    match arch {
+        Arch::X86_64 => &[0x0f, 0x0b],
+        Arch::Aarch64 => &[0, 0, 0, 0],
     }
 }
 
@@ -108,11 +162,7 @@ fn undefined(arch: Arch, bytes: &mut [u8]) -> Result<(), String> {
                 Arch::Aarch64 => adrp_add(bytes, begin),
             };
             if let Some(code) = code {
-                // ud2; udf #0.
-                let trap: &[u8] = match arch {
-                    Arch::X86_64 => &[0x0f, 0x0b],
-                    Arch::Aarch64 => &[0, 0, 0, 0],
-                };
+                let trap = trap(arch);
                 bytes[code..code + trap.len()].copy_from_slice(trap);
                 return Ok(());
             }

@@ -74,6 +74,8 @@ pub struct Expect {
 pub enum Mutation {
     /// The hypervisor's image, as the build has it.
     Image(Break),
+    /// Its EFI image.
+    Efi(Break),
     /// The machine is given another image than the one that was looked at.
     Swapped(Break),
     /// The development files.

@@ -13,7 +13,7 @@ use xenlab_model::case::Case;
 use xenlab_model::recipe::Recipe;
 use xenlab_model::spec::{Subject, XenSpec};
 use xenlab_store::{Options, Store, Temporary};
-use xenlab_xen::{Hypervisor, XenBuild};
+use xenlab_xen::{EfiImage, Hypervisor, XenBuild};
 
 /// A row that is planted in the cases of one run.
 pub struct Planted {
@@ -86,12 +86,13 @@ impl Planted {
         Ok(())
     }
 
-    /// The hypervisor's file, broken, as a file of its own.
-    fn image(&self, build: &XenBuild, how: Break) -> Result<PathBuf, EngineError> {
-        let original = &build.hypervisor.original;
+    /// A file of the hypervisor's, broken, as a file of its own.
+    fn image(&self, build: &XenBuild, original: &Path, how: Break) -> Result<PathBuf, EngineError> {
         let bytes = std::fs::read(original).map_err(|e| failed(format!("{}: {e}", original.display())))?;
         let other = || {
-            let other = self.counterpart(&build.subject, build.arch)?.hypervisor.original;
+            let efi = build.hypervisor.efi.as_ref().is_some_and(|e| e.path == original);
+            let other = self.counterpart(&build.subject, build.arch)?.hypervisor;
+            let other = other.efi.map(|e| e.path).filter(|_| efi).unwrap_or(other.original);
             std::fs::read(&other).map_err(|e| format!("{}: {e}", other.display()))
         };
         let bytes = image::broken(how, build.arch, &bytes, other).map_err(failed)?;
@@ -162,12 +163,27 @@ impl Plant for Planted {
         for mutation in self.row.mutations {
             match mutation {
                 Mutation::Image(how) => {
-                    let mut hypervisor = self.looked_at(&self.image(&build, *how)?, build.arch)?;
+                    let path = self.image(&build, &build.hypervisor.original, *how)?;
+                    let mut hypervisor = self.looked_at(&path, build.arch)?;
                     // It is still that build's, as far as anybody was told.
                     hypervisor.from.clone_from(&build.hypervisor.from);
                     hypervisor.package_version.clone_from(&build.hypervisor.package_version);
                     hypervisor.config = hypervisor.config.or(build.hypervisor.config.take());
                     build.hypervisor = hypervisor;
+                }
+                Mutation::Efi(how) => {
+                    let efi = build.hypervisor.efi.clone().ok_or_else(|| failed("there is no EFI image"))?;
+                    let path = self.image(&build, &efi.path, *how)?;
+                    let found = self.looked_at(&path, build.arch)?;
+                    // What is no EFI image at all is seen as nothing but a damaged file.
+                    let facts = found.facts.clone();
+                    let damaged = || EfiImage {
+                        path,
+                        digest: found.digest.clone(),
+                        facts,
+                        damage: found.damage.clone(),
+                    };
+                    build.hypervisor.efi = Some(found.efi.clone().unwrap_or_else(damaged));
                 }
                 Mutation::Development(how) => {
                     self.tree(&mut build, |root, other| tree::break_development(*how, root, other))?;
@@ -187,8 +203,10 @@ impl Plant for Planted {
     fn prepared(&self, mut prepared: Prepared) -> Result<Prepared, EngineError> {
         for mutation in self.row.mutations {
             if let Mutation::Swapped(how) = mutation {
-                let other = self.looked_at(&self.image(&prepared.build, *how)?, prepared.build.arch)?;
-                let image = other.image.ok_or_else(|| failed("the other image is none that QEMU loads"))?;
+                let path = self.image(&prepared.build, &prepared.xen_original.0, *how)?;
+                let other = self.looked_at(&path, prepared.build.arch)?;
+                let image = other.image.or(other.efi.map(|e| e.path));
+                let image = image.ok_or_else(|| failed("the other image is none that boots"))?;
                 let digest = xenlab_store::hash_file(&image).map_err(failed)?;
                 prepared = prepared.with_xen(image, digest);
             }

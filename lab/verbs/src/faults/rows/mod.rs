@@ -13,6 +13,7 @@ macro_rules! booted {
     };
 }
 
+mod boot;
 mod build;
 mod dom0;
 mod good;
@@ -28,7 +29,8 @@ use xenlab_model::verdict::Verdict;
 /// Every row.
 pub const ROWS: &[Row] = &concat();
 
-const PARTS: [&[Row]; 6] = [xen::ROWS, build::ROWS, dom0::ROWS, machine::ROWS, good::ROWS, guests::ROWS];
+const PARTS: [&[Row]; 7] =
+    [xen::ROWS, boot::ROWS, build::ROWS, dom0::ROWS, machine::ROWS, good::ROWS, guests::ROWS];
 
 const COUNT: usize = {
     let (mut n, mut part) = (0, 0);
