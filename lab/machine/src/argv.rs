@@ -319,7 +319,7 @@ impl Argv {
 pub(crate) mod tests {
     use super::*;
     use crate::qemu::{QemuInfo, QemuVersion};
-    use crate::spec::Disk;
+    use crate::spec::{Disk, Flash};
     use std::sync::Arc;
     use xenlab_model::units::Size;
 
@@ -354,6 +354,17 @@ pub(crate) mod tests {
 
     fn wiring() -> Wiring {
         Wiring::within(Path::new("/run/x/AbCdEf"))
+    }
+
+    pub(crate) fn by_firmware(arch: Arch, efi: bool) -> MachineSpec {
+        let mut spec = spec(arch, [10, 0, 2], Accel::Tcg);
+        let flash = efi.then(|| Flash {
+            code: "/s/code,4M.fd".into(),
+            vars: "/run/x/vars".into(),
+            vars_bytes: 1 << 20,
+        });
+        spec.boot = Boot::Firmware(BootDisk { path: "/run/x/boot-disk".into(), bytes: 1 << 27, flash });
+        spec
     }
 
     /// An option and its value a line.
@@ -469,5 +480,16 @@ pub(crate) mod tests {
         assert_eq!(error, SpecError::TooSmall { memory: 160, needed: 184 });
         spec.kernel.size = u64::MAX;
         assert!(matches!(addresses(&spec), Err(SpecError::TooSmall { .. })));
+    }
+
+    #[test]
+    fn what_firmware_boots_is_a_disk_behind_the_others() {
+        for (name, spec) in [
+            ("bios", by_firmware(Arch::X86_64, false)),
+            ("uefi-x86_64", by_firmware(Arch::X86_64, true)),
+            ("uefi-aarch64", by_firmware(Arch::Aarch64, true)),
+        ] {
+            insta::assert_snapshot!(name, shown(&argv(&spec, &wiring()).unwrap()));
+        }
     }
 }

@@ -103,7 +103,7 @@ fn command_line(spec: &MachineSpec) -> Result<String, SpecError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::argv::tests::spec;
+    use crate::argv::tests::{by_firmware, spec};
     use crate::spec::Disk;
     use std::sync::Arc;
 
@@ -156,6 +156,21 @@ mod tests {
         }
         let other = parts(&first, &[("xen".to_owned(), "ab".to_owned())], HOST).unwrap();
         assert_ne!(of(&first, HOST), other);
+    }
+
+    #[test]
+    fn a_boot_disk_is_told_by_what_lies_on_it() {
+        let first = by_firmware(Arch::X86_64, true);
+        let mut moved = first.clone();
+        if let Boot::Firmware(disk) = &mut moved.boot {
+            (disk.path, disk.bytes) = ("/run/y/boot-disk".into(), 1 << 28);
+            let flash = disk.flash.as_mut().unwrap();
+            (flash.code, flash.vars) = ("/other/code".into(), "/run/y/vars".into());
+        }
+        assert_eq!(of(&first, HOST), of(&moved, HOST));
+        for other in [by_firmware(Arch::X86_64, false), spec(Arch::X86_64, [10, 0, 2], Accel::Tcg)] {
+            assert_ne!(of(&first, HOST), of(&other, HOST));
+        }
     }
 
     #[test]

@@ -211,3 +211,126 @@ fn move_debug(pe: &mut Pe, (header, table, count): (usize, usize, usize), by: u3
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object::read::pe::PeFile64;
+    use object::{Object as _, ObjectSection as _};
+
+    /// A PE32+ of two sections, of which the first begins at `first` in memory, with a debug entry in the second.
+    fn pe(first: u32) -> Vec<u8> {
+        let (coff, optional) = (0x80, 0xf0u16);
+        let headers = 0x80 + 24 + u32::from(optional) + 2 * 40;
+        let headers = headers.next_multiple_of(0x20);
+        let mut d = vec![0; headers as usize];
+        d[..2].copy_from_slice(b"MZ");
+        let mut put = |at: usize, bytes: &[u8]| d[at..at + bytes.len()].copy_from_slice(bytes);
+        put(0x3c, &(coff as u32).to_le_bytes());
+        put(coff, b"PE\0\0\x64\x86\x02\0");
+        put(coff + 20, &optional.to_le_bytes());
+        let header = coff + 24;
+        put(header, &0x20bu16.to_le_bytes());
+        let second = first + 0x1000;
+        for (at, value) in [
+            (optional::SECTION_ALIGNMENT, 0x1000),
+            (optional::FILE_ALIGNMENT, 0x20),
+            (optional::IMAGE_SIZE, second + 0x1000),
+            (optional::HEADERS_SIZE, headers),
+            (optional::CHECKSUM, 0x1234),
+            (optional::DIRECTORIES, 16),
+            (optional::SIGNATURES, 0x9999),
+            (optional::DEBUG, second + 4),
+            (optional::DEBUG + 4, 28),
+        ] {
+            put(header + at, &value.to_le_bytes());
+        }
+        let table = header + usize::from(optional);
+        for (n, (name, at)) in [(b".text\0\0\0", first), (b".rodata\0", second)].into_iter().enumerate() {
+            put(table + 40 * n, name);
+            for (offset, value) in [(8, 0x40), (12, at), (16, 0x40), (20, headers + 0x40 * n as u32)] {
+                put(table + 40 * n + offset, &value.to_le_bytes());
+            }
+        }
+        d.extend([0xaa; 0x40]);
+        d.extend([0xbb; 0x40]);
+        // The entry's own place in the file: what lies behind it.
+        let entry = headers as usize + 0x40 + 4;
+        d[entry + 24..entry + 28].copy_from_slice(&(entry as u32 + 28).to_le_bytes());
+        d
+    }
+
+    fn written(pieces: &[Piece<'_>]) -> Vec<u8> {
+        let mut all = Vec::new();
+        for piece in pieces {
+            match piece {
+                Piece::Bytes(bytes) => all.extend(bytes),
+                Piece::Zeroes(n) => all.resize(all.len() + *n as usize, 0),
+                Piece::File(path) => all.extend(std::fs::read(path).unwrap()),
+            }
+        }
+        all
+    }
+
+    fn section(name: &'static str, bytes: &[u8]) -> Section<'static> {
+        Section { name, bytes: bytes.len() as u64, content: Piece::Bytes(bytes.to_vec()) }
+    }
+
+    #[test]
+    fn what_is_added_is_found_and_what_was_there_stays() {
+        let added =
+            || vec![section(".config", b"[global]\n"), section(".kernel", &[7; 5000]), section(".ramdisk", &[8; 3])];
+        let all = written(&with_sections(pe(0x1000), added()).unwrap());
+        let file = PeFile64::parse(all.as_slice()).unwrap();
+        let seen: Vec<(String, u64, usize)> = file
+            .sections()
+            .map(|s| (s.name().unwrap().to_owned(), s.address(), s.data().unwrap().len()))
+            .collect();
+        let names: Vec<&str> = seen.iter().map(|(name, ..)| name.as_str()).collect();
+        assert_eq!(names, [".text", ".rodata", ".config", ".kernel", ".ramdisk"]);
+        let data = |name: &str| file.section_by_name(name).unwrap().data().unwrap().to_vec();
+        assert_eq!(data(".text"), [0xaa; 0x40]);
+        assert_eq!(data(".config"), b"[global]\n");
+        assert_eq!(data(".kernel"), [7; 5000]);
+        assert_eq!(data(".ramdisk"), [8; 3]);
+        let addresses: Vec<u64> = seen.iter().map(|(_, at, _)| *at).collect();
+        assert_eq!(addresses, [0x1000, 0x2000, 0x3000, 0x4000, 0x6000]);
+        let header = 0x80 + COFF;
+        let at = |at: usize| u32::from_le_bytes(all[header + at..header + at + 4].try_into().unwrap());
+        assert_eq!(at(optional::IMAGE_SIZE), 0x7000);
+        assert_eq!((at(optional::CHECKSUM), at(optional::SIGNATURES)), (0, 0));
+        // What the debug entry leads to has moved with its section.
+        let rodata = file.section_by_name(".rodata").unwrap().file_range().unwrap().0 as usize;
+        let entry = u32::from_le_bytes(all[rodata + 28..rodata + 32].try_into().unwrap()) as usize;
+        assert_eq!(entry, rodata + 4 + 28);
+    }
+
+    #[test]
+    fn an_image_without_room_is_refused() {
+        // As Xen's for AArch64: its code begins in memory right behind its headers.
+        let first = pe(0x1000).len() as u32 - 0x80;
+        let why = with_sections(pe(first), vec![section(".config", b"x")]).err().unwrap();
+        assert!(why.0.contains("no room for the headers of 1 more sections"), "{why}");
+        for (bytes, says) in [
+            (Vec::new(), "cut short"),
+            (vec![0; 4096], "no PE image"),
+            (pe(0x1000)[..0x100].to_vec(), "cut short"),
+        ] {
+            let why = with_sections(bytes, vec![section(".config", b"x")]).err().unwrap();
+            assert!(why.0.contains(says), "{why}");
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        let whole = pe(0x1000);
+        for at in 0..whole.len() {
+            for value in [0, 0x7f, 0xff] {
+                let mut bytes = whole.clone();
+                bytes[at] = value;
+                let _ = with_sections(bytes, vec![section(".config", b"x")]);
+            }
+            let _ = with_sections(whole[..at].to_vec(), vec![section(".config", b"x")]);
+        }
+    }
+}

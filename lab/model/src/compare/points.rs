@@ -18,7 +18,7 @@ pub const POINTS: [(&str, &str); 14] = [
     ("Which xenstored runs", "no step of the scenario looks at it"),
     ("HVM firmware", "this version of xenlab starts no HVM guests with firmware but XTF's"),
     ("Hotplug", "this version of xenlab attaches no devices to guests"),
-    ("EFI and BIOS boots", "this version of xenlab boots Xen by QEMU's direct kernel boot only"),
+    ("EFI and BIOS boots", "no case of the run boots by firmware"),
     ("XTF", "no built XTF tree was named; `--xtf DIR` runs one on both"),
     ("Metadata", "no checkout of nixpkgs was named; `--nixpkgs DIR` evaluates its package"),
     ("XSAs", "no feed of advisories was named; `--feed DIR` holds each against the new build"),

@@ -19,7 +19,8 @@ pub enum Break {
     Undefined,
     /// The first instruction of an EFI image is one that no processor has.
     Entry,
-    /// Its EFI loader looks into its configuration for something else than dom0's kernel.
+    /// Its EFI loader looks into its configuration for something else than dom0's kernel. x86 only: on Arm the loader goes on without one,
+    /// and the Xen that it starts panics for that.
     OtherKey,
     /// It has no multiboot2 header.
     NoMultiboot,

@@ -67,6 +67,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "uefi-finds-no-kernel",
         what: "Xen's EFI loader looks for dom0's kernel under a name that its configuration has not",
+        archs: X86,
         scenario: READY,
         mutations: &[Mutation::Efi(Break::OtherKey)],
         expect: fail(Cause::BootRefused, Blame::Xen, &["kernel specified", "boots in this very machine"]),
