@@ -278,8 +278,13 @@ mod tests {
 
     #[test]
     fn what_is_added_is_found_and_what_was_there_stays() {
-        let added =
-            || vec![section(".config", b"[global]\n"), section(".kernel", &[7; 5000]), section(".ramdisk", &[8; 3])];
+        let added = || {
+            vec![
+                section(".config", b"[global]\n"),
+                section(".kernel", &[7; 5000]),
+                section(".ramdisk", &[8; 3]),
+            ]
+        };
         let all = written(&with_sections(pe(0x1000), added()).unwrap());
         let file = PeFile64::parse(all.as_slice()).unwrap();
         let seen: Vec<(String, u64, usize)> = file

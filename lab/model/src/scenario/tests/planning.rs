@@ -66,6 +66,46 @@ fn a_device_model_is_for_x86_64() {
 }
 
 #[test]
+fn a_way_of_booting_that_is_not_there_is_skipped_with_its_reason() {
+    let text = "xenlab: 1\nname: t\nxen: debian:trixie\nmatrix: {arch: [x86_64, aarch64], boot: [direct, bios, uefi, uefi-unified]}\nsteps: [{under-xen: {}}]\n";
+    let skipped = |facts: &Facts| -> Vec<(String, String)> {
+        let plan = |case: &crate::case::Case| match case.plan(facts, Absent::Nothing) {
+            Planned::Skip(why) => Some((case.id.clone(), why)),
+            _ => None,
+        };
+        cases(text, &[]).iter().filter_map(plan).collect()
+    };
+    // What each case's own facts are is added to these.
+    let of = |values: &[(&str, FactValue)]| {
+        let mut facts = Facts::default();
+        for (name, value) in values {
+            facts.set(*name, value.clone());
+        }
+        facts
+    };
+    let case = |arch: &str, way: &str, more: &[(&str, FactValue)]| {
+        let own = [("arch", FactValue::text(arch)), ("boot.way", FactValue::text(way))];
+        let facts = of(&own.into_iter().chain(more.iter().cloned()).collect::<Vec<_>>());
+        skipped(&facts)
+            .into_iter()
+            .find(|(id, _)| *id == format!("t[arch={arch},boot={way}]"))
+            .map(|(_, why)| why)
+    };
+    let efi = |there| [("build.efi", FactValue::Flag(there))];
+    assert_eq!(case("x86_64", "bios", &[]), None);
+    assert!(case("aarch64", "bios", &[]).unwrap().contains("only x86_64"));
+    for way in ["uefi", "uefi-unified"] {
+        assert_eq!(case("x86_64", way, &[]), None, "not known yet");
+        assert_eq!(case("x86_64", way, &efi(true)), None);
+        assert!(case("x86_64", way, &efi(false)).unwrap().contains("without an EFI image"));
+    }
+    assert_eq!(case("x86_64", "direct", &efi(false)), None);
+    let no_room = [("build.no-unified-image", FactValue::text("it has no room"))];
+    assert!(case("aarch64", "uefi-unified", &no_room).unwrap().contains("it has no room"));
+    assert_eq!(case("aarch64", "uefi", &no_room), None);
+}
+
+#[test]
 fn what_was_unknown_is_decided_later() {
     let text = format!(
         "{BASE}needs: [{{require: {{build.declared-version: {{at-least: 4.20}}}}, because: too old}}]\nsteps: [{{under-xen: {{}}}}]\n"
