@@ -6,9 +6,10 @@ use std::sync::Arc;
 use xenlab_engine::EngineError;
 use xenlab_engine::exec::machine_memory;
 use xenlab_engine::prepare::Preparer;
-use xenlab_machine::{Accel, MachineSpec, Payload, QemuInfo, Wiring, quirks};
+use xenlab_machine::{Accel, Boot, BootDisk, Flash, MachineSpec, Payload, QemuInfo, Wiring, argv, quirks};
 use xenlab_model::case::{Case, Planned};
 use xenlab_model::condition::Truth;
+use xenlab_model::scenario::config::BootWay;
 use xenlab_model::spec::DeviceModelSpec;
 
 /// Explains a case. `preparer` works on an offline store: what is there is shown with its real paths, what would have to be
@@ -75,6 +76,9 @@ pub async fn case(preparer: &Preparer, case: &Case) -> Result<String, EngineErro
     let (spec, made) = match preparer.prepare(case).await {
         Ok(prepared) => {
             line("accelerator", &format!("{}: {}", prepared.accel.accel, prepared.accel.reason));
+            if let Some(firmware) = &prepared.firmware {
+                line("loaded by", &firmware.shown);
+            }
             let initrd = Payload::of(&prepared.dom0.initrd).ok();
             let initrd = initrd.unwrap_or_else(|| placeholder("initrd"));
             (xenlab_engine::boot::spec(case, &prepared.parts, prepared.accel.accel, initrd), true)
@@ -92,6 +96,10 @@ pub async fn case(preparer: &Preparer, case: &Case) -> Result<String, EngineErro
             return Ok(text);
         }
     };
+    if let Boot::Firmware(_) = &spec.boot {
+        line("on boot-disk", &format!("Xen's command line: {}", argv::xen_command_line(&spec)));
+        line("", &format!("dom0's: {}", argv::dom0_command_line(&spec)));
+    }
     if !made {
         line("", "XEN, KERNEL and INITRD stand for files that are not in the store yet");
     }
@@ -133,5 +141,11 @@ fn by_name(case: &Case, qemu: Arc<QemuInfo>) -> MachineSpec {
     spec.xen_args = quirks::xen_args(config.arch, spec.accel, spec.qemu.version, &config.xen.args, guests);
     spec.dom0_args.clone_from(&config.dom0.args);
     spec.devices.clone_from(&config.machine.devices);
+    let way = config.boot.way;
+    if way != BootWay::Direct {
+        let flash = || Flash { code: "FIRMWARE".into(), vars: Flash::VARS.into(), vars_bytes: 0 };
+        let flash = way.is_efi().then(flash);
+        spec.boot = Boot::Firmware(BootDisk { path: BootDisk::FILE.into(), bytes: 0, flash });
+    }
     spec
 }
