@@ -25,6 +25,8 @@ mod keep;
 mod kill;
 #[path = "robust/layers.rs"]
 mod layers;
+#[path = "robust/nix.rs"]
+mod nix;
 #[path = "robust/pool.rs"]
 mod pool;
 #[path = "robust/real.rs"]

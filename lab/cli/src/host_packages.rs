@@ -46,6 +46,10 @@ pub const TEST_NEEDS: &[Need] = &[
     Need { program: "busybox", what_for: "a small shell for the tests of the serial way in", always: false },
     Need { program: "setpriv", what_for: "a run as nobody", always: false },
     Need { program: "nix-instantiate", what_for: "evaluates a package's metadata", always: false },
+    Need { program: "nix-store", what_for: "a Nix store", always: false },
+    Need { program: "patchelf", what_for: "programs that run in a Nix store", always: false },
+    Need { program: "readelf", what_for: "what those need", always: false },
+    Need { program: "unsquashfs", what_for: "the libraries of a userland", always: false },
     Need { program: "pgrep", what_for: "looking for processes that were left behind", always: false },
 ];
 

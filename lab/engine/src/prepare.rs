@@ -421,7 +421,12 @@ fn suite(subject: &Subject, build: &XenBuild) -> String {
             return suite.clone();
         }
     }
-    let needs = build.tools.as_ref().map_or((0, 0), glibc_needed);
+    // What brings its own C library asks nothing of the userland's.
+    let own = |tools: &&xenlab_xen::Tools| {
+        let loader = tools.interpreter.as_ref().and_then(|path| path.strip_prefix(&tools.mount).ok());
+        loader.is_some_and(|loader| tools.files.iter().any(|f| f == loader))
+    };
+    let needs = build.tools.as_ref().filter(|t| !own(t)).map_or((0, 0), glibc_needed);
     let fits = SUITES.iter().find(|(_, has)| *has >= needs);
     fits.map_or("sid", |(suite, _)| suite).to_owned()
 }

@@ -2,7 +2,7 @@
 
 use crate::ImageError;
 use crate::tree::Squash;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use xenlab_model::Arch;
@@ -74,30 +74,37 @@ fn standard(dir: &str, arch: Arch) -> bool {
 /// What a build brings to start its daemons with, the services that `service: xen` stands for, and the links that
 /// enable them in a systemd userland.
 pub(crate) fn services(tools: &ToolsTree) -> (Vec<String>, Vec<(String, String)>) {
-    let inside = |path: &str| tools.root.join(path);
+    // Of a tree that is a part of something larger only what was chosen counts.
+    let there = |path: &str| match &tools.files {
+        Some(files) => files.iter().any(|f| f == Path::new(path)),
+        None => tools.root.join(path).is_file(),
+    };
     let place = |path: &str| format!("{}/{path}", tools.mount.trim_end_matches('/'));
     let names = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<String>>();
     let wants =
         |unit: &str, at: &str| (format!("etc/systemd/system/multi-user.target.wants/{unit}"), at.to_owned());
     // Debian's, from trixie on a unit around the init script.
-    if inside("usr/lib/systemd/system/xen.service").is_file() {
+    if there("usr/lib/systemd/system/xen.service") {
         return (names(&["xen"]), vec![wants("xen.service", &place("usr/lib/systemd/system/xen.service"))]);
     }
     // Before that systemd makes a unit of the script, and the link says that it is wanted.
-    if inside("etc/init.d/xen").is_file() {
+    if there("etc/init.d/xen") {
         let link = |level: &str| (format!("etc/rc{level}.d/S01xen"), "../init.d/xen".to_owned());
         return (names(&["xen"]), ["2", "3", "4", "5"].map(link).into());
     }
     // Upstream's and NixOS's units.
-    for dir in ["usr/lib/systemd/system", "lib/systemd/system"] {
-        if inside(dir).join("xenstored.service").is_file() {
+    let mut dirs = vec!["usr/lib/systemd/system".to_owned(), "lib/systemd/system".to_owned()];
+    // Those of a Nix store lie in its paths.
+    let units = tools.files.iter().flatten().filter(|f| f.ends_with("lib/systemd/system/xenstored.service"));
+    dirs.extend(units.filter_map(|f| f.parent()).map(|d| d.to_string_lossy().into_owned()));
+    for dir in &dirs {
+        if there(&format!("{dir}/xenstored.service")) {
             let units = ["xenstored", "xen-init-dom0", "xenconsoled"];
-            let there: Vec<&str> =
-                units.into_iter().filter(|u| inside(dir).join(format!("{u}.service")).is_file()).collect();
+            let has: Vec<&str> = units.into_iter().filter(|u| there(&format!("{dir}/{u}.service"))).collect();
             let mut links = Vec::new();
             let more = ["proc-xen.mount", "var-lib-xenstored.mount"];
-            for unit in there.iter().map(|u| format!("{u}.service")).chain(more.map(String::from)) {
-                if inside(dir).join(&unit).is_file() {
+            for unit in has.iter().map(|u| format!("{u}.service")).chain(more.map(String::from)) {
+                if there(&format!("{dir}/{unit}")) {
                     let at = place(&format!("{dir}/{unit}"));
                     // A unit outside systemd's own folders is linked into them first.
                     links.push((format!("etc/systemd/system/{unit}"), at.clone()));
@@ -107,10 +114,10 @@ pub(crate) fn services(tools: &ToolsTree) -> (Vec<String>, Vec<(String, String)>
             links.retain(|(path, at)| {
                 tools.mount != "/" || path.contains(".wants/") || !at.starts_with("/usr/lib/systemd")
             });
-            return (names(&there), links);
+            return (names(&has), links);
         }
     }
-    if inside("etc/init.d/xencommons").is_file() {
+    if there("etc/init.d/xencommons") {
         let link =
             |level: &str| (format!("etc/rc{level}.d/S01xencommons"), "../init.d/xencommons".to_owned());
         return (names(&["xencommons"]), ["2", "3", "4", "5"].map(link).into());
@@ -121,7 +128,7 @@ pub(crate) fn services(tools: &ToolsTree) -> (Vec<String>, Vec<(String, String)>
 /// The image, made when the store does not have it.
 pub(crate) fn image(store: &Store, tools: &ToolsTree, arch: Arch) -> Result<Entry, ImageError> {
     let key = Key::new("tools")
-        .part("format", 5)
+        .part("format", 6)
         .part("tree", &tools.key)
         .part("mount", &tools.mount)
         .part("arch", arch)
@@ -151,23 +158,11 @@ fn make(tools: &ToolsTree, arch: Arch, to: &Path, task: &xenlab_store::Task) -> 
     for dir in &tools.empty_dirs {
         squash.dir(&at(dir), 0o755)?;
     }
-    let chosen: Option<HashSet<&Path>> =
-        tools.files.as_ref().map(|f| f.iter().map(PathBuf::as_path).collect());
-    let walk = walkdir::WalkDir::new(&tools.root).min_depth(1).sort_by_file_name();
-    let walk = walk.into_iter().filter_entry(|e| {
-        let inside = e.path().strip_prefix(&tools.root).unwrap_or(e.path()).to_string_lossy().into_owned();
-        tools.files.is_some() || (!DROP.contains(&inside.as_str()) && !inside.ends_with(".a"))
-    });
-    for item in walk {
-        let item = item.map_err(|e| {
-            let path = e.path().unwrap_or(&tools.root).to_owned();
-            bad(&path, e.into_io_error().unwrap_or_else(|| std::io::Error::other("a loop of links")))
-        })?;
-        let path = item.path();
-        let inside = path.strip_prefix(&tools.root).unwrap_or(path);
-        if chosen.as_ref().is_some_and(|c| !c.contains(inside)) {
-            continue;
-        }
+    // A package of Nix's brings its configuration in a folder of its own, and reads it in `/etc`, where a system would put it.
+    let packages: BTreeSet<PathBuf> =
+        tools.bin_dirs.iter().filter_map(|dir| xenlab_xen::store_path(Path::new(dir))).collect();
+    for inside in &contents(tools).map_err(|(path, e)| bad(&path, e))? {
+        let path = &tools.root.join(inside);
         let place = at(inside);
         let place = place.as_str();
         let meta = path.symlink_metadata().map_err(|e| bad(path, e))?;
@@ -194,6 +189,12 @@ fn make(tools: &ToolsTree, arch: Arch, to: &Path, task: &xenlab_store::Task) -> 
         if tools.lib_dirs.contains(&dir) && !standard(&dir, arch) && name.contains(".so") {
             links.push((format!("usr/lib/{}/{name}", arch.triplet()), format!("/{place}")));
         }
+        let configuration = packages.iter().find_map(|p| {
+            Path::new(&format!("/{place}")).strip_prefix(p.join("etc")).ok().map(Path::to_owned)
+        });
+        if let Some(inside) = configuration {
+            links.push((format!("etc/{}", inside.display()), format!("/{place}")));
+        }
         if tools.bin_dirs.contains(&dir) && !standard(&dir, arch) {
             links.push((format!("usr/bin/{name}"), format!("/{place}")));
         }
@@ -202,6 +203,28 @@ fn make(tools: &ToolsTree, arch: Arch, to: &Path, task: &xenlab_store::Task) -> 
         squash.link(&path, &target)?;
     }
     squash.finish()
+}
+
+/// What dom0 gets of a tree, relative to its root, in the order of names: what was chosen, else everything that is of use there.
+fn contents(tools: &ToolsTree) -> Result<Vec<PathBuf>, (PathBuf, std::io::Error)> {
+    if let Some(files) = &tools.files {
+        let mut files = files.clone();
+        files.sort();
+        return Ok(files);
+    }
+    let inside = |path: &Path| path.strip_prefix(&tools.root).unwrap_or(path).to_owned();
+    let walk = walkdir::WalkDir::new(&tools.root).min_depth(1).sort_by_file_name();
+    let walk = walk.into_iter().filter_entry(|e| {
+        let inside = inside(e.path()).to_string_lossy().into_owned();
+        !DROP.contains(&inside.as_str()) && !inside.ends_with(".a")
+    });
+    walk.map(|item| {
+        item.map(|entry| inside(entry.path())).map_err(|e| {
+            let path = e.path().unwrap_or(&tools.root).to_owned();
+            (path, e.into_io_error().unwrap_or_else(|| std::io::Error::other("a loop of links")))
+        })
+    })
+    .collect()
 }
 
 /// What the userlands read to find the tools, in the shell's language.

@@ -26,6 +26,8 @@ pub enum XenError {
     NoRevision { spec: String, path: PathBuf, rev: String },
     #[error("{spec}: git cannot read {}: {said}", .path.display())]
     Git { spec: String, path: PathBuf, said: String },
+    #[error("{spec}: nix-store does not know {}: {said}", .path.display())]
+    NotInStore { spec: String, path: PathBuf, said: String },
     #[error("{spec}: {} is no archive that tar can read: {said}", .path.display())]
     NotAnArchive { spec: String, path: PathBuf, said: String },
     #[error("{spec}: the patch {} does not apply: {what}", .patch.display())]
@@ -61,6 +63,7 @@ impl XenError {
             | XenError::PatchFails { .. }
             | XenError::BadOption { .. } => Cause::SourceInvalid,
             XenError::SourceChanged { .. } => Cause::InputChanged,
+            XenError::NotInStore { .. } => Cause::PartMissing,
             XenError::WrongKind { .. } => Cause::ImageInvalid,
             XenError::NoPermission { .. } | XenError::Unreadable { .. } => Cause::LabInternal,
             XenError::ToolMissing { .. } | XenError::Tool { .. } => Cause::HostTool,

@@ -37,7 +37,7 @@ pub use error::XenError;
 pub use kconfig::Kconfig;
 pub use libraries::{Library, libraries};
 pub use pkg_config::pkg_config;
-pub use provider::{PROVIDERS, Provided, Provider};
+pub use provider::{PROVIDERS, Provided, Provider, store_path};
 pub use source::{Fix, History, SourceTree, commit_in};
 pub use trace::{locate, symbols};
 pub use tree::{Node, Tree};

@@ -31,11 +31,17 @@ pub(crate) struct Scan {
     pub(crate) development: Option<Development>,
 }
 
-/// Looks at a tree. `from` is the specification, for the parts to name.
-pub(crate) fn scan(root: &Path, tree: &Tree, arch: Arch, from: &str) -> std::io::Result<Scan> {
+/// Looks at a tree, or at those that lie in it at `tops`. `from` is the specification, for the parts to name.
+pub(crate) fn scan(
+    root: &Path,
+    tree: &Tree,
+    tops: &[PathBuf],
+    arch: Arch,
+    from: &str,
+) -> std::io::Result<Scan> {
     let modules = modules(tree);
     let mount = mount(root, tree, &modules);
-    let (boot, images) = boot_files(root, tree, &mount)?;
+    let (boot, images) = boot_files(root, tree, tops, &mount)?;
     let direct = choose(tree, &mount, &images, arch, false);
     let efi = choose(tree, &mount, &images, arch, true).or_else(|| {
         // An arm64 image with a PE header is both.
@@ -123,6 +129,7 @@ fn pc_variable(text: &str, name: &str) -> Option<String> {
 fn boot_files(
     root: &Path,
     tree: &Tree,
+    tops: &[PathBuf],
     mount: &Path,
 ) -> std::io::Result<(BootFiles, BTreeMap<PathBuf, Image>)> {
     let mut dirs: Vec<PathBuf> = tree
@@ -131,7 +138,7 @@ fn boot_files(
         .filter(|(p, n)| n.dir && (p.file_name().is_some_and(|f| f == "efi") || p.starts_with("boot/efi")))
         .map(|(p, _)| p.clone())
         .collect();
-    dirs.insert(0, PathBuf::from("boot"));
+    dirs.splice(0..0, tops.iter().map(|top| top.join("boot")));
     dirs.dedup();
     let mut files = Vec::new();
     let mut images = BTreeMap::new();
@@ -237,8 +244,9 @@ fn choose(
 fn config_of(tree: &Tree, image: &Path) -> Option<PathBuf> {
     let name = image.file_name()?.to_str()?;
     let stem = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".efi")).unwrap_or(name);
-    let beside = Path::new("boot").join(format!("{stem}.config"));
-    tree.nodes.contains_key(&beside).then_some(beside)
+    let name = format!("{stem}.config");
+    let beside = [image.with_file_name(&name), Path::new("boot").join(&name)];
+    beside.into_iter().find(|path| tree.nodes.contains_key(path))
 }
 
 /// The damage that a part has when it is for another machine than wanted.

@@ -198,7 +198,9 @@ fn wanted(path: &Path) -> bool {
     let parts: Vec<&str> = path.components().filter_map(|c| c.as_os_str().to_str()).collect();
     let Some((name, dirs)) = parts.split_last() else { return false };
     let share = |w: &str| dirs.windows(2).any(|d| d == ["share", w]);
-    let unwanted = dirs.first() == Some(&"boot")
+    // Of a tree in a Nix store what leads to it does not count.
+    let top = dirs.iter().position(|d| crate::provider::is_store_name(d)).map_or(0, |at| at + 1);
+    let unwanted = dirs.get(top) == Some(&"boot")
         || ["doc", "man", "info", "bug", "lintian", "gtk-doc"].iter().any(|w| share(w))
         || dirs.iter().any(|d| matches!(*d, "include" | "pkgconfig" | "debug" | "__pycache__" | "efi"))
         || name.ends_with(".a")

@@ -75,7 +75,8 @@ impl Tree {
 
     fn build(&self) -> XenBuild {
         let (tree, _) = crate::tree::Tree::walk(self.dir.path()).expect("walked");
-        let scan = crate::scan::scan(self.dir.path(), &tree, host(), "dir:made").expect("scanned");
+        let scan = crate::scan::scan(self.dir.path(), &tree, &[PathBuf::new()], host(), "dir:made")
+            .expect("scanned");
         let (facts, _) = crate::image::read(&crate::image::made::elf32(&crate::image::made::Made::default()));
         let hypervisor = Hypervisor {
             from: "file:xen".into(),

@@ -19,9 +19,12 @@ use xenlab_store::{Entry, Key, Store, StoreError};
 pub mod debian;
 mod dir;
 mod file;
+mod nix;
 mod source;
 
 pub(crate) use file::not_there;
+pub(crate) use nix::is_store_name;
+pub use nix::store_path;
 pub(crate) use source::origin as source_of;
 
 /// Where Xen builds of one kind come from.
@@ -46,7 +49,7 @@ pub trait Provider: Sync {
 
 /// Every provider.
 pub const PROVIDERS: &[&dyn Provider] =
-    &[&debian::Debian, &dir::Dir, &file::File, &source::Source, &source::DebSrc];
+    &[&debian::Debian, &dir::Dir, &nix::Nix, &file::File, &source::Source, &source::DebSrc];
 
 /// The provider of a specification.
 pub fn of(spec: &XenSpec) -> Option<&'static dyn Provider> {
@@ -126,9 +129,7 @@ pub(crate) fn hypervisor(spec: &str, path: &Path, arch: Arch, store: &Store) -> 
         ImageKind::Elf64 => {
             (None, Some("xen-syms is for debuggers; boot xen or xen.gz, which is made from it"))
         }
-        ImageKind::Pe => {
-            (None, Some("an EFI image boots from firmware only, which this version does not do"))
-        }
+        ImageKind::Pe => (None, Some("an EFI image is booted by firmware only: `boot: uefi`")),
         ImageKind::Other => (None, Some("it is no hypervisor image")),
     };
     let efi = facts.pe.is_some().then(|| EfiImage {
@@ -174,6 +175,22 @@ pub(crate) fn from_tree(
     arch: Arch,
     store: &Store,
 ) -> Result<Provided, XenError> {
+    let whole = [PathBuf::new()];
+    from_trees(spec, root, &whole, identity, tree, arch, store, &|_| Ok(()))
+}
+
+/// The same of several that lie below `root` at `tops`. What is to be known besides is added before it is kept.
+#[expect(clippy::too_many_arguments, reason = "each is a different thing, and there are two callers")]
+pub(crate) fn from_trees(
+    spec: &str,
+    root: &Path,
+    tops: &[PathBuf],
+    identity: &str,
+    tree: Option<&Tree>,
+    arch: Arch,
+    store: &Store,
+    more: &dyn Fn(&mut Scan) -> Result<(), StoreError>,
+) -> Result<Provided, XenError> {
     let wrap = XenError::store(spec);
     let key = Key::new("xen-facts")
         .part("tree", identity)
@@ -191,7 +208,9 @@ pub(crate) fn from_tree(
                 &walked
             }
         };
-        let mut found = scan::scan(root, tree, arch, spec).map_err(|e| StoreError::io("read", root, e))?;
+        let mut found =
+            scan::scan(root, tree, tops, arch, spec).map_err(|e| StoreError::io("read", root, e))?;
+        more(&mut found)?;
         if let Some(tools) = &mut found.tools {
             tools.key = tools_key(tools, tree)?;
         }
