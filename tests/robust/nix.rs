@@ -156,6 +156,104 @@ steps:
     bench.clean();
 }
 
+/// The functions of nixpkgs that `nix/xen-test.nix` takes, as far as it uses them: a derivation is its script and its attributes.
+const NIXPKGS: &str = r#"
+let
+  lib = rec {
+    inherit (builtins) concatMap elem filter;
+    concatMapStrings = f: list: builtins.concatStringsSep "" (map f list);
+    concatMapStringsSep = by: f: list: builtins.concatStringsSep by (map f list);
+    importJSON = path: builtins.fromJSON (builtins.readFile path);
+    escapeShellArg = text: "'${text}'";
+  };
+  mkXenTest = import (root + "/nix/xen-test.nix") {
+    inherit lib;
+    runCommand = name: attrs: script: attrs // { inherit name script; };
+    fetchurl = { url, sha256 }: "${url} ${sha256}";
+    closureInfo = { rootPaths }: "${toString rootPaths}";
+    nix = "nix"; pkg-config = "pkg-config"; xenlab = "xenlab";
+  };
+  made = mkXenTest {
+    xen = { version = "4.17.7"; outputs = [ "out" "man" "boot" ]; inherit out; boot = "BOOT"; man = "MAN"; };
+    inherit scenario;
+  };
+in { inherit (made) name script packages closure; }
+"#;
+
+/// What `mkXenTest` makes of a Xen, evaluated; its script is then run as a builder would run it: no HOME, no network, a store of its own that is
+/// empty, packages by their hashes.
+#[test]
+fn a_derivation_boots_it_with_what_it_declares_and_nothing_else() {
+    let store_of_user = user_store();
+    let bench = Bench::new();
+    let out = store(&bench);
+    let scenario = bench.file(
+        "derived.yaml",
+        "xenlab: 1\nname: derived\narch: x86_64\nxen: {build: 'debian:bookworm', args: [bootscrub=0, spec-ctrl=no]}\n\
+         machine: {start: power-on}\nsteps:\n  - phase: dom0-ready\n  - under-xen: {}\n  - xl-info: {}\n",
+    );
+    let evaluated = Command::new("nix-instantiate")
+        .args(["--eval", "--strict", "--json", "--store", "dummy://"])
+        .args(["--argstr", "root", &xenlab_tests::root().canonicalize().expect("root").display().to_string()])
+        .args(["--argstr", "out", &out.display().to_string(), "--argstr", "scenario", &scenario])
+        .args(["--expr", &format!("{{ root, out, scenario }}: {NIXPKGS}")])
+        .output()
+        .expect("nix-instantiate");
+    assert!(evaluated.status.success(), "{}", String::from_utf8_lossy(&evaluated.stderr));
+    let made: Value = serde_json::from_slice(&evaluated.stdout).expect("JSON");
+    let text = |name: &str| made[name].as_str().unwrap_or_else(|| panic!("{name}: {made}")).to_owned();
+    assert_eq!(text("name"), "xen-test-4.17.7-x86_64");
+    assert_eq!(
+        text("closure"),
+        format!("{} BOOT", out.display()),
+        "outputs that nobody looks at are left out"
+    );
+
+    // Where the stand-in names an address, the file that would lie there.
+    let mut packages = String::new();
+    let entries = crate::bench::entries(store_of_user, "deb");
+    for line in text("packages").lines() {
+        let parts: Vec<&str> = line.split(' ').collect();
+        let [sha256, url, _] = parts[..] else { panic!("{line}") };
+        let name = url.rsplit('/').next().expect("a name");
+        let found = entries.iter().find_map(|(_, record)| {
+            let path = store_of_user.join("content").join(record["digest"].as_str()?).join(name);
+            path.is_file().then_some(path)
+        });
+        // Firmware is of no use to this scenario, and may never have been fetched here.
+        if let Some(path) = found {
+            packages.push_str(&format!("{sha256} {}\n", path.display()));
+        }
+    }
+    let (home, closure) = (bench.path("build"), bench.path("closure"));
+    std::fs::create_dir(&home).expect("a folder");
+    std::fs::create_dir(&closure).expect("a folder");
+    // The store that this one lies in has its own database.
+    std::fs::write(closure.join("registration"), "").expect("written");
+    std::fs::write(bench.path("packages"), packages).expect("written");
+    std::os::unix::fs::symlink(xenlab_tests::lab(), home.join("xenlab")).expect("a link");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let built = bench.path("out");
+    let did = Command::new("sh")
+        .args(["-euc", &text("script")])
+        .env_clear()
+        .env("PATH", format!("{}:{path}", home.display()))
+        .env("TMPDIR", &home)
+        .env("NIX_STORE_DIR", home.join("nix-store"))
+        .env("closure", &closure)
+        .env("packagesPath", bench.path("packages"))
+        .env("out", &built)
+        .current_dir(&home)
+        .output()
+        .expect("sh");
+    let said = String::from_utf8_lossy(&did.stderr).into_owned() + &String::from_utf8_lossy(&did.stdout);
+    assert!(did.status.success(), "{said}");
+    for name in ["junit.xml", "summary.md", "events.jsonl"] {
+        assert!(built.join(name).is_file(), "{name}: {said}");
+    }
+    assert!(std::fs::read_to_string(built.join("junit.xml")).expect("read").contains("failures=\"0\""));
+}
+
 #[test]
 fn what_is_no_store_path_is_told() {
     let bench = Bench::new();

@@ -115,6 +115,9 @@ pub fn packages_from(
     archive: Option<&Archive>,
 ) -> Result<Resolved, StoreError> {
     let known = known_lock(store, request, shipped);
+    if let Some(lock) = &known {
+        fetch::from_folder(store, lock)?;
+    }
     // What is all there needs neither network nor apt.
     if let Some(lock) = &known
         && let Some(debs) = fetch::all_present(store, lock)?

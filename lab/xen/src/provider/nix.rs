@@ -182,6 +182,8 @@ impl Asked<'_> {
     fn query(&self, what: &str, paths: &[PathBuf]) -> Result<Vec<String>, XenError> {
         let mut command = Command::new("nix-store");
         if self.at.root != Path::new("/") {
+            // It is wherever it is, whatever the user's own is called.
+            command = command.env_remove("NIX_STORE_DIR").env_remove("NIX_STATE_DIR");
             command = command.arg("--store").arg(&self.at.root);
         } else if self.at.store != Path::new("/nix/store") {
             command = command.env("NIX_STORE_DIR", &self.at.store);
