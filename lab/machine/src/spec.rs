@@ -3,7 +3,7 @@
 use crate::qemu::QemuInfo;
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use xenlab_model::Arch;
 use xenlab_model::units::Size;
@@ -240,14 +240,5 @@ impl MachineSpec {
                 d.path.display()
             )
         })
-    }
-
-    /// Every file the machine uses, with its role in `inputs.json`.
-    pub fn files(&self) -> Vec<(String, &Path)> {
-        let boot = [("xen", &self.xen), ("kernel", &self.kernel), ("initrd", &self.initrd)];
-        let boot = boot.into_iter().filter(|(role, _)| !self.kernel_alone || *role != "initrd");
-        let boot = boot.map(|(role, p)| (role.to_owned(), p.path.as_path()));
-        boot.chain(self.disks.iter().enumerate().map(|(i, d)| (format!("disk{i}"), d.path.as_path())))
-            .collect()
     }
 }

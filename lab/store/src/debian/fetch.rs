@@ -13,9 +13,6 @@ use xenlab_host::child::Command;
 /// apt's downloader: proxies, redirects, retries and hashes as the host's apt does them.
 const HELPER: &str = "/usr/lib/apt/apt-helper";
 
-/// The variable that names a folder of packages.
-const FILES: &str = "XENLAB_DEBIAN_FILES";
-
 fn key(p: &Package) -> Key {
     Key::new("deb").part("sha256", &p.sha256)
 }
@@ -45,12 +42,11 @@ pub(super) fn all_present(store: &Store, lock: &Lock) -> Result<Option<Vec<Deb>>
     Ok(Some(debs))
 }
 
-/// Takes what the store lacks of a lock from the folder that `XENLAB_DEBIAN_FILES` names, if it does and has it: each file under its
-/// SHA-256. So a build that may not reach any network is given its packages as inputs of its own.
-pub(super) fn from_folder(store: &Store, lock: &Lock) -> Result<(), StoreError> {
-    let Some(dir) = std::env::var_os(FILES).filter(|v| !v.is_empty()) else { return Ok(()) };
+/// Takes what the store lacks of a lock from a folder, as far as it has it: each file under its SHA-256. So a build that may not reach any
+/// network is given its packages as inputs of its own.
+pub(super) fn from_folder(store: &Store, lock: &Lock, dir: &Path) -> Result<(), StoreError> {
     for p in &lock.packages {
-        let file = Path::new(&dir).join(&p.sha256);
+        let file = dir.join(&p.sha256);
         if !file.is_file() || present(store, p)?.is_some() {
             continue;
         }

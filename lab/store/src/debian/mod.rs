@@ -20,7 +20,7 @@ pub use source::{Source, source};
 use crate::{Store, StoreError};
 use archive::Archive;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use xenlab_model::Arch;
 
 /// Which packages are wanted.
@@ -89,6 +89,9 @@ pub struct Deb {
     pub sha256: String,
 }
 
+/// The variable that names a folder of packages, which are taken before any archive is looked at.
+const FILES: &str = "XENLAB_DEBIAN_FILES";
+
 /// The lock that would be used for this request, without looking at any archive: the newer of the one shipped and the
 /// one kept in the store, as far as they are locks of this very request.
 pub fn known_lock(store: &Store, request: &Request, shipped: Option<&Lock>) -> Option<Lock> {
@@ -115,8 +118,10 @@ pub fn packages_from(
     archive: Option<&Archive>,
 ) -> Result<Resolved, StoreError> {
     let known = known_lock(store, request, shipped);
-    if let Some(lock) = &known {
-        fetch::from_folder(store, lock)?;
+    if let Some(lock) = &known
+        && let Some(dir) = std::env::var_os(FILES).filter(|dir| !dir.is_empty())
+    {
+        fetch::from_folder(store, lock, Path::new(&dir))?;
     }
     // What is all there needs neither network nor apt.
     if let Some(lock) = &known

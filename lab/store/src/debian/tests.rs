@@ -214,6 +214,28 @@ fn resolved_fetched_and_then_nothing_is_needed() {
 }
 
 #[test]
+fn packages_that_lie_in_a_folder_by_their_hashes() {
+    let (tiny, dir) = (base(), tempfile::tempdir().unwrap());
+    let (s, _) = open(&dir.path().join("a"), false, false);
+    let lock = packages_from(&s, &request(), None, Some(&tiny.archive())).unwrap().lock;
+    let given = dir.path().join("given");
+    fs::create_dir(&given).unwrap();
+    for p in &lock.packages {
+        fs::copy(tiny.dir.path().join(&p.file), given.join(&p.sha256)).unwrap();
+    }
+    let (off, _) = open(&dir.path().join("b"), true, true);
+    assert!(matches!(packages(&off, &request(), Some(&lock)), Err(StoreError::Offline { .. })));
+    fetch::from_folder(&off, &lock, &given).unwrap();
+    assert_eq!(versions(&packages(&off, &request(), Some(&lock)).unwrap()), ["app 1 main", "lib 1 main"]);
+    // What is not what its name says is taken for nothing.
+    fs::write(given.join(&lock.packages[0].sha256), "something else").unwrap();
+    let (other, _) = open(&dir.path().join("c"), true, true);
+    let e = fetch::from_folder(&other, &lock, &given).unwrap_err();
+    assert!(matches!(e, StoreError::WrongHash { .. }) && e.to_string().contains("is named"), "{e}");
+    assert!(packages(&other, &request(), Some(&lock)).is_err());
+}
+
+#[test]
 fn an_archive_that_moved_on() {
     let (tiny, dir) = (base(), tempfile::tempdir().unwrap());
     let (s, _) = open(&dir.path().join("a"), false, false);
