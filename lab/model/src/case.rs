@@ -134,14 +134,12 @@ fn no_boot_way(facts: &Facts) -> Option<String> {
     if way == BootWay::Bios && is("arch") == Arch::Aarch64.name() {
         return Some("boot is bios, which only x86_64 machines have".to_owned());
     }
-    if way == BootWay::UefiUnified && !is("build.no-unified-image").is_empty() {
-        return Some(format!(
-            "boot is {way}, and Xen's EFI image cannot be made one: {}",
-            is("build.no-unified-image")
-        ));
+    if way.is_efi() && facts.get("build.efi") == Some(&FactValue::Flag(false)) {
+        return Some(format!("boot is {way}, and this Xen is built without an EFI image (xen.efi)"));
     }
-    (way.is_efi() && facts.get("build.efi") == Some(&FactValue::Flag(false)))
-        .then(|| format!("boot is {way}, and this Xen is built without an EFI image (xen.efi)"))
+    let refused = is("build.no-unified-image");
+    (way == BootWay::UefiUnified && !refused.is_empty())
+        .then(|| format!("boot is {way}, and Xen's EFI image cannot be made one: {refused}"))
 }
 
 /// Of a matrix over both architectures the cases are left out in which nobody can do what the scenario asks for.
