@@ -183,10 +183,10 @@ impl Preparer {
             // Programs that dom0 cannot run would show as a store that never answers.
             .or_else(|| build.tools.as_ref()?.damage.as_ref().map(|d| (d.cause, d.text.clone())));
         let unified = match way {
-            BootWay::UefiUnified => {
+            BootWay::UefiUnified if hypervisor.efi.is_some() => {
                 xenlab_image::no_unified(&image.path).map_err(|e| of_input(false, e.cause(), &e))?
             }
-            BootWay::Direct | BootWay::Bios | BootWay::Uefi => None,
+            _ => None,
         };
         let firmware = self.firmware(way, arch).await?;
         let Image { path: xen, made, original: xen_original, .. } = image;
