@@ -96,7 +96,7 @@ fn find(store: &Store, guest: &GuestFiles, suite: &str, arch: Arch) -> Result<Fo
             let kernel = initramfs::kernel(store, &spec, suite, arch)?;
             let own = match &guest.initrd {
                 Some(path) => path.clone(),
-                None => tiny(store, suite, arch)?.file("initrd"),
+                None => tiny(store, &kernel, suite, arch)?.file("initrd"),
             };
             Ok(Found { name, kernel: kernel.file("kernel"), initrd: Some(own) })
         }
@@ -109,11 +109,13 @@ fn find(store: &Store, guest: &GuestFiles, suite: &str, arch: Arch) -> Result<Fo
     }
 }
 
-/// The small guest's initramfs.
-fn tiny(store: &Store, suite: &str, arch: Arch) -> Result<Entry, ImageError> {
+/// The small guest's initramfs, with modules for this kernel.
+fn tiny(store: &Store, kernel: &Entry, suite: &str, arch: Arch) -> Result<Entry, ImageError> {
     let busybox = initramfs::busybox(store, &recipe::recipe("initramfs")?, suite, arch)?;
+    let modules = kernel.file(initramfs::GUEST_MODULES);
     let key = Key::new("guest-initramfs")
-        .part("format", 1)
+        .part("format", 2)
+        .part("modules", store.digest_file(&modules)?)
         .part("recipe", recipe::digest(TINY))
         .part("busybox", store.digest_file(&busybox)?);
     store.get_or_make(&key, &format!("the small guest for {arch}"), |dir| {
@@ -133,6 +135,8 @@ fn tiny(store: &Store, suite: &str, arch: Arch) -> Result<Entry, ImageError> {
         }
         cpio.file("init", 0o755, recipe::file("guest/init")?);
         let path = dir.join("initrd");
-        std::fs::write(&path, cpio.finish()).map_err(|e| ImageError::io("write", &path, e))
+        let mut bytes = cpio.finish();
+        bytes.extend(std::fs::read(&modules).map_err(|e| ImageError::io("read", &modules, e))?);
+        std::fs::write(&path, bytes).map_err(|e| ImageError::io("write", &path, e))
     })
 }

@@ -12,7 +12,10 @@ use xenlab_model::spec::KernelSpec;
 use xenlab_store::debian::{Deb, for_each_file};
 use xenlab_store::{Entry, Key, Store, hash_bytes};
 
-/// The entry with files `kernel`, `initramfs` and `release`.
+/// What is appended to the small guest's initramfs: modules for this kernel.
+pub(crate) const GUEST_MODULES: &str = "guest-modules";
+
+/// The entry with files `kernel`, `initramfs`, `release` and [`GUEST_MODULES`].
 pub(crate) fn kernel(store: &Store, spec: &KernelSpec, suite: &str, arch: Arch) -> Result<Entry, ImageError> {
     let recipe = recipe::recipe("initramfs")?;
     match spec {
@@ -24,7 +27,7 @@ pub(crate) fn kernel(store: &Store, spec: &KernelSpec, suite: &str, arch: Arch) 
 }
 
 fn base_key(arch: Arch) -> Key {
-    Key::new("kernel").part("format", 4).part("arch", arch).part("recipe", recipe::digest("initramfs"))
+    Key::new("kernel").part("format", 5).part("arch", arch).part("recipe", recipe::digest("initramfs"))
 }
 
 fn from_debian(store: &Store, recipe: &Recipe, suite: &str, arch: Arch) -> Result<Entry, ImageError> {
@@ -219,7 +222,7 @@ struct Kernel<'a> {
     builtin: &'a str,
 }
 
-/// Writes the three files of the entry.
+/// Writes the files of the entry.
 fn write(
     recipe: &Recipe,
     dir: &Path,
@@ -260,9 +263,18 @@ fn write(
     for (name, bytes) in &chosen.modules {
         cpio.file(&format!("{base}/{name}.ko"), 0o644, bytes);
     }
-    for (name, bytes) in
-        [("kernel", &image.image[..]), ("initramfs", &cpio.finish()), ("release", release.as_bytes())]
-    {
+    let guest = modules::choose(&recipe.modules.guest, &mut read).map_err(io)?;
+    let mut of_guest = Cpio::new();
+    of_guest.file(&format!("{base}/modules.dep"), 0o644, guest.modules_dep().as_bytes());
+    for (name, bytes) in &guest.modules {
+        of_guest.file(&format!("{base}/{name}.ko"), 0o644, bytes);
+    }
+    for (name, bytes) in [
+        ("kernel", &image.image[..]),
+        ("initramfs", &cpio.finish()),
+        ("release", release.as_bytes()),
+        (GUEST_MODULES, &of_guest.finish()),
+    ] {
         let path = dir.join(name);
         std::fs::write(&path, bytes).map_err(|e| ImageError::io("write", &path, e))?;
     }

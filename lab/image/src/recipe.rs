@@ -3,6 +3,7 @@
 use crate::ImageError;
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use xenlab_model::Arch;
 use xenlab_store::debian::{Keep, Lock, Request, Resolved};
 use xenlab_store::{Store, hash_bytes};
@@ -32,7 +33,7 @@ pub struct Recipe {
 
 /// Packages of a recipe; `@DEBIAN_ARCH@` stands for Debian's name of the architecture.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Packages {
     /// With their dependencies.
     pub include: Vec<String>,
@@ -45,6 +46,9 @@ pub struct Packages {
     /// Packages of these sources are not kept, what they need is.
     #[serde(default)]
     pub except: Vec<String>,
+    /// Of these packages only these files.
+    #[serde(default)]
+    pub only_files: BTreeMap<String, Vec<String>>,
 }
 
 /// Modules of a recipe.
@@ -55,6 +59,9 @@ pub struct Modules {
     pub early: Vec<String>,
     /// Brought along for dom0.
     pub late: Vec<String>,
+    /// For the small guest.
+    #[serde(default)]
+    pub guest: Vec<String>,
 }
 
 /// The suite of firmware and boot loaders, which are of the machine and of nothing that is under test.

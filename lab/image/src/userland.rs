@@ -93,7 +93,8 @@ fn write(
         for_each_file(deb, |entry| {
             let bad = |e| ImageError::io("unpack", &deb.path, e);
             let path = merged(&entry.path().map_err(bad)?.to_string_lossy());
-            if dropped(recipe, &path) {
+            let only = recipe.packages.only_files.get(&deb.package);
+            if dropped(recipe, &path) || only.is_some_and(|files| !files.contains(&path)) {
                 return Ok(());
             }
             busybox |= path == "usr/bin/busybox";
@@ -123,6 +124,10 @@ pub(crate) fn dropped(recipe: &Recipe, path: &str) -> bool {
 fn minimal(squash: &mut Squash, _recipe: &Recipe, _debs: &[Deb]) -> Result<(), ImageError> {
     squash.file("usr/sbin/xenlab-init", 0o755, recipe::file("minimal/init")?)?;
     squash.link("usr/sbin/init", "xenlab-init")?;
+    // What udev would make.
+    for (name, target) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
+        squash.link(&format!("usr/share/xenlab/dev/{name}"), &format!("/proc/self/fd{target}"))?;
+    }
     squash.file(
         "etc/passwd",
         0o644,

@@ -112,6 +112,10 @@ causes! {
     GuestSaid = "guest.said", Xen, "a guest said what it should not";
     GuestState = "guest.state", Xen, "a guest is not what or as it should be";
     GuestLeak = "guest.leak", Build, "something of a guest is left behind";
+    DeviceNotAttached = "device.not-attached", Build, "a device could not be attached to a guest";
+    DeviceNotDetached = "device.not-detached", Build, "a device could not be detached from a guest";
+    DeviceData = "device.data", Xen, "what comes out of a device is not what went in";
+    DeviceState = "device.state", Xen, "a guest has not the memory or processors that it was given";
     XtfNotBuilt = "xtf.not-built", Scenario, "the XTF tree has no such file";
     QemuMissing = "qemu.missing", Host, "there is no QEMU for this architecture";
     QemuRefused = "qemu.refused", Qemu, "QEMU refused to start";

@@ -1,9 +1,11 @@
 //! Guests: what a scenario's `guests:` says, and what `xl` is told of it.
 
 use crate::arch::Arch;
+use crate::device::{Backend, Disk, Vif, Which};
 use crate::fact::{FactValue, Facts};
 use crate::units::{Size, text_serde};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -30,6 +32,12 @@ pub struct GuestConfig {
     /// How many of it there are: NAME-1, NAME-2 and so on where there are several.
     #[serde(default = "one")]
     pub copies: u32,
+    /// Its disks, by the names that it has for them: `xvda` to `xvdp`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub disks: BTreeMap<String, Disk>,
+    /// Its network interfaces, by names that steps have for them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vifs: BTreeMap<String, Vif>,
     /// Added to its kernel's command line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
@@ -157,8 +165,21 @@ impl Guest {
 
     /// Why it cannot run there, by what is known before a machine starts.
     pub fn cannot(&self, facts: &Facts) -> Option<String> {
-        let why = if self.config.kind == GuestType::Pvh { no_pvh(facts) } else { None };
+        let pvh = || if self.config.kind == GuestType::Pvh { no_pvh(facts) } else { None };
+        let why = pvh().or_else(|| if self.has_qdisk() { no_qdisk(facts) } else { None });
         why.map(|why| format!("{}: {why}", self.name))
+    }
+
+    /// A QEMU in dom0 serves a disk of it.
+    fn has_qdisk(&self) -> bool {
+        self.config.disks.values().any(|d| d.backend == Backend::Qdisk)
+    }
+
+    /// Its devices: all, or those that are there when it is created.
+    pub fn devices(&self, plugged: bool) -> Vec<Which<'_>> {
+        let disks = self.config.disks.iter().map(|(name, disk)| (disk.plugged, Which::Disk(name, disk)));
+        let vifs = self.config.vifs.iter().map(|(name, vif)| (vif.plugged, Which::Vif(name, vif)));
+        disks.chain(vifs).filter(|(is, _)| *is || !plugged).map(|(_, which)| which).collect()
     }
 
     /// How the memory of a PVH guest is mapped there: `hap` or `shadow`.
@@ -184,10 +205,30 @@ impl Guest {
             lines.push("hap = 0".into());
         }
         let mut args = vec!["console=hvc0".to_owned(), format!("xenlab.nonce={nonce}")];
+        // The small guest's init loads them.
+        for (module, wanted) in
+            [("xen-blkfront", !config.disks.is_empty()), ("xen-netfront", !config.vifs.is_empty())]
+        {
+            if wanted && self.is_tiny() {
+                args.push(format!("xenlab.module={module}"));
+            }
+        }
         args.extend(config.args.iter().cloned());
         lines.push(format!("extra = \"{}\"", args.join(" ").replace('\\', "\\\\").replace('"', "\\\"")));
         lines.push(format!("memory = {}", config.memory.0 >> 20));
         lines.push(format!("vcpus = {}", config.vcpus));
+        let (mut disks, mut vifs) = (Vec::new(), Vec::new());
+        for device in self.devices(true) {
+            match device {
+                Which::Disk(name, disk) => disks.push(format!("\"{}\"", disk.xl(domain, name))),
+                Which::Vif(name, vif) => vifs.push(format!("\"{}\"", vif.xl(domain, name))),
+            }
+        }
+        for (key, list) in [("disk", disks), ("vif", vifs)] {
+            if !list.is_empty() {
+                lines.push(format!("{key} = [ {} ]", list.join(", ")));
+            }
+        }
         // A guest that crashed stays, so that it can be told from one that ended.
         lines.push("on_crash = \"preserve\"".into());
         lines.extend(config.config.iter().cloned());
@@ -204,6 +245,16 @@ pub fn no_pvh(facts: &Facts) -> Option<String> {
         format!(
             "this QEMU emulates nested paging wrongly ({CR2}) and this Xen has no shadow paging to go without"
         )
+    })
+}
+
+/// Why dom0 has no QEMU that serves disks, by what is known of machine and build.
+fn no_qdisk(facts: &Facts) -> Option<String> {
+    // What the build brings is known once it is there.
+    let built = facts.get("build.parts").is_some();
+    (built && facts.get("machine.device-model").is_none()).then(|| {
+        "dom0 has no QEMU to serve a qdisk: this build brings none, and dom0.device-model names none"
+            .to_owned()
     })
 }
 

@@ -12,6 +12,7 @@ pub mod cause;
 pub mod compare;
 pub mod condition;
 pub mod date;
+pub mod device;
 pub mod event;
 pub mod evidence;
 pub mod exit;

@@ -3,6 +3,7 @@
 //! What belongs to a guest lies in a folder of dom0's, so that it is still there in a clone: its configuration, and the nonce that the small
 //! guest says what it says by. Its console is read from the log of Xen's console daemon, and written to where the store says that it is.
 
+use super::device::{after, before};
 use super::dom0::Dom0;
 use super::scripts::{self, quote};
 use super::xtf::of_xen;
@@ -10,6 +11,7 @@ use crate::hub::Hub;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::time::Duration;
+use xenlab_model::device::FOLDER;
 use xenlab_model::evidence::{Captured, CommandEnd, CommandResult, Loss};
 use xenlab_model::fact::Facts;
 use xenlab_model::guest::Guest;
@@ -17,8 +19,6 @@ use xenlab_model::step::Observation;
 use xenlab_model::step::domain::{Act, Domain, DomainEvidence, Seen};
 use xenlab_model::step::leaks::LeaksEvidence;
 
-/// Where a guest's files are in dom0.
-const FOLDER: &str = "/run/xenlab-guests";
 /// What there was before the first guest.
 const BASELINE: &str = "/run/xenlab-guests/baseline";
 /// As much of a guest's console as is read.
@@ -82,8 +82,8 @@ impl Dom0<'_> {
                 Act::Pause => self.act(&domain, &format!("xl pause {}", quote(&domain))).await,
                 Act::Unpause => self.act(&domain, &format!("xl unpause {}", quote(&domain))).await,
                 Act::Reboot => self.act(&domain, &reboot(guest, &domain)).await,
-                Act::Shutdown => self.act(&domain, &ended(&domain, "shutdown -w")).await,
-                Act::Destroy => self.act(&domain, &ended(&domain, "destroy")).await,
+                Act::Shutdown => self.act(&domain, &ended(guest, &domain, "shutdown -w")).await,
+                Act::Destroy => self.act(&domain, &ended(guest, &domain, "destroy")).await,
             };
             seen.xen = of_xen(hub, begun);
             let lost = matches!(seen.command.end, CommandEnd::Lost(_) | CommandEnd::TimedOut(_));
@@ -118,8 +118,9 @@ impl Dom0<'_> {
         let (name, log, path) = (quote(domain), quote(&log(domain)), quote(&path));
         let paging = guest.paging(facts).map_or_else(String::new, |p| format!("echo paging {p}\n"));
         let last = format!(
-            "rm -f {log}\nxl create -q {path} </dev/null >&2 || exit\n{paging}echo domid $(xl domid {name})\n\
-             xl list --long {name} | sed -n 's/.*\"type\": \"\\([a-z]*\\)\".*/type \\1/p' | head -n 1\n"
+            "{}rm -f {log}\nxl create -q {path} </dev/null >&2 || exit\n{paging}echo domid $(xl domid {name})\n\
+             xl list --long {name} | sed -n 's/.*\"type\": \"\\([a-z]*\\)\".*/type \\1/p' | head -n 1\n",
+            before(guest, domain)
         );
         let mut scripts = scripts::put_files(&files, &last);
         let last = scripts.pop().unwrap_or_default();
@@ -139,15 +140,20 @@ impl Dom0<'_> {
     }
 
     async fn seen(&mut self, domain: &str, command: CommandResult) -> Seen {
-        let looked = self.ways.run(&self.script(&look(domain)), GRACE).await;
+        let looked = self.looked(domain).await;
         seen(domain, command, looked)
+    }
+
+    /// A look at a domain, for which there is time even where the step has none left.
+    pub(super) async fn looked(&mut self, domain: &str) -> CommandResult {
+        self.ways.run(&self.script(&look(domain)), GRACE).await
     }
 
     /// Looks at a console until all that is waited for has been said, the domain is no longer alive or the limit passes.
     async fn says(&mut self, step: &Domain, domain: &str) -> Seen {
         let limit = self.left();
         loop {
-            let looked = self.ways.run(&self.script(&look(domain)), GRACE).await;
+            let looked = self.looked(domain).await;
             let mut seen =
                 seen(domain, CommandResult { stdout: Captured::default(), ..looked.clone() }, looked);
             if step.satisfied(&seen.console.text, &seen.nonce) || !seen.is_alive() || !seen.command.ok() {
@@ -163,7 +169,7 @@ impl Dom0<'_> {
 }
 
 /// A look's output taken apart: state and nonce in the first two lines, then the console.
-fn seen(domain: &str, command: CommandResult, looked: CommandResult) -> Seen {
+pub(super) fn seen(domain: &str, command: CommandResult, looked: CommandResult) -> Seen {
     let mut parts = looked.stdout.text.splitn(3, '\n');
     let mut part = || parts.next().unwrap_or_default().to_owned();
     let (state, nonce, text) = (part(), part(), part());
@@ -192,12 +198,12 @@ fn log(domain: &str) -> String {
     format!("/var/log/xen/console/guest-{domain}.log")
 }
 
-fn nonce_file(domain: &str) -> String {
+pub(super) fn nonce_file(domain: &str) -> String {
     format!("{FOLDER}/{domain}.nonce")
 }
 
 /// Has the small guest run a script, and prints its answer.
-fn in_guest(domain: &str, script: &str) -> String {
+pub(super) fn in_guest(domain: &str, script: &str) -> String {
     let id = crate::random_hex(8);
     let (name, log, nonce) = (quote(domain), quote(&log(domain)), quote(&nonce_file(domain)));
     let text = STANDARD.encode(script);
@@ -222,8 +228,8 @@ fn reboot(guest: &Guest, domain: &str) -> String {
     )
 }
 
-/// Ends a domain and waits until it is gone.
-fn ended(domain: &str, how: &str) -> String {
-    let name = quote(domain);
-    format!("xl {how} {name} >&2 || exit\nwhile xl domid {name} >/dev/null 2>&1; do sleep 0.1; done")
+/// Ends a domain, waits until it is gone, and takes away what its devices stood on.
+fn ended(guest: &Guest, domain: &str, how: &str) -> String {
+    let (name, after) = (quote(domain), after(guest, domain));
+    format!("xl {how} {name} >&2 || exit\nwhile xl domid {name} >/dev/null 2>&1; do sleep 0.1; done{after}")
 }

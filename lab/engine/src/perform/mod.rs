@@ -2,6 +2,7 @@
 
 pub mod build;
 mod console;
+mod device;
 mod dom0;
 mod domain;
 pub mod scripts;
@@ -143,6 +144,7 @@ async fn observe(
                 Body::File(step) => dom0.file(step).await,
                 Body::Xtf(step) => dom0.xtf(step, &prepared.facts, &hub, limit).await?,
                 Body::Domain(step) => dom0.domain(step, &prepared.facts, &hub).await?,
+                Body::Device(step) => dom0.device(step, &hub).await?,
                 Body::Leaks(_) => dom0.leaks().await,
                 Body::Phase(_)
                 | Body::Console(_)

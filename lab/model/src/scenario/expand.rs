@@ -3,6 +3,7 @@
 use super::config::{Config, Need};
 use super::de::from_node;
 use super::diagnostic::Diagnostic;
+use super::guests;
 use super::interpolate::{Names, environment_name};
 use super::parts::{apply, defaults, has_bad, nonce, shown, variables, without};
 use super::read::{Axis, Scenario};
@@ -13,11 +14,9 @@ use super::{Settings, known};
 use crate::case::{Case, Planned};
 use crate::condition::{Absent, Condition, Truth};
 use crate::fact::{FactValue, Facts};
-use crate::guest::{Guest, GuestConfig};
 use crate::place::{Place, Places};
 use crate::recipe::Recipe;
 use crate::spec::Subject;
-use crate::step::domain::{Act, Domain};
 use crate::step::xtf::Known;
 use crate::step::{At, Body, Step, xtf};
 use std::collections::{BTreeMap, BTreeSet};
@@ -204,11 +203,9 @@ impl Maker<'_> {
             }
         }
         for step in typed_setup.iter_mut().chain(&mut typed_steps) {
-            if let Body::Domain(domain) = &mut step.body {
-                self.guest(domain, &step.path, &config, [&setup, &steps]);
-            }
+            guests::of_step(&mut step.body, &step.path, &config, [&setup, &steps], &mut self.diagnostics);
         }
-        self.leaks_of_something(&typed_setup, &typed_steps, &steps);
+        guests::leaks_of_something(&typed_setup, &typed_steps, &steps, &mut self.diagnostics);
         if !self.diagnostics.is_empty() {
             return Made::Nothing;
         }
@@ -438,62 +435,6 @@ impl Maker<'_> {
                     Diagnostic::new(at, "an instance that runs as dom0 leaves no dom0 to the other steps");
                 self.diagnostics.push(d.help("`run-as: domU`, or a scenario of its own"));
             }
-        }
-    }
-
-    /// `leaks` compares with what there was before the first guest.
-    fn leaks_of_something(&mut self, setup: &[Step], steps: &[Step], node: &Node) {
-        let creates = |s: &Step| matches!(&s.body, Body::Domain(d) if d.create.is_some());
-        let at = steps.iter().position(|s| matches!(s.body, Body::Leaks(_)));
-        let Some(at) = at.filter(|at| !setup.iter().chain(&steps[..*at]).any(creates)) else { return };
-        let index = steps[at].path.trim_start_matches("steps[").trim_end_matches(']').parse::<usize>().ok();
-        let origin = index.and_then(|i| node.items().get(i)).map_or(&node.origin, |n| &n.origin);
-        let d = Diagnostic::new(origin, "nothing can have leaked here: no guest is created before");
-        self.diagnostics.push(d.help("put `domain: {create: NAME}` before it, and what ends the guest"));
-    }
-
-    /// The guest that a step names.
-    fn guest(&mut self, domain: &mut Domain, path: &str, config: &Config, [setup, steps]: [&Node; 2]) {
-        let Some((act, name)) = domain.act().map(|(act, name)| (act, name.to_owned())) else { return };
-        let (list, rest) = match path.strip_prefix("setup[") {
-            Some(rest) => (setup, rest),
-            None => (steps, path.trim_start_matches("steps[")),
-        };
-        let index = rest.trim_end_matches(']').parse::<usize>().ok();
-        let body = index.and_then(|i| list.items().get(i)?.get("domain"));
-        let origin = body.map_or(&list.origin, |b| b.get(act.word()).map_or(&b.origin, |n| &n.origin));
-        let say = |message: String| Diagnostic::new(origin, message);
-        let known = config.guests.keys().map(String::as_str);
-        let Some(of) = config.guests.get(&name) else {
-            let all: Vec<&str> = known.clone().collect();
-            let expected = match all.as_slice() {
-                [] => "a guest that `guests:` has; it has none".to_owned(),
-                some => format!("a guest that `guests:` has: {}", some.join(", ")),
-            };
-            self.diagnostics
-                .push(say(format!("there is no guest `{name}`")).expected(expected).nearest(&name, known));
-            return;
-        };
-        match of.kind.on(config.arch) {
-            Ok(kind) => {
-                domain.guest = Some(Box::new(Guest { name, config: GuestConfig { kind, ..of.clone() } }));
-            }
-            Err(why) => {
-                let d = say(format!("guest `{name}`: {why}"));
-                self.diagnostics.push(d.help("exclude the case, or leave `type` away"));
-                return;
-            }
-        }
-        let tiny = domain.guest.as_ref().is_some_and(|g| g.is_tiny());
-        if !tiny && act == Act::Run {
-            self.diagnostics.push(
-                say("only the lab's own guest runs scripts".into())
-                    .expected("a guest with `kernel: xenlab:tiny`"),
-            );
-        } else if !tiny && act == Act::Says && domain.has.is_empty() {
-            self.diagnostics.push(
-                say("nothing is waited for".into()).expected("`has`: what this guest says when it is up"),
-            );
         }
     }
 

@@ -11,6 +11,7 @@ mod expand;
 mod expectations;
 pub mod file;
 mod generator;
+mod guests;
 mod interpolate;
 mod known;
 mod parts;

@@ -3,6 +3,7 @@
 use super::config::Config;
 use super::diagnostic::Diagnostic;
 use super::tree::{Key, Node};
+use crate::device;
 use crate::step::Body;
 
 /// Checks a case's configuration.
@@ -35,6 +36,24 @@ pub(crate) fn config(config: &Config, tree: &Node, diagnostics: &mut Vec<Diagnos
                     "more than 0",
                 );
             }
+        }
+    }
+    for (name, guest) in &config.guests {
+        for (disk, of) in &guest.disks {
+            let path = format!("guests.{name}.disks.{disk}");
+            if device::number(disk).is_none() {
+                let message = format!("`{disk}` is no name of a guest's disk");
+                say(&path, message, "what the guest calls it: xvda to xvdp");
+            }
+            if of.size.0 < device::SMALLEST || of.size.0 % 4096 != 0 {
+                let message = format!("a disk of {} is too small, or not whole blocks of 4 KiB", of.size);
+                say(&format!("{path}.size"), message, "1M or more");
+            }
+        }
+        for (vif, _) in guest.vifs.iter().filter(|(_, of)| !of.is_named()) {
+            let message = format!("this is no name for the bridge of {vif}");
+            let expected = "1 to 15 letters, digits, `-`, `_` and `.`, such as xenbr0";
+            say(&format!("guests.{name}.vifs.{vif}.bridge"), message, expected);
         }
     }
     if let Some(machine) = config.machine.memory.filter(|m| m.0 != 0 && m.0 <= config.dom0.memory.0) {

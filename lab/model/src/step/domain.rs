@@ -148,7 +148,7 @@ impl Seen {
     }
 
     /// The last words on its console, for a message.
-    fn last_words(&self) -> String {
+    pub(super) fn last_words(&self) -> String {
         match self.console.text.lines().map(str::trim).rfind(|l| !l.is_empty()) {
             Some(line) => format!("the last line on its console is {}", quote(line)),
             None => "it wrote nothing to its console".to_owned(),
@@ -161,7 +161,7 @@ impl Seen {
     }
 
     /// What is wrong with a domain that should be alive.
-    fn dead(&self, name: &str) -> Option<Check> {
+    pub(super) fn dead(&self, name: &str) -> Option<Check> {
         let said = self.xen.first().map_or_else(String::new, |line| format!("; Xen said {}", quote(line)));
         let fail = |cause, what: &str| {
             let check =
@@ -454,10 +454,10 @@ fn paging(seen: &Seen) -> &'static str {
 }
 
 /// What the small guest answered.
-struct Answer {
-    status: i32,
-    stdout: Captured,
-    stderr: Captured,
+pub(super) struct Answer {
+    pub(super) status: i32,
+    pub(super) stdout: Captured,
+    pub(super) stderr: Captured,
 }
 
 /// The guest keeps so many bytes of each output, so one of that length may have been longer.
@@ -465,7 +465,7 @@ const KEPT: u64 = 16384;
 
 impl Answer {
     /// Reads `xenlab-guest: ran NONCE ID STATUS STDOUT STDERR`.
-    fn read(text: &str, nonce: &str) -> Option<Answer> {
+    pub(super) fn read(text: &str, nonce: &str) -> Option<Answer> {
         let start = format!("xenlab-guest: ran {nonce} ");
         let line = text.lines().find_map(|l| l.trim_end().strip_prefix(start.as_str()))?;
         let [_, status, stdout, stderr] = line.split(' ').collect::<Vec<_>>()[..] else { return None };

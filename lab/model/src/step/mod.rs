@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod boot_files;
 pub mod console;
+pub mod device;
 pub mod domain;
 pub mod file;
 pub mod freeze;
@@ -190,6 +191,7 @@ steps! {
     Freeze: freeze::Freeze;
     Xtf: xtf::Xtf;
     Domain: domain::Domain;
+    Device: device::Device;
     Leaks: leaks::Leaks;
 }
 

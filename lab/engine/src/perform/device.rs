@@ -1,0 +1,217 @@
+//! The step `device`: what is done with devices of guests, in dom0 and in the guest itself.
+//!
+//! Bytes that are sent are drawn anew by who sends them, so that what comes out at the other end can come from nowhere else. What dom0
+//! prints is lines `WORD VALUE`; what the guest prints is the same, within its answer.
+
+use super::dom0::Dom0;
+use super::domain::{in_guest, nonce_file, seen};
+use super::scripts::quote;
+use super::xtf::of_xen;
+use crate::hub::Hub;
+use xenlab_model::cause::Cause;
+use xenlab_model::device::{self, Backend, Disk, Which};
+use xenlab_model::evidence::Loss;
+use xenlab_model::guest::Guest;
+use xenlab_model::step::Observation;
+use xenlab_model::step::device::{Act, BYTES, Device, DeviceEvidence, Done, Handled};
+
+/// Makes and takes away what devices stand on in dom0; the first lines of every script here.
+const COMMON: &str = include_str!("device/common.sh");
+
+/// A part of what is done: what it is called, whether the guest does it, and its script.
+type Part = (&'static str, bool, String);
+
+impl Dom0<'_> {
+    /// `device`
+    pub async fn device(&mut self, step: &Device, hub: &Hub) -> Result<Observation, Loss> {
+        let begun = hub.state().next_line();
+        let (Some((act, _)), Some(guest)) = (step.act(), step.guest.as_ref()) else {
+            return Err(internal());
+        };
+        let mut domains = Vec::new();
+        for domain in guest.domains() {
+            let Some(parts) = parts(act, step, &domain) else { return Err(internal()) };
+            let nonce = self.sh(&format!("cat {}", quote(&nonce_file(&domain)))).await;
+            let nonce = nonce.stdout.text.trim().to_owned();
+            let mut done = Vec::new();
+            let mut well = true;
+            for (what, of_guest, script) in parts {
+                let script = if of_guest { in_guest(&domain, &script) } else { script };
+                let command = self.sh(&script).await;
+                let part = Done { what: what.to_owned(), in_guest: of_guest, command };
+                well = part.is_well(&nonce);
+                done.push(part);
+                if !well {
+                    break;
+                }
+            }
+            let looked = self.looked(&domain).await;
+            let mut seen = seen(&domain, looked.clone(), looked);
+            // What it printed is the state, the nonce and the console, which are in it already.
+            seen.command.stdout = Default::default();
+            seen.xen = of_xen(hub, begun);
+            domains.push(Handled { done, seen });
+            if !well {
+                break;
+            }
+        }
+        Ok(Observation::Device(DeviceEvidence { domains }))
+    }
+}
+
+fn internal() -> Loss {
+    let message = "a step without a device was to be performed".to_owned();
+    Loss::Lab { code: Cause::LabInternal.code().to_owned(), message }
+}
+
+/// What is done, in its order; none: the step does not say of what.
+fn parts(act: Act, step: &Device, domain: &str) -> Option<Vec<Part>> {
+    Some(match (act, step.which()) {
+        (Act::Attach, Some(which)) => {
+            let (kind, spec) = match which {
+                Which::Disk(disk, of) => ("block-attach", of.xl(domain, disk)),
+                Which::Vif(vif, of) => ("network-attach", of.xl(domain, vif)),
+            };
+            let make = make(domain, which);
+            let rest = include_str!("device/connected.sh");
+            let attach = format!("{make}xl {kind} \"$domain\" {} >&2 || exit\n{rest}", quote(&spec));
+            vec![
+                ("attaching it with `xl`", false, in_dom0(domain, which, &attach)),
+                ("looking for it", true, look_for(domain, which, "yes", "")),
+            ]
+        }
+        (Act::Detach, Some(which)) => {
+            let kind = match which {
+                Which::Disk(..) => "block-detach",
+                Which::Vif(..) => "network-detach",
+            };
+            let rest = include_str!("device/gone.sh");
+            let detach = format!("find_device\nxl {kind} \"$domain\" \"$number\" >&2 || exit\n{rest}");
+            vec![
+                ("detaching it with `xl`", false, in_dom0(domain, which, &detach)),
+                ("looking for it", true, look_for(domain, which, "no", "")),
+                ("taking away what it stood on", false, in_dom0(domain, which, &unmake(domain, which))),
+            ]
+        }
+        (Act::Transfer, Some(Which::Disk(disk, _))) => {
+            let image = quote(&device::image(domain, disk));
+            let of = |script: &str| format!("image={image} disk={disk} bytes={BYTES}\n{script}");
+            vec![
+                ("writing to the file behind it", false, of(include_str!("device/disk-dom0-writes.sh"))),
+                ("reading and writing it", true, of(include_str!("device/disk-guest.sh"))),
+                ("reading the file behind it", false, of(include_str!("device/disk-dom0-reads.sh"))),
+            ]
+        }
+        (Act::Transfer, Some(which @ Which::Vif(vif, of))) => {
+            // Other ports each time, so that nothing of an earlier transfer can answer.
+            let port = 20_000 + 2 * (u16::from_str_radix(&crate::random_hex(2), 16).unwrap_or(0) % 10_000);
+            let files = quote(&format!("{}/{domain}.{vif}", device::FOLDER));
+            let (host, address) = (of.host(), of.address(domain, vif));
+            let variables = format!(
+                "bytes={BYTES} host={host} address={address} to_guest={port} from_guest={} files={files}\n",
+                port + 1
+            );
+            let dom0 = |script: &str| in_dom0(domain, which, &format!("{variables}{script}"));
+            // The guest has none of the functions of dom0's but this.
+            let counted = COMMON.find("# Bytes that this end").map_or("", |at| &COMMON[at..]);
+            let guest = format!("{variables}{counted}{}", include_str!("device/vif-guest.sh"));
+            vec![
+                ("getting ready to send", false, dom0(include_str!("device/vif-dom0-begins.sh"))),
+                ("sending through it", true, look_for(domain, which, "yes", &guest)),
+                ("receiving", false, dom0(include_str!("device/vif-dom0-ends.sh"))),
+            ]
+        }
+        (Act::Resize, _) => resize(step, domain)?,
+        (Act::Attach | Act::Detach | Act::Transfer, None) => return None,
+    })
+}
+
+fn resize(step: &Device, domain: &str) -> Option<Vec<Part>> {
+    let domain = format!("domain={}\n", quote(domain));
+    if let Some(memory) = step.memory {
+        let total = |when: &str| {
+            format!("echo \"total-{when} $(awk '$1 == \"MemTotal:\" {{ print $2 }}' /proc/meminfo)\"")
+        };
+        let set = format!("mib={} {domain}{}", memory.0 >> 20, include_str!("device/memory.sh"));
+        return Some(vec![
+            ("counting its memory", true, total("before")),
+            ("`xl mem-set`", false, set),
+            ("counting its memory", true, total("after")),
+        ]);
+    }
+    let vcpus = step.vcpus?;
+    let variables = format!("vcpus={vcpus} {domain}");
+    Some(vec![
+        ("`xl vcpu-set`", false, format!("{variables}xl vcpu-set \"$domain\" {vcpus} >&2")),
+        ("counting its processors", true, format!("{variables}{}", include_str!("device/vcpus-in-guest.sh"))),
+        ("`xl vcpu-list`", false, format!("{variables}{}", include_str!("device/vcpus.sh"))),
+    ])
+}
+
+/// A script with what is known of a device, and the functions to find the rest.
+fn in_dom0(domain: &str, which: Which<'_>, script: &str) -> String {
+    let (class, kind, number, mac) = match which {
+        Which::Disk(disk, of) => {
+            let number = device::number(disk).map_or_else(|| disk.to_owned(), |n| n.to_string());
+            ("vbd", of.backend.of_store(), number, String::new())
+        }
+        Which::Vif(vif, _) => ("vif", "vif", String::new(), device::mac(domain, vif)),
+    };
+    format!(
+        "domain={} class={class} type={kind} number={number} mac={mac}\n{COMMON}\n{script}",
+        quote(domain)
+    )
+}
+
+/// A script for the guest that waits until it has a device (`yes`), or has not (`no`), and does the rest.
+fn look_for(domain: &str, which: Which<'_>, wanted: &str, rest: &str) -> String {
+    match which {
+        Which::Disk(disk, _) => {
+            format!("disk={disk} wanted={wanted}\n{}{rest}", include_str!("device/disk-in-guest.sh"))
+        }
+        Which::Vif(vif, _) => {
+            let mac = device::mac(domain, vif);
+            format!("mac={mac} wanted={wanted}\n{}{rest}", include_str!("device/vif-in-guest.sh"))
+        }
+    }
+}
+
+/// Makes what a device stands on.
+fn make(domain: &str, which: Which<'_>) -> String {
+    match which {
+        Which::Disk(disk, of) => {
+            let image = quote(&device::image(domain, disk));
+            format!("disk {image} {}{} || exit\n", of.size.0, link(domain, disk, of))
+        }
+        Which::Vif(_, of) => format!("bridge {} {} || exit\n", of.bridge, of.host()),
+    }
+}
+
+/// Takes away what a device stood on; a bridge is everybody's and stays.
+fn unmake(domain: &str, which: Which<'_>) -> String {
+    match which {
+        Which::Disk(disk, of) => {
+            format!("undisk {}{}\n", quote(&device::image(domain, disk)), link(domain, disk, of))
+        }
+        Which::Vif(..) => ":\n".to_owned(),
+    }
+}
+
+fn link(domain: &str, disk: &str, of: &Disk) -> String {
+    match of.backend {
+        Backend::Phy => format!(" {}", quote(&device::link(domain, disk))),
+        Backend::File | Backend::Qdisk => String::new(),
+    }
+}
+
+/// What the devices of a guest stand on that is to have them when it is created.
+pub(super) fn before(guest: &Guest, domain: &str) -> String {
+    let made: String = guest.devices(true).into_iter().map(|which| make(domain, which)).collect();
+    if made.is_empty() { made } else { format!("{COMMON}\n( {made}) >&2 || exit\n") }
+}
+
+/// And takes it away once the domain is gone.
+pub(super) fn after(guest: &Guest, domain: &str) -> String {
+    let unmade: String = guest.devices(false).into_iter().map(|which| unmake(domain, which)).collect();
+    if unmade.is_empty() { unmade } else { format!("\n{COMMON}\n{unmade}:\n") }
+}

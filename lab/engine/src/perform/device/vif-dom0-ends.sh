@@ -1,0 +1,10 @@
+n=0
+until [ -e "$files.got" ]; do
+	n=$((n + 1))
+	[ $n -lt 100 ] || { echo "what $domain sent did not come to an end" >&2; exit 1; }
+	sleep 0.1
+done
+echo "dom0-got $(sha256sum <"$files.got" | cut -d ' ' -f 1)"
+find_device
+counted "vif$d.$number" dom0 after
+rm -f "$files.got" "$files.out" "$files.fifo"

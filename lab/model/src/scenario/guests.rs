@@ -1,0 +1,100 @@
+//! The guests that steps name, put into them, and what only then can be said of such steps.
+
+use super::config::Config;
+use super::diagnostic::Diagnostic;
+use super::tree::Node;
+use crate::guest::{Guest, GuestConfig};
+use crate::step::domain::Act;
+use crate::step::{Body, Step};
+
+/// `leaks` compares with what there was before the first guest.
+pub(super) fn leaks_of_something(
+    setup: &[Step],
+    steps: &[Step],
+    node: &Node,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let creates = |s: &Step| matches!(&s.body, Body::Domain(d) if d.create.is_some());
+    let at = steps.iter().position(|s| matches!(s.body, Body::Leaks(_)));
+    let Some(at) = at.filter(|at| !setup.iter().chain(&steps[..*at]).any(creates)) else { return };
+    let index = steps[at].path.trim_start_matches("steps[").trim_end_matches(']').parse::<usize>().ok();
+    let origin = index.and_then(|i| node.items().get(i)).map_or(&node.origin, |n| &n.origin);
+    let d = Diagnostic::new(origin, "nothing can have leaked here: no guest is created before");
+    diagnostics.push(d.help("put `domain: {create: NAME}` before it, and what ends the guest"));
+}
+
+/// The guest that a step names.
+pub(super) fn of_step(
+    step: &mut Body,
+    path: &str,
+    config: &Config,
+    [setup, steps]: [&Node; 2],
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let kind = step.kind();
+    let named = match &*step {
+        Body::Domain(domain) => domain.act().map(|(act, name)| (act.word(), name.to_owned())),
+        Body::Device(device) => device.act().map(|(act, name)| (act.word(), name.to_owned())),
+        _ => None,
+    };
+    let Some((word, name)) = named else { return };
+    let (list, rest) = match path.strip_prefix("setup[") {
+        Some(rest) => (setup, rest),
+        None => (steps, path.trim_start_matches("steps[")),
+    };
+    let index = rest.trim_end_matches(']').parse::<usize>().ok();
+    let body = index.and_then(|i| list.items().get(i)?.get(kind));
+    let origin = |key: &str| body.map_or(&list.origin, |b| b.get(key).map_or(&b.origin, |n| &n.origin));
+    let known = config.guests.keys().map(String::as_str);
+    let Some(of) = config.guests.get(&name) else {
+        let all: Vec<&str> = known.clone().collect();
+        let expected = match all.as_slice() {
+            [] => "a guest that `guests:` has; it has none".to_owned(),
+            some => format!("a guest that `guests:` has: {}", some.join(", ")),
+        };
+        let d = Diagnostic::new(origin(word), format!("there is no guest `{name}`"));
+        diagnostics.push(d.expected(expected).nearest(&name, known));
+        return;
+    };
+    let guest = match of.kind.on(config.arch) {
+        Ok(kind) => Guest { name: name.clone(), config: GuestConfig { kind, ..of.clone() } },
+        Err(why) => {
+            let d = Diagnostic::new(origin(word), format!("guest `{name}`: {why}"));
+            diagnostics.push(d.help("exclude the case, or leave `type` away"));
+            return;
+        }
+    };
+    let tiny = guest.is_tiny();
+    let wrong = match step {
+        Body::Domain(domain) => {
+            let act = domain.act().map(|(act, _)| act);
+            domain.guest = Some(Box::new(guest));
+            match act {
+                Some(Act::Run) if !tiny => Some((
+                    word,
+                    "only the lab's own guest runs scripts".to_owned(),
+                    "a guest with `kernel: xenlab:tiny`".to_owned(),
+                )),
+                Some(Act::Says) if !tiny && domain.has.is_empty() => Some((
+                    word,
+                    "nothing is waited for".to_owned(),
+                    "`has`: what this guest says when it is up".to_owned(),
+                )),
+                _ => None,
+            }
+        }
+        Body::Device(device) => {
+            device.guest = Some(Box::new(guest));
+            let own = (
+                word,
+                "only the lab's own guest can be asked about its devices".to_owned(),
+                "a guest with `kernel: xenlab:tiny`".to_owned(),
+            );
+            if tiny { device.mistake() } else { Some(own) }
+        }
+        _ => None,
+    };
+    if let Some((key, message, expected)) = wrong {
+        diagnostics.push(Diagnostic::new(origin(key), message).expected(expected));
+    }
+}
