@@ -146,12 +146,12 @@ impl Vif {
         let [.., a, b] = fnv(&format!("{domain}/{name}")).to_be_bytes();
         format!("{}.{}.{}", self.network(), 1 + a % 250, 1 + b % 250)
     }
+}
 
-    /// A name that Linux takes for a bridge.
-    pub fn is_named(&self) -> bool {
-        let fits = (1..=15).contains(&self.bridge.len());
-        fits && self.bridge.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-    }
+/// A name that Linux takes for a network interface.
+pub fn is_name(name: &str) -> bool {
+    let fits = (1..=15).contains(&name.len()) && name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    fits && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 /// The address of a domain's network interface, always the same for the same names; within those that are Xen's.

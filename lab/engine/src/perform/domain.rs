@@ -34,6 +34,8 @@ const LIST: &str = r#"
 xl list | awk 'NR > 1 { print "domain", $1 }'
 xenstore-ls -f / | sed 's/ = .*//' | grep -v -e '^/tool/xenstored' -e '^/local/domain/0/memory' -e '^/local/domain/0/libxl' -e '^/vm$' -e '^/libxl$' | sed 's/^/node /'
 for l in /sys/block/loop*/loop/backing_file; do [ -e "$l" ] && echo "loop $(cat "$l")"; done
+for n in /sys/class/net/vif* /sys/class/net/tap*; do [ -e "$n" ] && echo "interface ${n##*/}"; done
+for n in /sys/bus/xen-backend/devices/*; do [ -e "$n" ] && echo "backend ${n##*/}"; done
 for p in /proc/[0-9]*; do
 	read -r c <"$p/comm" 2>/dev/null || continue
 	case $c in xl | qemu-* | xen-qemu* | vchan-* | block | vif-*) echo "process $c" ;; esac

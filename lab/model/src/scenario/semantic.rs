@@ -50,10 +50,20 @@ pub(crate) fn config(config: &Config, tree: &Node, diagnostics: &mut Vec<Diagnos
                 say(&format!("{path}.size"), message, "1M or more");
             }
         }
-        for (vif, _) in guest.vifs.iter().filter(|(_, of)| !of.is_named()) {
-            let message = format!("this is no name for the bridge of {vif}");
-            let expected = "1 to 15 letters, digits, `-`, `_` and `.`, such as xenbr0";
-            say(&format!("guests.{name}.vifs.{vif}.bridge"), message, expected);
+        for (vif, of) in &guest.vifs {
+            let path = format!("guests.{name}.vifs.{vif}");
+            let expected = "1 to 15 letters, digits, `-`, `_` and `.`, such as";
+            if !device::is_name(vif) {
+                say(
+                    &path,
+                    format!("`{vif}` is no name for a network interface"),
+                    &format!("{expected} net0"),
+                );
+            }
+            if !device::is_name(&of.bridge) {
+                let message = format!("`{}` is no name for a bridge", of.bridge);
+                say(&format!("{path}.bridge"), message, &format!("{expected} xenbr0"));
+            }
         }
     }
     if let Some(machine) = config.machine.memory.filter(|m| m.0 != 0 && m.0 <= config.dom0.memory.0) {

@@ -171,7 +171,14 @@ impl StepKind for Device {
 /// How many bytes go each way.
 pub const BYTES: u64 = 64 << 10;
 
-/// What the parts said: the last value of each word, and all of those that may come more than once.
+/// What dom0 said and what the guest did: a guest's words never stand for dom0's.
+#[derive(Default)]
+struct Said<'a> {
+    dom0: Values<'a>,
+    guest: Values<'a>,
+}
+
+/// Lines `WORD VALUE`: the last value of each word, and all of those that may come more than once.
 #[derive(Default)]
 struct Values<'a>(BTreeMap<&'a str, Vec<&'a str>>);
 
@@ -288,15 +295,18 @@ impl Device {
         let mut texts = Vec::new();
         for done in &handled.done {
             match read(act, &name, done, seen, cx) {
-                Ok(text) => texts.push(text),
+                Ok(text) => texts.push((done.in_guest, text)),
                 Err(check) => {
                     let console = seen.console.text.trim_end();
-                    return vec![if console.is_empty() { *check } else { check.show("console", console) }];
+                    let its_own = done.in_guest && !console.is_empty();
+                    return vec![if its_own { check.show("console", console) } else { *check }];
                 }
             }
         }
-        let mut values = Values::default();
-        texts.iter().for_each(|text| values.add(text));
+        let mut values = Said::default();
+        for (in_guest, text) in &texts {
+            if *in_guest { &mut values.guest } else { &mut values.dom0 }.add(text);
+        }
         if let Some(dead) = seen.dead(&name) {
             return vec![dead.show("console", seen.console.text.trim_end())];
         }
@@ -352,7 +362,7 @@ fn read(act: Act, name: &str, done: &Done, seen: &Seen, cx: &JudgeContext<'_>) -
     // What comes after libxl's first complaint is its undoing.
     let lines = || stderr.lines().map(str::trim).filter(|l| !l.is_empty());
     let said = lines()
-        .find(|l| l.contains("error: "))
+        .find(|l| l.contains("error: ") || l.contains("Assertion"))
         .or_else(|| lines().next_back())
         .map_or_else(String::new, |l| format!(": {}", quote(l)));
     let check = Check::fail(name, cause, format!("{what} exited with {status}{said}"));
@@ -362,14 +372,14 @@ fn read(act: Act, name: &str, done: &Done, seen: &Seen, cx: &JudgeContext<'_>) -
 /// XenbusStateConnected.
 const CONNECTED: &str = "4";
 
-fn attached(name: &str, which: Which<'_>, values: &Values<'_>, seen: &Seen) -> Vec<Check> {
+fn attached(name: &str, which: Which<'_>, values: &Said<'_>, seen: &Seen) -> Vec<Check> {
     let domain = &seen.domain;
     let fail = |name: &str, message: String| Check::fail(name, Cause::DeviceNotAttached, message);
-    let (backend, frontend) = (values.get("backend-state"), values.get("frontend-state"));
+    let (backend, frontend) = (values.dom0.get("backend-state"), values.dom0.get("frontend-state"));
     let connected = if (backend, frontend) == (Some(CONNECTED), Some(CONNECTED)) {
         Check::pass(name, format!("{} is attached to {domain}, both ends are connected", which.name()))
     } else {
-        let shown = |word| values.shown(word);
+        let shown = |word| values.dom0.shown(word);
         fail(
             name,
             format!(
@@ -383,7 +393,7 @@ fn attached(name: &str, which: Which<'_>, values: &Values<'_>, seen: &Seen) -> V
     let second = match which {
         Which::Disk(disk, of) => {
             let check = format!("size of {disk} in {domain}");
-            match values.number("sectors") {
+            match values.guest.number("sectors") {
                 Some(n) if n == (of.size.0 / 512) as i64 => {
                     Check::pass(&check, format!("{domain} has {disk}, {} in size", of.size))
                 }
@@ -396,7 +406,7 @@ fn attached(name: &str, which: Which<'_>, values: &Values<'_>, seen: &Seen) -> V
         Which::Vif(vif, _) => {
             let check = format!("{vif} in {domain}");
             let mac = device::mac(domain, vif);
-            match values.get("interface") {
+            match values.guest.get("interface") {
                 Some(interface) => {
                     Check::pass(&check, format!("{domain} has {vif} as {}, {mac}", quote(interface)))
                 }
@@ -423,41 +433,41 @@ fn same(name: &str, (whose, sent): (&str, Option<&str>), (other, got): (&str, Op
     }
 }
 
-fn read_and_written(disk: &str, values: &Values<'_>, seen: &Seen) -> Vec<Check> {
+fn read_and_written(disk: &str, values: &Said<'_>, seen: &Seen) -> Vec<Check> {
     let domain = &seen.domain;
-    let of = |word| values.get(word);
+    let (dom0, guest) = (|word| values.dom0.get(word), |word| values.guest.get(word));
     let (wrote, reads) = (format!("{domain} wrote"), format!("{domain} read"));
     vec![
-        same(&format!("{disk} to {domain}"), ("dom0 wrote", of("dom0-wrote")), (&reads, of("guest-read"))),
+        same(&format!("{disk} to {domain}"), ("dom0 wrote", dom0("wrote")), (&reads, guest("read"))),
         same(
             &format!("{disk} read back in {domain}"),
-            (&wrote, of("guest-wrote")),
-            (&format!("{domain} read back"), of("guest-read-back")),
+            (&wrote, guest("wrote")),
+            (&format!("{domain} read back"), guest("read-back")),
         ),
-        same(&format!("{disk} from {domain}"), (&wrote, of("guest-wrote")), ("dom0 read", of("dom0-read"))),
+        same(&format!("{disk} from {domain}"), (&wrote, guest("wrote")), ("dom0 read", dom0("read"))),
     ]
 }
 
-fn sent(vif: &str, values: &Values<'_>, seen: &Seen) -> Vec<Check> {
+fn sent(vif: &str, values: &Said<'_>, seen: &Seen) -> Vec<Check> {
     let domain = &seen.domain;
-    let of = |word| values.get(word);
+    let (dom0, guest) = (|word| values.dom0.get(word), |word| values.guest.get(word));
     let mut checks = vec![
         same(
             &format!("{vif} to {domain}"),
-            ("dom0 sent", of("dom0-sent")),
-            (&format!("{domain} got"), of("guest-got")),
+            ("dom0 sent", dom0("sent")),
+            (&format!("{domain} got"), guest("got")),
         ),
         same(
             &format!("{vif} from {domain}"),
-            (&format!("{domain} sent"), of("guest-sent")),
-            ("dom0 got", of("dom0-got")),
+            (&format!("{domain} sent"), guest("sent")),
+            ("dom0 got", dom0("got")),
         ),
     ];
     // Bytes that came by another way are not counted here.
-    for (who, whose) in [("dom0", "dom0's end"), ("guest", domain.as_str())] {
+    for (who, whose) in [(&values.dom0, "dom0's end"), (&values.guest, domain.as_str())] {
         for (direction, word) in [("received", "rx"), ("sent", "tx")] {
             let name = format!("{vif} bytes {direction} by {whose}");
-            let count = |when: &str| values.number(&format!("{who}-{word}-{when}"));
+            let count = |when: &str| who.number(&format!("{word}-{when}"));
             checks.push(match (count("before"), count("after")) {
                 (Some(was), Some(is)) if is - was >= BYTES as i64 => {
                     Check::pass(&name, format!("{whose} of {vif} {direction} {} bytes", is - was))
@@ -481,20 +491,20 @@ fn sent(vif: &str, values: &Values<'_>, seen: &Seen) -> Vec<Check> {
     checks
 }
 
-fn detached(name: &str, which: Which<'_>, values: &Values<'_>, seen: &Seen) -> Vec<Check> {
+fn detached(name: &str, which: Which<'_>, values: &Said<'_>, seen: &Seen) -> Vec<Check> {
     let (domain, device) = (&seen.domain, which.name());
-    let gone = match values.get("there") {
+    let gone = match values.guest.get("there") {
         Some("no") => Check::pass(name, format!("{domain} has no {device} any more")),
         _ => Check::fail(name, Cause::DeviceNotDetached, format!("{domain} still has {device}")),
     };
     let left: Vec<String> = ["node", "loop", "interface-left"]
         .iter()
-        .flat_map(|word| values.all(word))
+        .flat_map(|word| values.dom0.all(word))
         .map(|v| quote(v))
         .collect();
     let name = format!("left of {device} of {domain}");
     // What was looked for is named by the script that looked, so that a script that did not is no proof.
-    let left = match (values.get("looked"), left.as_slice()) {
+    let left = match (values.dom0.get("looked"), left.as_slice()) {
         (None, _) => {
             Check::error(&name, Cause::LabInternal, "it was not looked for what is left of the device")
         }

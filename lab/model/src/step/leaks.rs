@@ -28,11 +28,13 @@ pub struct LeaksEvidence {
 }
 
 /// What a line begins with, what it is called in messages, and what is told of one that is there for each of them.
-const KINDS: [(&str, &str); 6] = [
+const KINDS: [(&str, &str); 8] = [
     ("domain", "domains"),
     ("node", "nodes of the store"),
     ("port", "event channels of dom0"),
+    ("backend", "devices of dom0's backends"),
     ("loop", "loop devices"),
+    ("interface", "network interfaces"),
     ("process", "processes"),
     ("memory", "free memory"),
 ];

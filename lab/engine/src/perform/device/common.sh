@@ -52,9 +52,9 @@ find_device() {
 	front=/local/domain/$d/device/$class/$number
 }
 
-# Bytes that this end of a network interface counts: counted NAME END WHEN
+# Bytes that this end of a network interface counts: counted NAME WHEN
 counted() {
 	for way in rx tx; do
-		read -r n <"/sys/class/net/$1/statistics/${way}_bytes" && echo "$2-$way-$3 $n"
+		read -r n <"/sys/class/net/$1/statistics/${way}_bytes" && echo "$way-$2 $n"
 	done
 }

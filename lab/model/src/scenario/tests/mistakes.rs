@@ -51,6 +51,9 @@ golden! {
     unknown_userland: with("dom0: sytemd\n");
     wrong_types: with("machine: {cpus: many, accel: [tcg]}\ndom0: {memory: 1Q, vcpus: -1}\nlimits: {boot: 30}\ntags: {a: b}\n");
     yes_is_no_flag: steps("  - xenstored: {daemon: any, self-test: yes}\n");
+    devices_of_wrong_types: with("guests: {g1: {disks: {xvda: {backend: nbd}}, vifs: {net1: {}}}}\n");
+    devices_that_are_none: with("guests: {g1: {disks: {sda: phy, xvdb: {backend: file, size: 4K}}, vifs: {net0: 'a bridge', '../net': br0}}}\n");
+    devices_that_steps_name: format!("{HEAD}arch: x86_64\nxen: debian:trixie\nguests: {{g1: {{disks: {{xvda: phy, xvdb: {{backend: qdisk, plugged: false}}}}}}, g2: {{kernel: 'file:/k', vifs: {{net0: br0}}}}}}\nsteps:\n  - domain: {{create: g1}}\n  - device: {{attach: g1, disk: xvdc}}\n  - device: {{attach: g1, disk: xvdb}}\n  - device: {{attach: g1, vif: net0}}\n  - device: {{transfer: g2, vif: net0}}\n  - device: {{transfer: g3, vif: net0}}\n  - device: {{resize: g1, memory: 1G}}\n  - device: {{attach: g1}}\n  - device: {{resize: g1, memory: 64M, vcpus: 1}}\n");
     zeroes: with("guests: {g1: {copies: 0, vcpus: 0, memory: 0}}\nmachine: {cpus: 0}\ndom0: {vcpus: 0, memory: 0}\nlimits: {boot: 0s, case: 0ms}\n");
     all_memory_is_dom0s: with("machine: {memory: 512M}\ndom0: {memory: 1G}\n");
     a_name_that_is_none: "xenlab: 1\nname: a b/c\narch: x86_64\nxen: debian:trixie\ntags: ['-x']\nsteps: [{under-xen: {}}]\n";

@@ -1,6 +1,6 @@
 //! What becomes of a guest's memory and vCPUs.
 
-use super::{Device, Seen, Values};
+use super::{Device, Said, Seen};
 use crate::cause::Cause;
 use crate::matcher::quote;
 use crate::verdict::Check;
@@ -11,7 +11,7 @@ const OFF: i64 = 1;
 const OFF_IN_GUEST: i64 = 2;
 
 impl Device {
-    pub(super) fn resized(&self, values: &Values<'_>, seen: &Seen) -> Vec<Check> {
+    pub(super) fn resized(&self, values: &Said<'_>, seen: &Seen) -> Vec<Check> {
         match (self.memory, self.vcpus) {
             (Some(memory), _) => ballooned((memory.0 >> 20) as i64, values, seen),
             (None, Some(vcpus)) => plugged(vcpus, values, seen),
@@ -20,11 +20,11 @@ impl Device {
     }
 }
 
-fn ballooned(wanted: i64, values: &Values<'_>, seen: &Seen) -> Vec<Check> {
+fn ballooned(wanted: i64, values: &Said<'_>, seen: &Seen) -> Vec<Check> {
     let domain = &seen.domain;
     let fail = |name: &str, message: String| Check::fail(name, Cause::DeviceState, message);
     let name = format!("memory of {domain}");
-    let (was, is) = (values.number("xl-before"), values.number("xl-after"));
+    let (was, is) = (values.dom0.number("xl-before"), values.dom0.number("xl-after"));
     let by_xl = match is {
         Some(is) if (is - wanted).abs() <= OFF => {
             Check::pass(&name, format!("{domain} has {is} MiB, as `xl list` says"))
@@ -36,7 +36,7 @@ fn ballooned(wanted: i64, values: &Values<'_>, seen: &Seen) -> Vec<Check> {
     };
     let name = format!("memory in {domain}");
     // The guest counts less than all of its memory, but as much less or more as it was given or taken.
-    let (before, after) = (values.number("total-before"), values.number("total-after"));
+    let (before, after) = (values.guest.number("total-before"), values.guest.number("total-after"));
     let by_guest = match (was, is, before, after) {
         (Some(was), Some(is), Some(before), Some(after)) => {
             let (given, counted) = (is - was, (after - before) / 1024);
@@ -56,11 +56,11 @@ fn ballooned(wanted: i64, values: &Values<'_>, seen: &Seen) -> Vec<Check> {
     vec![by_xl, by_guest]
 }
 
-fn plugged(wanted: u32, values: &Values<'_>, seen: &Seen) -> Vec<Check> {
+fn plugged(wanted: u32, values: &Said<'_>, seen: &Seen) -> Vec<Check> {
     let domain = &seen.domain;
     let fail = |name: &str, message: String| Check::fail(name, Cause::DeviceState, message);
     let name = format!("vCPUs of {domain}");
-    let by_xl = match values.number("xl-online") {
+    let by_xl = match values.dom0.number("xl-online") {
         Some(is) if is == i64::from(wanted) => {
             Check::pass(&name, format!("{domain} has {is} vCPUs online, as `xl vcpu-list` says"))
         }
@@ -70,7 +70,7 @@ fn plugged(wanted: u32, values: &Values<'_>, seen: &Seen) -> Vec<Check> {
         None => fail(&name, format!("`xl vcpu-list` does not say which vCPUs of {domain} are online")),
     };
     let name = format!("vCPUs in {domain}");
-    let online = values.get("online");
+    let online = values.guest.get("online");
     let by_guest = match online.and_then(listed) {
         Some(is) if is == wanted => Check::pass(&name, format!("{domain} itself has {is} processors online")),
         _ => fail(

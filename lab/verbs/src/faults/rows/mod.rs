@@ -15,6 +15,7 @@ macro_rules! booted {
 
 mod boot;
 mod build;
+mod devices;
 mod dom0;
 mod good;
 mod guests;
@@ -29,8 +30,16 @@ use xenlab_model::verdict::Verdict;
 /// Every row.
 pub const ROWS: &[Row] = &concat();
 
-const PARTS: [&[Row]; 7] =
-    [xen::ROWS, boot::ROWS, build::ROWS, dom0::ROWS, machine::ROWS, good::ROWS, guests::ROWS];
+const PARTS: [&[Row]; 8] = [
+    xen::ROWS,
+    boot::ROWS,
+    build::ROWS,
+    dom0::ROWS,
+    machine::ROWS,
+    good::ROWS,
+    guests::ROWS,
+    devices::ROWS,
+];
 
 const COUNT: usize = {
     let (mut n, mut part) = (0, 0);
