@@ -28,11 +28,11 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Between two looks at a console: nobody tells when a guest has written to it.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// Everything that guests use up, a line each. The store's own folder and dom0's balloon target come and go by themselves; `/vm` and `/libxl`
-/// are made for the first guest and stay, empty.
+/// Everything that guests use up, a line each. The store's own folder and dom0's balloon target come and go by themselves; `/vm`, `/libxl` and
+/// the folder of device models are made for the first guest and stay, empty.
 const LIST: &str = r#"
 xl list | awk 'NR > 1 { print "domain", $1 }'
-xenstore-ls -f / | sed 's/ = .*//' | grep -v -e '^/tool/xenstored' -e '^/local/domain/0/memory' -e '^/local/domain/0/libxl' -e '^/vm$' -e '^/libxl$' | sed 's/^/node /'
+xenstore-ls -f / | sed 's/ = .*//' | grep -v -e '^/tool/xenstored' -e '^/local/domain/0/memory' -e '^/local/domain/0/libxl' -e '^/local/domain/0/device-model$' -e '^/vm$' -e '^/libxl$' | sed 's/^/node /'
 for l in /sys/block/loop*/loop/backing_file; do [ -e "$l" ] && echo "loop $(cat "$l")"; done
 for n in /sys/class/net/vif* /sys/class/net/tap*; do [ -e "$n" ] && echo "interface ${n##*/}"; done
 for n in /sys/bus/xen-backend/devices/*; do [ -e "$n" ] && echo "backend ${n##*/}"; done

@@ -17,7 +17,7 @@ pub const POINTS: [(&str, &str); 14] = [
     ("Units", "no case of the run has systemd in dom0"),
     ("Which xenstored runs", "no step of the scenario looks at it"),
     ("HVM firmware", "this version of xenlab starts no HVM guests with firmware but XTF's"),
-    ("Hotplug", "this version of xenlab attaches no devices to guests"),
+    ("Hotplug", "no step of the scenario attaches a device to a guest"),
     ("EFI and BIOS boots", "no case of the run boots by firmware"),
     ("XTF", "no built XTF tree was named; `--xtf DIR` runs one on both"),
     ("Metadata", "no checkout of nixpkgs was named; `--nixpkgs DIR` evaluates its package"),

@@ -51,7 +51,9 @@ pub(crate) fn config(config: &Config, tree: &Node, diagnostics: &mut Vec<Diagnos
             }
         }
         for (vif, of) in &guest.vifs {
-            let path = format!("guests.{name}.vifs.{vif}");
+            // A key with a dot in it is no part of a path.
+            let own = if vif.contains('.') { String::new() } else { format!(".{vif}") };
+            let path = format!("guests.{name}.vifs{own}");
             let expected = "1 to 15 letters, digits, `-`, `_` and `.`, such as";
             if !device::is_name(vif) {
                 say(
