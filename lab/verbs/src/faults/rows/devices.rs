@@ -60,6 +60,16 @@ pub(super) const ROWS: &[Row] = &[
         ..DEVICE
     },
     Row {
+        name: "device-of-a-guest-that-ends",
+        what: "nothing is wrong: a guest with a disk powers itself off, and what the lab made for its disk is no leak",
+        scenario: devices!(
+            "disks: {xvda: phy}",
+            "  - domain: {run: g1, script: '(sleep 1; /sbin/poweroff) >/dev/null 2>&1 &'}\n  - run: while xl domid g1 >/dev/null 2>&1; do sleep 0.2; done; sleep 1\n  - leaks: {}\n"
+        ),
+        expect: GOOD,
+        ..ARM
+    },
+    Row {
         name: "disk-other-bytes",
         what: "the loop device of a guest's disk is of another file than its backend is told",
         scenario: DISK,
