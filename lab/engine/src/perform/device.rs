@@ -215,3 +215,62 @@ pub(super) fn after(guest: &Guest, domain: &str) -> String {
     let unmade: String = guest.devices(false).into_iter().map(|which| unmake(domain, which)).collect();
     if unmade.is_empty() { unmade } else { format!("\n{COMMON}\n{unmade}:\n") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use xenlab_model::guest::GuestConfig;
+    use xenlab_model::units::Size;
+
+    const GUEST: &str = r#"{"disks": {"xvda": {"backend": "phy"}, "xvdb": {"backend": "file", "plugged": false}},
+        "vifs": {"net0": {"bridge": "xenbr0"}}}"#;
+
+    fn is_a_script(script: &str) {
+        let checked = std::process::Command::new("sh").args(["-n", "-c", script]).output().unwrap();
+        assert!(checked.status.success(), "{}\n{script}", String::from_utf8_lossy(&checked.stderr));
+        assert!(xenlab_guest::Script::new(script.to_owned()).check().is_ok(), "{}", script.len());
+    }
+
+    /// What is put together for each act is a script; and for the guest it still is one, with what carries it there.
+    #[test]
+    fn every_part_is_a_script() {
+        let config: GuestConfig = serde_json::from_str(GUEST).unwrap();
+        let guest = Guest { name: "g1".into(), config };
+        let named = || Some("g1".to_owned());
+        let of = |step: Device| Device { guest: Some(Box::new(guest.clone())), ..step };
+        let mut steps = vec![
+            of(Device { resize: named(), memory: Some(Size::mib(64)), ..Device::default() }),
+            of(Device { resize: named(), vcpus: Some(1), ..Device::default() }),
+        ];
+        for act in ["attach", "transfer", "detach"] {
+            for device in ["xvda", "xvdb", "net0"] {
+                let on = |key: &str| (key == act).then(|| "g1".to_owned());
+                let own = |class: &str| device.starts_with(class).then(|| device.to_owned());
+                steps.push(of(Device {
+                    attach: on("attach"),
+                    transfer: on("transfer"),
+                    detach: on("detach"),
+                    disk: own("xvd"),
+                    vif: own("net"),
+                    ..Device::default()
+                }));
+            }
+        }
+        for step in &steps {
+            let (act, _) = step.act().unwrap();
+            let parts = parts(act, step, "g1").unwrap();
+            assert!(parts.iter().any(|(_, of_guest, _)| *of_guest), "{act:?}: nobody asks the guest");
+            for (_, of_guest, script) in parts {
+                is_a_script(&script);
+                if of_guest {
+                    is_a_script(&in_guest("g1", &script));
+                }
+            }
+        }
+        is_a_script(&before(&guest, "g1"));
+        is_a_script(&after(&guest, "g1"));
+        assert!(!before(&guest, "g1").contains("xvdb") && after(&guest, "g1").contains("xvdb"));
+        let none = Guest { config: serde_json::from_str("{}").unwrap(), ..guest };
+        assert_eq!(before(&none, "g1") + &after(&none, "g1"), "");
+    }
+}
