@@ -76,7 +76,7 @@ fn parts(act: Act, step: &Device, domain: &str) -> Option<Vec<Part>> {
             let rest = include_str!("device/connected.sh");
             let attach = format!("{make}xl {kind} \"$domain\" {} >&2 || exit\n{rest}", quote(&spec));
             vec![
-                ("attaching it with `xl`", false, in_dom0(domain, which, &attach)),
+                ("`xl` attaching it", false, in_dom0(domain, which, &attach)),
                 ("looking for it", true, look_for(domain, which, "yes", "")),
             ]
         }
@@ -88,7 +88,7 @@ fn parts(act: Act, step: &Device, domain: &str) -> Option<Vec<Part>> {
             let rest = include_str!("device/gone.sh");
             let detach = format!("find_device\nxl {kind} \"$domain\" \"$number\" >&2 || exit\n{rest}");
             vec![
-                ("detaching it with `xl`", false, in_dom0(domain, which, &detach)),
+                ("`xl` detaching it", false, in_dom0(domain, which, &detach)),
                 ("looking for it", true, look_for(domain, which, "no", "")),
                 ("taking away what it stood on", false, in_dom0(domain, which, &unmake(domain, which))),
             ]

@@ -3,7 +3,7 @@
 use super::domain::{Answer, Seen};
 use super::{At, Complaint, JudgeContext, StepKind, say};
 use crate::cause::Cause;
-use crate::device::{self, Backend, Which};
+use crate::device::{Backend, Which};
 use crate::evidence::CommandResult;
 use crate::guest::Guest;
 use crate::matcher::quote;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 mod resize;
+mod through;
 
 /// `device: {attach: g1, disk: xvdb}`, `device: {transfer: g1, vif: net0}`, `device: {resize: g1, memory: 64M}`
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -288,13 +289,13 @@ impl Device {
         let of = self.which().map_or("", |w| match w {
             Which::Disk(name, _) | Which::Vif(name, _) => name,
         });
-        let name = match act {
-            Act::Resize => format!("resize {}", seen.domain),
-            act => format!("{} {of} of {}", act.word(), seen.domain),
+        let (name, subject) = match act {
+            Act::Resize => (format!("resize {}", seen.domain), seen.domain.clone()),
+            act => (format!("{} {of} of {}", act.word(), seen.domain), format!("{of} of {}", seen.domain)),
         };
         let mut texts = Vec::new();
         for done in &handled.done {
-            match read(act, &name, done, seen, cx) {
+            match read(act, (&name, &subject), done, seen, cx) {
                 Ok(text) => texts.push((done.in_guest, text)),
                 Err(check) => {
                     let console = seen.console.text.trim_end();
@@ -311,10 +312,10 @@ impl Device {
             return vec![dead.show("console", seen.console.text.trim_end())];
         }
         match (act, self.which()) {
-            (Act::Attach, Some(which)) => attached(&name, which, &values, seen),
-            (Act::Transfer, Some(Which::Disk(disk, _))) => read_and_written(disk, &values, seen),
-            (Act::Transfer, Some(Which::Vif(vif, _))) => sent(vif, &values, seen),
-            (Act::Detach, Some(which)) => detached(&name, which, &values, seen),
+            (Act::Attach, Some(which)) => through::attached(&name, which, &values, seen),
+            (Act::Transfer, Some(Which::Disk(disk, _))) => through::read_and_written(disk, &values, seen),
+            (Act::Transfer, Some(Which::Vif(vif, _))) => through::sent(vif, &values, seen),
+            (Act::Detach, Some(which)) => through::detached(&name, which, &values, seen),
             (Act::Resize, _) => self.resized(&values, seen),
             _ => vec![Check::error(&name, Cause::LabInternal, "this step has no device")],
         }
@@ -322,14 +323,20 @@ impl Device {
 }
 
 /// What a part said; else the check that says how it failed.
-fn read(act: Act, name: &str, done: &Done, seen: &Seen, cx: &JudgeContext<'_>) -> Result<String, Box<Check>> {
+fn read(
+    act: Act,
+    (name, subject): (&str, &str),
+    done: &Done,
+    seen: &Seen,
+    cx: &JudgeContext<'_>,
+) -> Result<String, Box<Check>> {
     let fail = |cause, message: String| Err(Box::new(Check::fail(name, cause, message)));
-    let domain = &seen.domain;
-    let what = if done.in_guest { format!("{} in {domain}", done.what) } else { done.what.clone() };
+    let who = if done.in_guest { "in the guest" } else { "in dom0" };
+    let what = format!("{subject}: {}, {who},", done.what);
     let status = match say::exited(name, &what, &done.command) {
         Ok(status) => status,
         Err(check) if done.in_guest && check.cause == Some(Cause::CommandTimeout) => {
-            let silent = format!("{what}: no answer in time; {}", seen.last_words());
+            let silent = format!("{what} had no answer in time; {}", seen.last_words());
             return seen
                 .dead(name)
                 .map_or_else(|| fail(Cause::GuestSilent, silent), |dead| Err(Box::new(dead)));
@@ -338,7 +345,7 @@ fn read(act: Act, name: &str, done: &Done, seen: &Seen, cx: &JudgeContext<'_>) -
     };
     let (status, stdout, stderr) = if done.in_guest {
         let Some(answer) = Answer::read(&done.command.stdout.text, &seen.nonce) else {
-            let silent = format!("{what}: no answer that can be read; {}", seen.last_words());
+            let silent = format!("{what} had no answer that can be read; {}", seen.last_words());
             return seen
                 .dead(name)
                 .map_or_else(|| fail(Cause::GuestSilent, silent), |dead| Err(Box::new(dead)));
@@ -367,155 +374,6 @@ fn read(act: Act, name: &str, done: &Done, seen: &Seen, cx: &JudgeContext<'_>) -
         .map_or_else(String::new, |l| format!(": {}", quote(l)));
     let check = Check::fail(name, cause, format!("{what} exited with {status}{said}"));
     Err(Box::new(check.show("stderr", stderr.trim_end())))
-}
-
-/// XenbusStateConnected.
-const CONNECTED: &str = "4";
-
-fn attached(name: &str, which: Which<'_>, values: &Said<'_>, seen: &Seen) -> Vec<Check> {
-    let domain = &seen.domain;
-    let fail = |name: &str, message: String| Check::fail(name, Cause::DeviceNotAttached, message);
-    let (backend, frontend) = (values.dom0.get("backend-state"), values.dom0.get("frontend-state"));
-    let connected = if (backend, frontend) == (Some(CONNECTED), Some(CONNECTED)) {
-        Check::pass(name, format!("{} is attached to {domain}, both ends are connected", which.name()))
-    } else {
-        let shown = |word| values.dom0.shown(word);
-        fail(
-            name,
-            format!(
-                "{} of {domain} did not come to be connected (state {CONNECTED}): backend {}, frontend {}",
-                which.name(),
-                shown("backend-state"),
-                shown("frontend-state")
-            ),
-        )
-    };
-    let second = match which {
-        Which::Disk(disk, of) => {
-            let check = format!("size of {disk} in {domain}");
-            match values.guest.number("sectors") {
-                Some(n) if n == (of.size.0 / 512) as i64 => {
-                    Check::pass(&check, format!("{domain} has {disk}, {} in size", of.size))
-                }
-                Some(n) => {
-                    fail(&check, format!("{disk} has {n} sectors in {domain}, expected {}", of.size.0 / 512))
-                }
-                None => fail(&check, format!("{domain} has no disk {disk}")),
-            }
-        }
-        Which::Vif(vif, _) => {
-            let check = format!("{vif} in {domain}");
-            let mac = device::mac(domain, vif);
-            match values.guest.get("interface") {
-                Some(interface) => {
-                    Check::pass(&check, format!("{domain} has {vif} as {}, {mac}", quote(interface)))
-                }
-                None => fail(&check, format!("{domain} has no network interface with the address {mac}")),
-            }
-        }
-    };
-    vec![connected, second]
-}
-
-/// Two digests of what must be the same bytes, each with whose it is. None is judged equal to none.
-fn same(name: &str, (whose, sent): (&str, Option<&str>), (other, got): (&str, Option<&str>)) -> Check {
-    let digest = |text: Option<&str>| {
-        text.filter(|t| t.len() == 64 && t.bytes().all(|b| b.is_ascii_hexdigit())).map(str::to_owned)
-    };
-    let short = |text: Option<String>| text.map_or_else(|| "nothing".to_owned(), |t| t[..16].to_owned());
-    match (digest(sent), digest(got)) {
-        (Some(a), Some(b)) if a == b => Check::pass(name, format!("{other} the {BYTES} bytes that {whose}")),
-        (a, b) => Check::fail(
-            name,
-            Cause::DeviceData,
-            format!("{whose} {}, {other} {} (SHA-256 of {BYTES} bytes)", short(a), short(b)),
-        ),
-    }
-}
-
-fn read_and_written(disk: &str, values: &Said<'_>, seen: &Seen) -> Vec<Check> {
-    let domain = &seen.domain;
-    let (dom0, guest) = (|word| values.dom0.get(word), |word| values.guest.get(word));
-    let (wrote, reads) = (format!("{domain} wrote"), format!("{domain} read"));
-    vec![
-        same(&format!("{disk} to {domain}"), ("dom0 wrote", dom0("wrote")), (&reads, guest("read"))),
-        same(
-            &format!("{disk} read back in {domain}"),
-            (&wrote, guest("wrote")),
-            (&format!("{domain} read back"), guest("read-back")),
-        ),
-        same(&format!("{disk} from {domain}"), (&wrote, guest("wrote")), ("dom0 read", dom0("read"))),
-    ]
-}
-
-fn sent(vif: &str, values: &Said<'_>, seen: &Seen) -> Vec<Check> {
-    let domain = &seen.domain;
-    let (dom0, guest) = (|word| values.dom0.get(word), |word| values.guest.get(word));
-    let mut checks = vec![
-        same(
-            &format!("{vif} to {domain}"),
-            ("dom0 sent", dom0("sent")),
-            (&format!("{domain} got"), guest("got")),
-        ),
-        same(
-            &format!("{vif} from {domain}"),
-            (&format!("{domain} sent"), guest("sent")),
-            ("dom0 got", dom0("got")),
-        ),
-    ];
-    // Bytes that came by another way are not counted here.
-    for (who, whose) in [(&values.dom0, "dom0's end"), (&values.guest, domain.as_str())] {
-        for (direction, word) in [("received", "rx"), ("sent", "tx")] {
-            let name = format!("{vif} bytes {direction} by {whose}");
-            let count = |when: &str| who.number(&format!("{word}-{when}"));
-            checks.push(match (count("before"), count("after")) {
-                (Some(was), Some(is)) if is - was >= BYTES as i64 => {
-                    Check::pass(&name, format!("{whose} of {vif} {direction} {} bytes", is - was))
-                }
-                (Some(was), Some(is)) => Check::fail(
-                    &name,
-                    Cause::DeviceData,
-                    format!(
-                        "{whose} of {vif} counts {} bytes as {direction}, where {BYTES} and more came by",
-                        is - was
-                    ),
-                ),
-                _ => Check::fail(
-                    &name,
-                    Cause::DeviceState,
-                    format!("{whose} of {vif} does not say how many bytes it {direction}"),
-                ),
-            });
-        }
-    }
-    checks
-}
-
-fn detached(name: &str, which: Which<'_>, values: &Said<'_>, seen: &Seen) -> Vec<Check> {
-    let (domain, device) = (&seen.domain, which.name());
-    let gone = match values.guest.get("there") {
-        Some("no") => Check::pass(name, format!("{domain} has no {device} any more")),
-        _ => Check::fail(name, Cause::DeviceNotDetached, format!("{domain} still has {device}")),
-    };
-    let left: Vec<String> = ["node", "loop", "interface-left"]
-        .iter()
-        .flat_map(|word| values.dom0.all(word))
-        .map(|v| quote(v))
-        .collect();
-    let name = format!("left of {device} of {domain}");
-    // What was looked for is named by the script that looked, so that a script that did not is no proof.
-    let left = match (values.dom0.get("looked"), left.as_slice()) {
-        (None, _) => {
-            Check::error(&name, Cause::LabInternal, "it was not looked for what is left of the device")
-        }
-        (Some(_), []) => Check::pass(&name, format!("nothing of {device} is left in dom0")),
-        (Some(_), some) => Check::fail(
-            &name,
-            Cause::GuestLeak,
-            format!("of {device} of {domain} is left in dom0: {}", some.join(", ")),
-        ),
-    };
-    vec![gone, left]
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
+find_device
 n=0
 while :; do
-	find_device
 	b=$(xenstore-read "$back/state" 2>/dev/null) f=$(xenstore-read "$front/state" 2>/dev/null)
 	n=$((n + 1))
 	[ "$b$f" = 44 ] || [ $n -gt 100 ] && break

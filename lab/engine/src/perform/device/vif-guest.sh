@@ -1,7 +1,11 @@
 [ $is = yes ] || { echo "there is no network interface with the address $mac" >&2; exit 1; }
 ip addr flush dev "$interface"
 ip addr add "$address/16" dev "$interface" && ip link set "$interface" up || exit
-ping -c 3 -w 6 "$host" >/tmp/device.ping || { echo "$host does not answer to ping from $address" >&2; exit 1; }
+n=0
+until ping -c 1 -W 2 "$host" >/dev/null; do
+	n=$((n + 1))
+	[ $n -lt 3 ] || { echo "$host does not answer to ping from $address" >&2; exit 1; }
+done
 counted "$interface" before
 mkfifo /tmp/device.fifo
 timeout 20 nc -w 5 "$host" "$to_guest" <>/tmp/device.fifo >/tmp/device.got || { echo "nothing came whole from $host, port $to_guest" >&2; exit 1; }

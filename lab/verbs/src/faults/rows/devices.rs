@@ -86,7 +86,7 @@ pub(super) const ROWS: &[Row] = &[
         mutations: &[hotplug!(
             "losetup() { case $1 in /dev/loop*) false ;; *) command losetup \"$@\" ;; esac; }\n"
         )],
-        expect: fail(Cause::DeviceNotAttached, Blame::Build, &["attaching it with `xl` exited with"]),
+        expect: fail(Cause::DeviceNotAttached, Blame::Build, &["xvdb of g1: `xl` attaching it, in dom0, exited with"]),
         ..ARM
     },
     Row {
@@ -123,7 +123,7 @@ pub(super) const ROWS: &[Row] = &[
         expect: fail(
             Cause::DeviceState,
             Blame::Xen,
-            &["`xl mem-set` exited with 134", "libxl_defbool_val: Assertion"],
+            &["g1: `xl mem-set`, in dom0, exited with 134", "libxl_defbool_val: Assertion"],
         ),
         ..ARM
     },
