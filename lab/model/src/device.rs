@@ -167,6 +167,8 @@ fn fnv(text: &str) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fact::{FactValue, Facts};
+    use crate::guest::Guest;
 
     #[test]
     fn what_xl_is_told() {
@@ -183,6 +185,39 @@ mod tests {
         let told = vif.xl("g1", "net0");
         assert!(told.starts_with("mac=00:16:3e:") && told.ends_with(",bridge=xenbr0"), "{told}");
         assert_ne!(mac("g1", "net0"), mac("g2", "net0"), "no two of a bridge's are the same");
+    }
+
+    #[test]
+    fn a_guest_is_created_with_what_is_plugged() {
+        let of = |json: &str| Guest { name: "g1".into(), config: serde_json::from_str(json).unwrap() };
+        let guest =
+            of(r#"{"disks": {"xvda": {"backend": "phy"}, "xvdb": {"backend": "file", "plugged": false}},
+            "vifs": {"net0": {"bridge": "xenbr0"}}}"#);
+        let text = guest.xl_config("g1", "77", &Facts::default());
+        let line = |key: &str| text.lines().find(|l| l.starts_with(key)).unwrap_or_default().to_owned();
+        assert_eq!(
+            line("disk"),
+            "disk = [ \"format=raw,vdev=xvda,access=rw,backendtype=phy,target=/run/xenlab-guests/g1.xvda.dev\" ]"
+        );
+        assert!(line("vif").starts_with("vif = [ \"mac=00:16:3e:"), "{text}");
+        assert!(line("extra").contains("xenlab.module=xen-blkfront xenlab.module=xen-netfront"), "{text}");
+        assert!(
+            !of("{}").xl_config("g1", "77", &Facts::default()).contains("module"),
+            "it loads nothing else"
+        );
+    }
+
+    /// Where no QEMU is in dom0 a qdisk is a reason to skip, as soon as that is known.
+    #[test]
+    fn a_qdisk_needs_a_qemu() {
+        let config = serde_json::from_str(r#"{"disks": {"xvda": {"backend": "qdisk"}}}"#).unwrap();
+        let guest = Guest { name: "g1".into(), config };
+        let mut facts = Facts::default();
+        assert_eq!(guest.cannot(&facts), None, "nothing is known yet");
+        facts.set("build.parts", FactValue::Set(Default::default()));
+        assert!(guest.cannot(&facts).is_some_and(|why| why.contains("no QEMU")));
+        facts.set("machine.device-model", FactValue::text("debian:bookworm 1"));
+        assert_eq!(guest.cannot(&facts), None);
     }
 
     #[test]
