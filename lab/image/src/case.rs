@@ -121,7 +121,10 @@ fn layer(case: &CaseLayer, disks: usize, init: &str) -> Vec<u8> {
     // Debian's init script and upstream's launch-xenstore read from these which daemon to start.
     if !store.is_empty() {
         let chosen = if store == "none" { "/bin/false".to_owned() } else { format!("$(command -v {store})") };
-        let text = format!("[ -e /etc/xenlab/tools ] && . /etc/xenlab/tools\nXENSTORED={chosen}\n");
+        // And whether the console daemon keeps what guests say.
+        let text = format!(
+            "[ -e /etc/xenlab/tools ] && . /etc/xenlab/tools\nXENSTORED={chosen}\nXENCONSOLED_ARGS=--log=all\nXENCONSOLED_TRACE=all\n"
+        );
         overlay(&mut cpio, "etc/default/xen", 0o644, text.as_bytes());
         overlay(&mut cpio, "etc/default/xencommons", 0o644, text.as_bytes());
     }
