@@ -1,11 +1,12 @@
 # What every script about devices begins with. Programs of the lab's own busybox, where a userland may have others or none.
 bb=/xenlab/busybox
 
-# disk IMAGE BYTES [LINK]: a file of nothing and, where LINK is to lead to it, a loop device for it.
+# disk IMAGE BYTES [LINK]: a file of nothing and, where LINK is to lead to it, a loop device for it. Xen's script wants loop devices, too, and
+# where no udev has made /dev/loop-control, nothing loads the module for it.
 disk() {
 	rm -f "$1" && truncate -s "$2" "$1" || return
-	[ -n "$3" ] || return 0
 	[ -e /sys/module/loop ] || modprobe loop
+	[ -n "$3" ] || return 0
 	l=$(losetup -f) && losetup "$l" "$1" && ln -sfn "$l" "$3"
 }
 
