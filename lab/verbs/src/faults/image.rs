@@ -17,6 +17,8 @@ pub enum Break {
     OtherArchitecture,
     /// An instruction of its start-up is one that no processor has.
     Undefined,
+    /// An instruction of its start-up reads where nothing is mapped.
+    Fault,
     /// It says another version of itself than it was built as, in all its places.
     OtherVersion,
     /// It has another build-id than it was built with.
@@ -67,7 +69,8 @@ pub(super) fn broken(
         Break::OtherArchitecture => other(),
         Break::Unpacked => Ok(unpacked(bytes)),
         Break::Copied => Ok(bytes.to_vec()),
-        Break::Undefined => inside(bytes, |b| undefined(arch, b)),
+        Break::Undefined => inside(bytes, |b| instead(arch, b, undefined(arch))),
+        Break::Fault => inside(bytes, |b| instead(arch, b, stray_read(arch))),
         Break::OtherVersion => inside(bytes, |b| other_version(b)),
         Break::OtherBuildId => inside(bytes, |b| other_build_id(b)),
     }
@@ -97,8 +100,28 @@ fn all(bytes: &[u8], wanted: &[u8]) -> Vec<usize> {
     memchr::memmem::find_iter(bytes, wanted).collect()
 }
 
-/// Puts an undefined instruction where the address of a string is computed that Xen prints while it starts.
-fn undefined(arch: Arch, bytes: &mut [u8]) -> Result<(), String> {
+/// An instruction that no processor has.
+fn undefined(arch: Arch) -> &'static [u8] {
+    match arch {
+        // ud2; udf #0.
+        Arch::X86_64 => &[0x0f, 0x0b],
+        Arch::Aarch64 => &[0, 0, 0, 0],
+    }
+}
+
+/// A read of an address of which nothing is mapped in a hypervisor that starts: -4096 is in the range that x86 leaves to guests' kernels, and
+/// of which AArch64's EL2 has none.
+fn stray_read(arch: Arch) -> &'static [u8] {
+    match arch {
+        // mov 0xfffffffffffff000,%rax (sign-extended from 32 bits).
+        Arch::X86_64 => &[0x48, 0x8b, 0x04, 0x25, 0x00, 0xf0, 0xff, 0xff],
+        // mov x0, #-4096; ldr x0, [x0].
+        Arch::Aarch64 => &[0xe0, 0xff, 0x81, 0x92, 0x00, 0x00, 0x40, 0xf9],
+    }
+}
+
+/// Puts instructions where the address of a string is computed that Xen prints while it starts.
+fn instead(arch: Arch, bytes: &mut [u8], trap: &[u8]) -> Result<(), String> {
     for words in WORDS {
         for at in all(bytes, words.as_bytes()) {
             // The string begins after the end of the one before; its log level comes first.
@@ -108,12 +131,8 @@ fn undefined(arch: Arch, bytes: &mut [u8]) -> Result<(), String> {
                 Arch::Aarch64 => adrp_add(bytes, begin),
             };
             if let Some(code) = code {
-                // ud2; udf #0.
-                let trap: &[u8] = match arch {
-                    Arch::X86_64 => &[0x0f, 0x0b],
-                    Arch::Aarch64 => &[0, 0, 0, 0],
-                };
-                bytes[code..code + trap.len()].copy_from_slice(trap);
+                let Some(place) = bytes.get_mut(code..code + trap.len()) else { continue };
+                place.copy_from_slice(trap);
                 return Ok(());
             }
         }
