@@ -177,6 +177,10 @@ pub async fn boot(
             console_bytes: 0,
             tails: Vec::new(),
             signs: Vec::new(),
+            heard: Vec::new(),
+            ended: 0.0,
+            usual: None,
+            told: Vec::new(),
         };
         return Ok(Booted { evidence: evidence(0.0, seen), machine: None, kept: None });
     }

@@ -1,5 +1,9 @@
 //! Causes: stable codes for everything that can go wrong, each with whose fault it is. Tests assert codes, not sentences.
 
+mod advice;
+mod said;
+
+pub use said::{of_qemu, of_xl};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 

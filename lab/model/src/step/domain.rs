@@ -1,7 +1,7 @@
 //! `domain`: what is done with a guest, and what becomes of it.
 
 use super::{At, Complaint, JudgeContext, StepKind, one_or_many, say};
-use crate::cause::Cause;
+use crate::cause::{Cause, of_xl};
 use crate::evidence::{Captured, CommandResult};
 use crate::guest::Guest;
 use crate::matcher::{Matcher, quote};
@@ -309,7 +309,10 @@ impl Domain {
             if say::no_such_program(&seen.command) {
                 return say::xl_failed(&name, &what, &seen.command, cx);
             }
-            let cause = if act == Act::Create { Cause::GuestNotCreated } else { Cause::GuestState };
+            let cause = match act {
+                Act::Create => of_xl(&seen.command.stderr.text).unwrap_or(Cause::GuestNotCreated),
+                _ => Cause::GuestState,
+            };
             let message = format!("{what} exited with {status}{}", complaint(&seen.command));
             return Check::fail(name, cause, message).show("console", seen.console.text.trim_end());
         }

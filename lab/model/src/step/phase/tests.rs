@@ -11,6 +11,10 @@ fn seen(reached: &[BootPhase], end: WaitEnd) -> PhaseEvidence {
         console_bytes: if reached.len() > 1 { 4000 } else { 0 },
         tails: vec![("xen".into(), vec!["(XEN) one".into(), "(XEN) two".into()])],
         signs: Vec::new(),
+            heard: Vec::new(),
+            ended: 0.0,
+            usual: None,
+            told: Vec::new(),
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "dom0-init-ends",
         what: "the first program in dom0 ends at once",
         artefact: "the scenario",
-        sets: &["dom0.args=[rdinit=/bin/false]"],
+        sets: &["dom0.args=[rdinit=/bin/busybox]"],
         expect: fail(Cause::Dom0InitDied, Blame::Dom0, &["Attempted to kill init!"]),
         ..DOM0
     },
