@@ -22,7 +22,7 @@ fn what_failed_stays_until_an_interrupt_and_its_verdict_too() {
     let mut lab = bench.start(command);
     lab.until("the machine to be kept", |b| b.log().contains("its consoles so far"));
     let log = bench.log();
-    let socket = log.split("target remote ").nth(1).and_then(|s| s.split('\'').next()).expect("a socket");
+    let socket = log.split("target remote ").nth(1).and_then(|s| s.lines().next()).expect("a socket");
     // Whoever follows the words gets in.
     assert!(std::os::unix::net::UnixStream::connect(socket).is_ok(), "{socket}\n{log}");
     lab.ends_orderly(Signal::INT);

@@ -1,5 +1,6 @@
 //! The boot: a machine made of prepared files, from power-on to the phase that the case needs.
 
+use crate::door::Typed;
 use crate::EngineError;
 use crate::budget::Ticket;
 use crate::bundle::Bundle;
@@ -78,6 +79,8 @@ pub struct Running {
     pub ways: Ways,
     /// How to log in over SSH.
     pub ssh: SshConfig,
+    /// What is typed on its console.
+    pub typed: Typed,
     /// Its accelerator is KVM.
     pub kvm: bool,
     /// Length of the console's record when the steps began.
@@ -438,7 +441,8 @@ async fn attach(
         private_key: kept.keys.user.openssh.clone(),
         host_key: kept.keys.host.public.clone(),
     };
-    let (mut ways, ssh) = ways(case, prepared, (&login, port), &hub, writer, guest)?;
+    let typed = Typed::new(writer);
+    let (mut ways, ssh) = ways(case, prepared, (&login, port), &hub, typed.clone(), guest)?;
     if said_first_words {
         ways.said_first_words();
     }
@@ -447,6 +451,7 @@ async fn attach(
         hub: hub.clone(),
         ways,
         ssh: login,
+        typed,
         kvm: prepared.accel.accel == Accel::Kvm,
         case_start: hub.state().total,
         record: bundle.console_path(),
@@ -519,7 +524,7 @@ fn ways(
     prepared: &Prepared,
     (login_over_ssh, shell): (&SshConfig, Option<PortShell>),
     hub: &Arc<Hub>,
-    writer: xenlab_machine::ConsoleWriter,
+    writer: Typed,
     guest: xenlab_guest::Clock,
 ) -> Result<(Ways, Option<SshShell>), EngineError> {
     let layout = &prepared.dom0.layout;

@@ -20,6 +20,7 @@ pub mod run;
 pub mod samples;
 pub mod shared;
 pub mod template;
+pub mod door;
 pub mod trace;
 pub mod turn;
 pub mod wait;

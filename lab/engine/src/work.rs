@@ -1,5 +1,6 @@
 //! A case at work: its machine, from what it starts from to its end, and who is to blame when something failed.
 
+use crate::keep::Staying;
 use crate::EngineError;
 use crate::boot::{self, Booted, Running};
 use crate::bundle::Bundle;
@@ -122,8 +123,8 @@ impl Work<'_> {
         }
         if !self.is_template() {
             // Not all of what runs can be shared with who may come to it from another thread.
-            let (kept, ssh) = (machine.machine.clone(), machine.ssh.clone());
-            Box::pin(self.keep(done, &kept, &ssh)).await;
+            let of = Staying::of(&machine);
+            Box::pin(self.keep(done, &of)).await;
         }
         let teardown = Meter::begin();
         machine.stop().await;

@@ -50,6 +50,7 @@ const PACKAGES: &[Row] = &[
     ("nix-instantiate",        ["nix-bin",              "nix",                    "nix",                     "",                    "nix",                 "nix"]),
     ("nix",                    ["nix-bin",              "nix",                    "nix",                     "",                    "nix",                 "nix"]),
     ("addr2line",              ["binutils",             "binutils",               "binutils",                "binutils",            "binutils",            "binutils"]),
+    ("gdb-multiarch",          ["gdb-multiarch",        "gdb",                    "gdb",                     "gdb",                 "gdb-multiarch",       "gdb"]),
     ("gdb",                    ["gdb",                  "gdb",                    "gdb",                     "gdb",                 "gdb",                 "gdb"]),
     ("bison",                  ["bison",                "bison",                  "bison",                   "bison",               "bison",               "bison"]),
     ("flex",                   ["flex",                 "flex",                   "flex",                    "flex",                "flex",                "flex"]),

@@ -64,7 +64,7 @@ pub const RULES: &[Rule] = &[
     panic(
         "xen.page-fault",
         Xen,
-        30,
+        31,
         r"Data Abort Trap\. Syndrome=|CPU\d+: Unexpected Trap: Data Abort",
         "xen/arch/arm/traps.c do_trap_hyp_sync(), do_trap_data_abort_guest()",
     ),
