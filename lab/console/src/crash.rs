@@ -9,6 +9,10 @@ const DUMP: usize = 120;
 /// Functions that are told.
 const FRAMES: usize = 6;
 
+/// Functions that write the dump, or end what has failed already.
+const WRITES: &[&str] =
+    &["dump_stack", "dump_backtrace", "show_stack", "panic", "__bug", "do_unexpected_trap", "do_exit.cold"];
+
 /// Who crashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
@@ -76,8 +80,8 @@ static WORDS: LazyLock<Words> = LazyLock::new(|| {
         faults: FAULTS.iter().map(|(pattern, words)| (regex(pattern), *words)).collect(),
         xen_at: regex(r"^RIP:\s+[0-9a-f]{4}:\[<([0-9a-f]+)>\](?: (\S+))?"),
         arm_at: regex(r"^PC:\s+([0-9a-f]+)(?: (\S+))?"),
-        linux_at: regex(r"(?:RIP: [0-9a-f]{4}:|\bpc : )(\S+)"),
-        register: regex(r"(?i)\b(cr2|rsp|sp|rax|error_code|far_el2|hpfar_el2|esr_el2|hsr|esr)\b(?:: *| = |=)(0x)?([0-9a-f]{4,16})"),
+        linux_at: regex(r"(?:RIP: (?:0010|e030|e008):|\bpc : )(\S+)"),
+        register: regex(r"(?i)\b(cr2|rsp|sp|rax|error_code|far_el2|hpfar_el2|esr_el2|hsr|esr)\b(?:: *| = |=)(?:[0-9a-f]{4}:)?(0x)?([0-9a-f]{5,16}|[0-9a-f]{4}\b)"),
         frame: regex(r"^\[<[0-9a-f]{8,16}>\]\s+(?:[RSF]\s+)?([\w.#/-]+)\+0x"),
         linux_frame: regex(r"^(?:\? )?([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+"),
         process: regex(r"\bPID: \d+ Comm: (\S+)"),
@@ -184,8 +188,9 @@ fn dissect(line: &str, speaker: Speaker, in_trace: &mut bool, found: &mut Crash)
             _ => words.frame.captures(line),
         };
         match frame {
-            // What is only said to be possible is left out.
+            // What is only said to be possible is left out, and what writes the dump.
             Some(_) if line.starts_with('?') => {}
+            Some(frame) if WRITES.iter().any(|own| frame[1].starts_with(own)) => {}
             Some(frame) => {
                 let name = frame[1].rsplit('#').next().unwrap_or_default().to_owned();
                 if found.trace.last() != Some(&name) {

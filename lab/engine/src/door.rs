@@ -19,9 +19,9 @@ use xenlab_model::Arch;
 /// The file in a run folder that says how to get in.
 pub const FILE: &str = "kept.json";
 /// The console's socket in a run folder.
-const CONSOLE: &str = "console";
+const CONSOLE: &str = "kept-console";
 /// The socket on which a frozen machine is asked to go on.
-const GO_ON: &str = "go-on";
+const GO_ON: &str = "kept-go-on";
 
 /// What is typed on a console: by the lab's own serial shell, and by visitors when that has done its work.
 #[derive(Clone)]

@@ -117,6 +117,7 @@ causes! {
     GuestMemory = "guest.memory", Scenario, "there is too little memory for a guest";
     GuestKernelInvalid = "guest.kernel-invalid", Scenario, "a guest's kernel is not one that Xen can load";
     GuestConfig = "guest.config", Scenario, "xl cannot read a guest's configuration, or a file that it names is not there";
+    GuestNoRoot = "guest.no-root", Scenario, "a guest's kernel found no root or no first program, and gave up";
     GuestCrashed = "guest.crashed", Xen, "a guest crashed";
     GuestGone = "guest.gone", Xen, "a guest ended that should live";
     GuestSilent = "guest.silent", Xen, "a guest did not say or do in time what it should";

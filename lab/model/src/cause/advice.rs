@@ -61,9 +61,11 @@ impl Cause {
             Cause::GuestMemory => "lower the guest's memory, or raise machine.memory by as much as it lacks",
             Cause::GuestKernelInvalid => "see that the guest's kernel is for this architecture and for its type (pv needs CONFIG_XEN_PV)",
             Cause::GuestConfig => "see the line of the guest's configuration that xl names, and that each file in it is there in dom0",
+            Cause::GuestNoRoot => {
+                "see the guest's `root=`, `init=` and `rdinit=`, and that its initramfs or disk has what they name"
+            }
             Cause::GuestCrashed => {
-                "its console is below: a kernel that panics for want of an init or a root is the guest's own doing; `on_crash: preserve` in \
-                 its config keeps it to be looked at (`xenlab shell`, `xl console`)"
+                "its console is below; `on_crash: preserve` in its config keeps it to be looked at (`xenlab shell`, `xl console`)"
             }
             Cause::QemuOption => "see machine.cpu, machine.devices and the version of QEMU (`xenlab doctor`)",
             Cause::QemuKilled => "signal 9 is often the kernel's out-of-memory killer: look at the host's `dmesg`, and run fewer cases at once (-j)",
