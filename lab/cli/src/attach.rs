@@ -176,7 +176,12 @@ impl Drop for Raw {
 /// The host's own ssh with the keys of this boot, up to the host's name.
 pub fn ssh_command(login: &xenlab_engine::door::KeptLogin) -> Command {
     let mut ssh = Command::new("ssh");
-    for option in ["IdentitiesOnly=yes", "StrictHostKeyChecking=yes", "LogLevel=ERROR", "GlobalKnownHostsFile=/dev/null"] {
+    for option in [
+        "IdentitiesOnly=yes",
+        "StrictHostKeyChecking=yes",
+        "LogLevel=ERROR",
+        "GlobalKnownHostsFile=/dev/null",
+    ] {
         ssh.args(["-o", option]);
     }
     ssh.args(["-F", "/dev/null", "-o"]).arg(format!("UserKnownHostsFile={}", login.known_hosts.display()));
@@ -241,7 +246,9 @@ pub fn gdb(args: &AttachGdb) -> Result<Exit, Failure> {
         ),
     }
     if std::io::stdin().is_terminal() {
-        eprintln!("xenlab: `bt` shows where Xen stands, `info threads` its processors; `quit` leaves and lets the machine go on, `kill` ends it");
+        eprintln!(
+            "xenlab: `bt` shows where Xen stands, `info threads` its processors; `quit` leaves and lets the machine go on, `kill` ends it"
+        );
     }
     Err(Failure::lab(format!("{program}: {}", gdb.exec())))
 }

@@ -46,20 +46,47 @@ const FAULTS: &[(&str, &str)] = &[
     (r"Xen BUG at (\S+)", "a check in Xen's own source failed: BUG at {1}"),
     (r"Assertion '(.+)' failed at (\S+)", "a check in Xen's own source failed: `{1}` at {2}"),
     (r"kernel BUG at (\S+?)!?$", "a check in the kernel's own source failed: BUG at {1}"),
-    (r"Early fatal page fault at \S+ \(cr2=([0-9a-f]+)", "Xen touched address {1}, where nothing is mapped (page fault), very early"),
-    (r"Faulting linear address: ([0-9a-f]+)", "Xen touched address {1}, where nothing is mapped (page fault)"),
+    (
+        r"Early fatal page fault at \S+ \(cr2=([0-9a-f]+)",
+        "Xen touched address {1}, where nothing is mapped (page fault), very early",
+    ),
+    (
+        r"Faulting linear address: ([0-9a-f]+)",
+        "Xen touched address {1}, where nothing is mapped (page fault)",
+    ),
     (r"Data Abort Trap\. Syndrome=", "Xen touched an address where nothing is mapped (data abort)"),
     (r"CPU\d+: Unexpected Trap: (.+)", "Xen was interrupted by something it has no handler for: {1}"),
-    (r"GENERAL PROTECTION FAULT", "Xen did something that its processor does not allow (general protection fault)"),
-    (r"FATAL TRAP: vec(?:tor =)? ?(?:6\b|6,).*", "Xen came to an instruction that its processor does not have (invalid opcode)"),
+    (
+        r"GENERAL PROTECTION FAULT",
+        "Xen did something that its processor does not allow (general protection fault)",
+    ),
+    (
+        r"FATAL TRAP: vec(?:tor =)? ?(?:6\b|6,).*",
+        "Xen came to an instruction that its processor does not have (invalid opcode)",
+    ),
     (r"FATAL TRAP: (.+)", "Xen was stopped by a trap it does not handle: {1}"),
-    (r"Watchdog timer detects that CPU(\d+) is stuck", "processor {1} did nothing for seconds: Xen's own watchdog ended it"),
-    (r"d0v\d+ Unhandled: vec 14, #PF\[([0-9a-f]+)\]", "dom0's kernel touched memory that it must not, before it could handle that (page fault, error code {1})"),
+    (
+        r"Watchdog timer detects that CPU(\d+) is stuck",
+        "processor {1} did nothing for seconds: Xen's own watchdog ended it",
+    ),
+    (
+        r"d0v\d+ Unhandled: vec 14, #PF\[([0-9a-f]+)\]",
+        "dom0's kernel touched memory that it must not, before it could handle that (page fault, error code {1})",
+    ),
     (r"d0v\d+ Unhandled: (.+?)(?: \[ec=.*)?$", "dom0's kernel met a fault before it could handle any: {1}"),
-    (r"BUG: kernel NULL pointer dereference, address: (\S+)", "the kernel followed a pointer to nothing (address {1})"),
-    (r"BUG: unable to handle page fault for address: (\S+)", "the kernel touched address {1}, where nothing is mapped (page fault)"),
+    (
+        r"BUG: kernel NULL pointer dereference, address: (\S+)",
+        "the kernel followed a pointer to nothing (address {1})",
+    ),
+    (
+        r"BUG: unable to handle page fault for address: (\S+)",
+        "the kernel touched address {1}, where nothing is mapped (page fault)",
+    ),
     (r"Unable to handle kernel (.+) at virtual address (\S+)", "the kernel touched address {2}: {1}"),
-    (r"Kernel panic - not syncing: Attempted to kill init! exitcode=(0x[0-9a-f]+)", "the first program in dom0 (init) ended, with code {1}; a kernel cannot go on without it"),
+    (
+        r"Kernel panic - not syncing: Attempted to kill init! exitcode=(0x[0-9a-f]+)",
+        "the first program in dom0 (init) ended, with code {1}; a kernel cannot go on without it",
+    ),
     (r"Kernel panic - not syncing: (.+)", "dom0's kernel gave up: {1}"),
 ];
 
@@ -81,7 +108,9 @@ static WORDS: LazyLock<Words> = LazyLock::new(|| {
         xen_at: regex(r"^RIP:\s+[0-9a-f]{4}:\[<([0-9a-f]+)>\](?: (\S+))?"),
         arm_at: regex(r"^PC:\s+([0-9a-f]+)(?: (\S+))?"),
         linux_at: regex(r"(?:RIP: (?:0010|e030|e008):|\bpc : )(\S+)"),
-        register: regex(r"(?i)\b(cr2|rsp|sp|rax|error_code|far_el2|hpfar_el2|esr_el2|hsr|esr)\b(?:: *| = |=)(?:[0-9a-f]{4}:)?(0x)?([0-9a-f]{5,16}|[0-9a-f]{4}\b)"),
+        register: regex(
+            r"(?i)\b(cr2|rsp|sp|rax|error_code|far_el2|hpfar_el2|esr_el2|hsr|esr)\b(?:: *| = |=)(?:[0-9a-f]{4}:)?(0x)?([0-9a-f]{5,16}|[0-9a-f]{4}\b)",
+        ),
         frame: regex(r"^\[<[0-9a-f]{8,16}>\]\s+(?:[RSF]\s+)?([\w.#/-]+)\+0x"),
         linux_frame: regex(r"^(?:\? )?([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+"),
         process: regex(r"\bPID: \d+ Comm: (\S+)"),
@@ -97,7 +126,8 @@ pub fn crash(lines: &[Line<'_>]) -> Option<Crash> {
         _ => Who::Xen,
     };
     let speaker = lines[begin].speaker;
-    let mut found = Crash { who, what: None, at: None, registers: Vec::new(), process: None, trace: Vec::new() };
+    let mut found =
+        Crash { who, what: None, at: None, registers: Vec::new(), process: None, trace: Vec::new() };
     let dump: Vec<&str> = lines[begin..]
         .iter()
         .filter(|l| l.speaker == speaker)
@@ -133,10 +163,15 @@ fn begins(line: &Line<'_>) -> bool {
         }
         Speaker::Dom0 => {
             let text = without_time(text, Speaker::Dom0);
-            ["BUG: unable to handle ", "BUG: kernel NULL pointer", "kernel BUG at ", "Unable to handle kernel "]
-                .iter()
-                .chain(&["Internal error: ", "Oops: ", "Kernel panic - not syncing: ", "sysrq: Trigger a crash"])
-                .any(|words| text.starts_with(words))
+            [
+                "BUG: unable to handle ",
+                "BUG: kernel NULL pointer",
+                "kernel BUG at ",
+                "Unable to handle kernel ",
+            ]
+            .iter()
+            .chain(&["Internal error: ", "Oops: ", "Kernel panic - not syncing: ", "sysrq: Trigger a crash"])
+            .any(|words| text.starts_with(words))
         }
         _ => false,
     }
@@ -160,14 +195,19 @@ fn dissect(line: &str, speaker: Speaker, in_trace: &mut bool, found: &mut Crash)
     if line.contains("CONTEXT: pv guest (d0v") {
         found.who = Who::Dom0;
     }
-    if found.process.is_none() && let Some(process) = words.process.captures(line) {
+    if found.process.is_none()
+        && let Some(process) = words.process.captures(line)
+    {
         found.process = Some(process[1].to_owned());
     }
     if found.at.is_none() {
         let at = match speaker {
             Speaker::Dom0 => words.linux_at.captures(line).map(|c| c[1].to_owned()),
             _ => words.xen_at.captures(line).or_else(|| words.arm_at.captures(line)).map(|c| {
-                c.get(2).map_or_else(|| c[1].to_owned(), |f| f.as_str().rsplit('#').next().unwrap_or("").to_owned())
+                c.get(2).map_or_else(
+                    || c[1].to_owned(),
+                    |f| f.as_str().rsplit('#').next().unwrap_or("").to_owned(),
+                )
             }),
         };
         found.at = at;
@@ -230,6 +270,64 @@ mod tests {
         assert!(crash.what.unwrap().contains("page fault, error code 0001"));
         assert_eq!(crash.at.as_deref(), Some("ffffffff81a4603f"));
         assert!(crash.registers.contains(&("cr2".to_owned(), "ffffffff82a03e60".to_owned())));
+    }
+
+    #[test]
+    fn stray_reads_on_both_architectures() {
+        let crash = recorded("x86_64-xen-page-fault").unwrap();
+        assert_eq!(crash.who, Who::Xen);
+        assert!(
+            crash.what.unwrap().contains("address fffffffffffff000, where nothing is mapped (page fault)")
+        );
+        assert_eq!(crash.at.as_deref(), Some("__start_xen+0x2089/0x27e6"));
+        assert_eq!(crash.trace, ["__start_xen", "__high_start"]);
+        assert!(
+            crash.registers.contains(&("cr2".to_owned(), "fffffffffffff000".to_owned())),
+            "{:?}",
+            crash.registers
+        );
+        let crash = recorded("aarch64-xen-data-abort").unwrap();
+        assert_eq!(crash.who, Who::Xen);
+        assert!(crash.what.unwrap().contains("data abort"));
+        assert!(crash.at.unwrap().contains("start_xen"));
+        assert!(
+            crash.registers.iter().any(|(n, v)| n.starts_with("far") && v.ends_with("fffffffffffff000")),
+            "{:?}",
+            crash.registers
+        );
+    }
+
+    #[test]
+    fn kernels_that_were_asked_to_crash() {
+        for name in ["x86_64-dom0-asked-to-crash", "aarch64-dom0-asked-to-crash"] {
+            let crash = recorded(name).unwrap();
+            assert_eq!(crash.who, Who::Dom0, "{name}");
+            assert!(crash.what.unwrap().contains("asked dom0's kernel to crash"), "{name}");
+            // The first was recorded no further than the words.
+            assert_eq!(crash.process.is_some(), name.starts_with("aarch64"), "{name}");
+            assert!(crash.trace.iter().all(|f| !f.starts_with("dump_stack")), "{name}: {:?}", crash.trace);
+        }
+    }
+
+    /// Whatever is cut off a record, what is left does not make the parser panic, nor another one guilty.
+    #[test]
+    fn cut_anywhere() {
+        for name in [
+            "x86_64-xen-page-fault",
+            "aarch64-xen-data-abort",
+            "x86_64-xen-panic",
+            "x86_64-dom0-asked-to-crash",
+        ] {
+            let path = format!("{}/../../fixtures/console/{name}.raw", env!("CARGO_MANIFEST_DIR"));
+            let record = std::fs::read(path).unwrap();
+            let whole = recorded(name).unwrap();
+            for n in 0..100 {
+                let left = &record[..record.len() * n / 100];
+                if let Some(crash) = crash(&lines(left)) {
+                    assert_eq!(crash.who, whole.who, "{name}, the first {n} %");
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The boot: a machine made of prepared files, from power-on to the phase that the case needs.
 
-use crate::door::Typed;
 use crate::EngineError;
 use crate::budget::Ticket;
 use crate::bundle::Bundle;
+use crate::door::Typed;
 use crate::exec;
 use crate::hub::{Clock, Hub};
 use crate::layer::{Keys, initrd};

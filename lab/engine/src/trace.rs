@@ -80,13 +80,17 @@ fn dissected(build: &XenBuild, console: &[u8]) -> Vec<(String, String)> {
         Who::Dom0 => "dom0's kernel",
     };
     let symbols = match crash.who {
-        Who::Xen if xenlab_xen::symbols(build).is_none() => "; its source lines are not known: no xen-syms of this build",
+        Who::Xen if xenlab_xen::symbols(build).is_none() => {
+            "; its source lines are not known: no xen-syms of this build"
+        }
         _ => "",
     };
     let at = crash.at.clone();
     say("where", crash.at.map(|at| format!("{of}, at {at}{symbols}")));
     // Where the processor was is the innermost of the functions.
-    let inner = usize::from(crash.trace.first().is_some_and(|f| at.as_ref().is_some_and(|at| at.starts_with(f.as_str()))));
+    let inner = usize::from(
+        crash.trace.first().is_some_and(|f| at.as_ref().is_some_and(|at| at.starts_with(f.as_str()))),
+    );
     let trace = crash.trace.get(inner..).unwrap_or_default();
     say("called from", (!trace.is_empty()).then(|| trace.join(" < ")));
     say("working for", crash.process.map(|p| format!("the program `{p}`")));

@@ -1,11 +1,11 @@
 //! A case at work: its machine, from what it starts from to its end, and who is to blame when something failed.
 
-use crate::keep::Staying;
 use crate::EngineError;
 use crate::boot::{self, Booted, Running};
 use crate::bundle::Bundle;
 use crate::control;
 use crate::exec::{Done, Lab, Way, nothing};
+use crate::keep::Staying;
 use crate::perform;
 use crate::prepare::Prepared;
 use crate::template::{self, Given, Ready};

@@ -33,13 +33,7 @@ const fn reason(
 pub const RULES: &[Rule] = &[
     // The end of Xen.
     panic("xen.panic", Xen, 10, PANIC, "xen/drivers/char/console.c panic()"),
-    panic(
-        "xen.bug",
-        Xen,
-        30,
-        r"Xen BUG at \S+:\d+",
-        "xen/common/bug.c, xen/arch/arm/traps.c do_bug_frame()",
-    ),
+    panic("xen.bug", Xen, 30, r"Xen BUG at \S+:\d+", "xen/common/bug.c, xen/arch/arm/traps.c do_bug_frame()"),
     panic(
         "xen.bug",
         Xen,
@@ -51,7 +45,13 @@ pub const RULES: &[Rule] = &[
     panic("xen.page-fault", Xen, 30, "FATAL PAGE FAULT", "xen/arch/x86/traps.c do_page_fault()"),
     panic("xen.panic", Xen, 30, "GENERAL PROTECTION FAULT", "xen/arch/x86/traps.c do_general_protection()"),
     panic("xen.panic", Xen, 30, "CONTROL-FLOW PROTECTION FAULT: ", "xen/arch/x86/traps.c do_entry_CP()"),
-    panic("xen.page-fault", Xen, 30, "Early fatal page fault at ", "xen/arch/x86/traps.c do_early_page_fault()"),
+    panic(
+        "xen.page-fault",
+        Xen,
+        30,
+        "Early fatal page fault at ",
+        "xen/arch/x86/traps.c do_early_page_fault()",
+    ),
     panic("xen.panic", Xen, 30, "DOUBLE FAULT", "xen/arch/x86/traps.c do_double_fault()"),
     panic("xen.panic", Xen, 30, r"CPU\d+: Unexpected Trap: ", "xen/arch/arm/traps.c do_unexpected_trap()"),
     panic(

@@ -57,8 +57,11 @@ pub async fn on_machine(
 /// Whether the machine has ended or its console has said that Xen or dom0 died, by now. What only looks like the beginning of a
 /// panic may be dom0's own words: it is none while dom0 answers.
 pub async fn lost_by_now(running: &mut Running) -> Option<Loss> {
-    let of =
-        |sign: &xenlab_console::Sign| Loss::Guest { code: sign.code.to_owned(), line: sign.text.clone(), told: Vec::new() };
+    let of = |sign: &xenlab_console::Sign| Loss::Guest {
+        code: sign.code.to_owned(),
+        line: sign.text.clone(),
+        told: Vec::new(),
+    };
     let suspected = {
         let mut state = running.hub.state();
         let certain = state.fatal().map(of);

@@ -36,7 +36,9 @@ impl Cause {
                 "`xenlab run --keep failed` and `xenlab console` show what dom0 does; `last heard` says where it stopped; a slow userland \
                  may need a longer limits.boot"
             }
-            Cause::Dom0Memory => "raise dom0.memory (512M is enough for the minimal userland), and machine.memory with it",
+            Cause::Dom0Memory => {
+                "raise dom0.memory (512M is enough for the minimal userland), and machine.memory with it"
+            }
             Cause::Dom0Panic => {
                 "see `where` and `called from`: where a module is named, try without it; try Debian's kernel (dom0.kernel) to tell the \
                  kernel from Xen"
@@ -45,22 +47,36 @@ impl Cause {
                 "an exit code of 0x100 is status 1, 0x7f00 says that a program was not found, 0xb that it was killed by signal 11: look \
                  at dom0's last lines, at `rdinit=`/`init=` in dom0.args, and whether the initramfs is for this architecture"
             }
-            Cause::Dom0AskedToCrash => "nothing is broken: take what writes `c` to /proc/sysrq-trigger out of the scenario",
+            Cause::Dom0AskedToCrash => {
+                "nothing is broken: take what writes `c` to /proc/sysrq-trigger out of the scenario"
+            }
             Cause::Dom0NoRoot => {
                 "see that dom0.args names a disk that the machine has, and that the initramfs has the modules for it (virtio_blk, squashfs, \
                  overlay)"
             }
-            Cause::Dom0NoInitramfs => "the initramfs is missing, cut off or packed in a way that this kernel cannot unpack: make it again",
+            Cause::Dom0NoInitramfs => {
+                "the initramfs is missing, cut off or packed in a way that this kernel cannot unpack: make it again"
+            }
             Cause::Dom0KernelInvalid => {
                 "see with `file` that dom0.kernel is a kernel for this architecture, and that it was built with CONFIG_XEN_PV (x86_64) or is \
                  an Image (AArch64)"
             }
-            Cause::StoreAbsent => "look at the log of xenstored in dom0 (`xenlab shell`), and that dom0's kernel has xen-evtchn and xenfs",
-            Cause::ToolsMismatch | Cause::ToolsFailed => "take the tools of the same build as the hypervisor (xen.tools)",
-            Cause::ServiceFailed => "its last lines are below; `xenlab shell` and `systemctl status NAME` show the rest",
+            Cause::StoreAbsent => {
+                "look at the log of xenstored in dom0 (`xenlab shell`), and that dom0's kernel has xen-evtchn and xenfs"
+            }
+            Cause::ToolsMismatch | Cause::ToolsFailed => {
+                "take the tools of the same build as the hypervisor (xen.tools)"
+            }
+            Cause::ServiceFailed => {
+                "its last lines are below; `xenlab shell` and `systemctl status NAME` show the rest"
+            }
             Cause::GuestMemory => "lower the guest's memory, or raise machine.memory by as much as it lacks",
-            Cause::GuestKernelInvalid => "see that the guest's kernel is for this architecture and for its type (pv needs CONFIG_XEN_PV)",
-            Cause::GuestConfig => "see the line of the guest's configuration that xl names, and that each file in it is there in dom0",
+            Cause::GuestKernelInvalid => {
+                "see that the guest's kernel is for this architecture and for its type (pv needs CONFIG_XEN_PV)"
+            }
+            Cause::GuestConfig => {
+                "see the line of the guest's configuration that xl names, and that each file in it is there in dom0"
+            }
             Cause::GuestNoRoot => {
                 "see the guest's `root=`, `init=` and `rdinit=`, and that its initramfs or disk has what they name"
             }
@@ -68,9 +84,15 @@ impl Cause {
                 "its console is below; `on_crash: preserve` in its config keeps it to be looked at (`xenlab shell`, `xl console`)"
             }
             Cause::QemuOption => "see machine.cpu, machine.devices and the version of QEMU (`xenlab doctor`)",
-            Cause::QemuKilled => "signal 9 is often the kernel's out-of-memory killer: look at the host's `dmesg`, and run fewer cases at once (-j)",
-            Cause::QemuInternalError => "this is QEMU's own bug or limit: try another QEMU (--qemu) or --set machine.accel=tcg",
-            Cause::HostMemory => "lower machine.memory, run fewer cases at once (-j 1), or end what else uses memory here",
+            Cause::QemuKilled => {
+                "signal 9 is often the kernel's out-of-memory killer: look at the host's `dmesg`, and run fewer cases at once (-j)"
+            }
+            Cause::QemuInternalError => {
+                "this is QEMU's own bug or limit: try another QEMU (--qemu) or --set machine.accel=tcg"
+            }
+            Cause::HostMemory => {
+                "lower machine.memory, run fewer cases at once (-j 1), or end what else uses memory here"
+            }
             Cause::HostDisk => "free some room; `xenlab image gc` removes what no run needs",
             _ => return None,
         })

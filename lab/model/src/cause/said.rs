@@ -8,10 +8,19 @@ const QEMU: &[(&str, Cause)] = &[
     // util/oslib-posix.c, softmmu/physmem.c
     (r"(?i)cannot (?:set up guest memory|allocate memory)|unable to allocate .* memory", Cause::HostMemory),
     // hw/core/cpu-common.c, target/i386/cpu.c, target/arm/helper.c
-    (r"unable to find CPU model|(?i)cpu type .* (?:not|is not) (?:supported|valid)|Property '.*-cpu\..*' not found", Cause::QemuOption),
+    (
+        r"unable to find CPU model|(?i)cpu type .* (?:not|is not) (?:supported|valid)|Property '.*-cpu\..*' not found",
+        Cause::QemuOption,
+    ),
     // softmmu/qdev-monitor.c, hw/core/machine.c, qom/object.c
-    (r"is not a valid device model name|unsupported machine type|Property '.*' not found|invalid option|Invalid parameter", Cause::QemuOption),
-    (r"No '.*' bus found for device|Device '.*' (?:not found|can't go on|could not be initialized)", Cause::QemuOption),
+    (
+        r"is not a valid device model name|unsupported machine type|Property '.*' not found|invalid option|Invalid parameter",
+        Cause::QemuOption,
+    ),
+    (
+        r"No '.*' bus found for device|Device '.*' (?:not found|can't go on|could not be initialized)",
+        Cause::QemuOption,
+    ),
     // block/, softmmu/
     (r"No space left on device", Cause::HostDisk),
 ];
@@ -19,11 +28,20 @@ const QEMU: &[(&str, Cause)] = &[
 /// libxl's, libxc's and xl's, on xl's standard error (Xen 4.17 and 4.20).
 const XL: &[(&str, Cause)] = &[
     // tools/libs/light/libxl_mem.c, libxl_dom.c; tools/xl/xl_vmcontrol.c freemem()
-    (r"(?i)failed to free memory for the domain|not enough memory|cannot allocate memory|panic: .*: xc_dom_malloc|failed to populate|out of memory|xc_domain_claim_pages.*fail", Cause::GuestMemory),
+    (
+        r"(?i)failed to free memory for the domain|not enough memory|cannot allocate memory|panic: .*: xc_dom_malloc|failed to populate|out of memory|xc_domain_claim_pages.*fail",
+        Cause::GuestMemory,
+    ),
     // tools/libs/guest/xg_dom_core.c, xg_dom_elfloader.c, xg_dom_bzimageloader.c
-    (r"(?i)no loader found|invalid kernel|not a (?:valid )?(?:xen-)?elf|xc_dom_find_loader|panic: .*: xc_dom_(?:parse|load|guest_type)", Cause::GuestKernelInvalid),
+    (
+        r"(?i)no loader found|invalid kernel|not a (?:valid )?(?:xen-)?elf|xc_dom_find_loader|panic: .*: xc_dom_(?:parse|load|guest_type)",
+        Cause::GuestKernelInvalid,
+    ),
     // tools/xl/xl_parse.c, tools/libs/util; xg_dom_core.c of a file that is not there
-    (r"(?i)config parsing error|failed to parse config|unknown (?:guest )?type|invalid (?:vcpu|memory)|No such file or directory|failed to read file|config file syntax error", Cause::GuestConfig),
+    (
+        r"(?i)config parsing error|failed to parse config|unknown (?:guest )?type|invalid (?:vcpu|memory)|No such file or directory|failed to read file|config file syntax error",
+        Cause::GuestConfig,
+    ),
 ];
 
 fn of(table: &[(&str, Cause)], text: &str) -> Option<Cause> {

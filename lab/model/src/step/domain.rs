@@ -179,7 +179,11 @@ impl Seen {
         if let Some(why) = self.panicked() {
             // What it was given to start with is no word about Xen.
             let own = ["VFS: Unable to mount root fs", "No working init found", "Attempted to kill init!"];
-            let cause = if own.iter().any(|words| why.contains(words)) { Cause::GuestNoRoot } else { Cause::GuestCrashed };
+            let cause = if own.iter().any(|words| why.contains(words)) {
+                Cause::GuestNoRoot
+            } else {
+                Cause::GuestCrashed
+            };
             return fail(cause, &format!("panicked: {}", quote(why)));
         }
         match &self.state {
@@ -314,8 +318,7 @@ impl Domain {
             // That it does not end is the guest's doing, and what it said last tells why.
             Err(check) if check.cause == Some(Cause::CommandTimeout) => {
                 let message = format!("{}; {}", check.message, seen.last_words());
-                return Check::fail(name, Cause::GuestSilent, message)
-                    .show("console", seen.last_lines());
+                return Check::fail(name, Cause::GuestSilent, message).show("console", seen.last_lines());
             }
             Err(check) => return check,
         };

@@ -26,7 +26,10 @@ pub(super) fn told(evidence: &PhaseEvidence) -> Vec<(String, String)> {
     }
     for heard in &evidence.heard {
         let ago = (evidence.ended - heard.at).max(0.0);
-        say("last heard", format!("{ago:.1} s before the end, from {}: {}", who(&heard.from), short(&heard.line)));
+        say(
+            "last heard",
+            format!("{ago:.1} s before the end, from {}: {}", who(&heard.from), short(&heard.line)),
+        );
     }
     told.extend(evidence.told.iter().cloned());
     told
@@ -72,10 +75,14 @@ fn took(stood: f64, usual: &Usual) -> String {
                 times => format!("{times:.0} times as long"),
             };
             let so_many = if *boots == 1 { "1 good boot".to_owned() } else { format!("{boots} good boots") };
-            format!("{stood:.1} s in this phase, {beside}: {so_many} of this case took {seconds:.1} s (longest {longest:.1} s)")
+            format!(
+                "{stood:.1} s in this phase, {beside}: {so_many} of this case took {seconds:.1} s (longest {longest:.1} s)"
+            )
         }
         Usual::Limit(limit) => {
-            format!("{stood:.1} s in this phase; no good boot of this case is known, and any boot is given {limit:.0} s for it")
+            format!(
+                "{stood:.1} s in this phase; no good boot of this case is known, and any boot is given {limit:.0} s for it"
+            )
         }
     }
 }
