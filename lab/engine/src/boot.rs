@@ -213,7 +213,7 @@ pub async fn boot(
     }
     let of = (&kept, &spec);
     let (running, mut early) =
-        attach(case, prepared, bundle, of, From::PowerOn(dir, start.turn), inputs).await?;
+        attach(case, prepared, bundle, of, From::PowerOn(dir, start.stays, start.turn), inputs).await?;
     let end = {
         let Running { hub, kvm, .. } = &running;
         let clock = running.clock();
@@ -315,13 +315,15 @@ fn rundir(case: &Case) -> Result<Arc<RunDir>, EngineError> {
 pub struct Start<'a> {
     /// Its memory is this file, so that it can be frozen.
     pub ram: Option<&'a Path>,
+    /// Where the guest ends it, it stays as it then was, for whoever looks.
+    pub stays: bool,
     /// Its turn, where that is still to come: until then it stands ready, paused.
     pub turn: Option<Turn<'a>>,
 }
 
 /// What a machine comes from.
 enum From<'a> {
-    PowerOn(Arc<RunDir>, Option<Turn<'a>>),
+    PowerOn(Arc<RunDir>, bool, Option<Turn<'a>>),
     Template(&'a Ready, Arc<RunDir>),
     /// It runs already, and nobody has read its console yet.
     Waited(&'a Ready, Box<Started>),
@@ -366,9 +368,17 @@ async fn attach(
     let begun = Instant::now();
     let mut turn = None;
     let (started, template, waited) = match from {
-        From::PowerOn(dir, of_one) => {
+        From::PowerOn(dir, stays, of_one) => {
             turn = of_one;
-            (Machine::start(spec, dir, options).await, None, None)
+            let started = Machine::start(spec, dir, options).await;
+            if let Ok(machine) = &started
+                && stays
+            {
+                // A QEMU that cannot do this ends with its guest, and there is nothing to look at.
+                let pause = serde_json::json!({"shutdown": "pause"});
+                let _ = machine.qmp().execute("set-action", pause).await;
+            }
+            (started, None, None)
         }
         From::Template(ready, dir) => {
             (Machine::restore(spec, &ready.state, dir, options).await, Some(ready), None)

@@ -13,6 +13,7 @@ use std::time::Duration;
 use xenlab_guest::ssh::SshConfig;
 use xenlab_machine::Machine;
 use xenlab_model::event::What;
+use xenlab_model::evidence::MachineEnd;
 use xenlab_model::judge;
 use xenlab_model::verdict::Verdict;
 
@@ -33,6 +34,13 @@ pub enum Keep {
     Visited(Visit),
 }
 
+impl Keep {
+    /// Machines are kept as they were when their case was over.
+    pub(crate) fn frozen(&self) -> bool {
+        matches!(self, Keep::Failed | Keep::All)
+    }
+}
+
 /// What is done in a dom0 that is ready.
 pub type Visit = Arc<dyn Fn(Login) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
@@ -45,6 +53,15 @@ pub struct Login {
     pub path: Vec<String>,
     /// The machine's run folder, which is gone when it ends.
     pub dir: PathBuf,
+}
+
+/// Returns when QEMU is gone.
+async fn gone(machine: &Machine, by_guest: bool) {
+    if by_guest {
+        machine.qmp().lost().await;
+    } else {
+        machine.ended().await;
+    }
 }
 
 /// A machine that may stay, without what of it cannot be shared with another thread.
@@ -94,15 +111,19 @@ impl Work<'_> {
         if !wanted || xenlab_host::interrupt::requested() {
             return;
         }
-        if machine.end().is_some() {
-            return note("its machine is gone and cannot be kept".to_owned());
-        }
+        // One that its guest has ended is still there: QEMU was asked to stop and not to leave.
+        let by_guest = match machine.end() {
+            None => false,
+            Some(MachineEnd::GuestReset | MachineEnd::GuestPowerOff | MachineEnd::GuestPanicked) => true,
+            Some(_) => return note("its machine is gone and cannot be kept".to_owned()),
+        };
         let ready = async {
             machine.pause().await.map_err(|e| e.to_string())?;
             self.door(of, true).await
         };
         let door = match ready.await {
             Ok(door) => door,
+            Err(_) if by_guest => return note("its machine is gone and cannot be kept".to_owned()),
             Err(why) => return note(format!("cannot be kept: {why}")),
         };
         for line in self.ways_in(&door.kept) {
@@ -110,7 +131,7 @@ impl Work<'_> {
         }
         tokio::select! {
             () = xenlab_host::interrupt::wait() => {}
-            _ = machine.ended() => note("the machine that was kept has ended".to_owned()),
+            () = gone(machine, by_guest) => note("the machine that was kept has ended".to_owned()),
             () = tokio::time::sleep(LONGEST) => note("was kept for an hour, and ends".to_owned()),
         }
         door.shut().await;

@@ -35,7 +35,8 @@ pub async fn place(
     let (build, dir) = (build.clone(), bundle.dir().to_owned());
     let found = crate::blocking(move || {
         let console = bundle::console(&dir)?;
-        Ok((dissected(&build, &console), xenlab_xen::locate(&build, &console)))
+        let place = xenlab_xen::locate(&build, &console);
+        Ok((dissected(&build, &console, place.as_deref()), place))
     });
     // It is an extra: an end of which no more is known is one all the same.
     let Ok((told, place)) = found.await else { return };
@@ -69,8 +70,8 @@ fn ended(evidence: &mut Evidence) -> Option<(&String, &mut String, &mut Vec<(Str
     }
 }
 
-/// The dump of the first crash on a console, by label.
-fn dissected(build: &XenBuild, console: &[u8]) -> Vec<(String, String)> {
+/// The dump of the first crash on a console, by label; `place` is what is known of it in the source.
+fn dissected(build: &XenBuild, console: &[u8], place: Option<&str>) -> Vec<(String, String)> {
     let Some(crash) = crash(&lines(console)) else { return Vec::new() };
     let mut told = Vec::new();
     let mut say = |label: &str, value: Option<String>| told.extend(value.map(|v| (label.to_owned(), v)));
@@ -79,14 +80,17 @@ fn dissected(build: &XenBuild, console: &[u8]) -> Vec<(String, String)> {
         Who::Xen => "Xen",
         Who::Dom0 => "dom0's kernel",
     };
-    let symbols = match crash.who {
-        Who::Xen if xenlab_xen::symbols(build).is_none() => {
-            "; its source lines are not known: no xen-syms of this build"
-        }
+    let unknown = match crash.who {
+        Who::Xen if place.is_none_or(|place| !place.contains(" (")) => match xenlab_xen::symbols(build) {
+            None => "; source lines are not known: there is no xen-syms of this build",
+            Some(_) => {
+                "; source lines are not known: xen-syms has none, a build with `--build-option debug=true` does"
+            }
+        },
         _ => "",
     };
     let at = crash.at.clone();
-    say("where", crash.at.map(|at| format!("{of}, at {at}{symbols}")));
+    say("where", crash.at.map(|at| format!("{of}, at {at}{unknown}")));
     // Where the processor was is the innermost of the functions.
     let inner = usize::from(
         crash.trace.first().is_some_and(|f| at.as_ref().is_some_and(|at| at.starts_with(f.as_str()))),

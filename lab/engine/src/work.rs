@@ -196,7 +196,7 @@ impl Work<'_> {
             self.bundle,
             target,
             inputs,
-            boot::Start { ram: ram.as_deref(), turn },
+            boot::Start { ram: ram.as_deref(), stays: self.lab.keep.frozen(), turn },
             &on_phase,
         ))
         .await?;
