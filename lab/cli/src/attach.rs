@@ -75,6 +75,9 @@ pub fn console(args: &Attach) -> Result<Exit, Failure> {
     if typing {
         let how = if kept.frozen { "; it is frozen, and goes on when you type" } else { "" };
         eprintln!("xenlab: the console of {}{how}; Ctrl-] leaves", kept.case);
+        eprintln!(
+            "xenlab: the small userland's shell there neither echoes nor prompts; `stty sane; exec sh -i` makes it do both"
+        );
     }
     let end = {
         let _raw = Raw::begin();
@@ -132,11 +135,13 @@ async fn talk(kept: &Kept) -> Result<End, Failure> {
                 None => open = false,
                 Some(keys) => {
                     let end = keys.iter().position(|k| *k == LEAVE).filter(|_| terminal);
-                    let keys = &keys[..end.unwrap_or(keys.len())];
+                    // A raw terminal's Enter is CR; what reads dom0's console may be a shell that knows a line's end alone.
+                    let line_end = |k: &u8| if terminal && *k == b'\r' { b'\n' } else { *k };
+                    let keys: Vec<u8> = keys[..end.unwrap_or(keys.len())].iter().map(line_end).collect();
                     if !keys.is_empty() && std::mem::take(&mut frozen) {
                         go_on(kept)?;
                     }
-                    if to.write_all(keys).await.is_err() {
+                    if to.write_all(&keys).await.is_err() {
                         return Ok(End::Gone);
                     }
                     if end.is_some() {

@@ -59,8 +59,11 @@ fn stopped(evidence: &mut Evidence) -> Option<&mut PhaseEvidence> {
     }
 }
 
+/// Values by label.
+type Told = Vec<(String, String)>;
+
 /// An end that a line on the console told: its code, the line, and where to put what is found out.
-fn ended(evidence: &mut Evidence) -> Option<(&String, &mut String, &mut Vec<(String, String)>)> {
+fn ended(evidence: &mut Evidence) -> Option<(&String, &mut String, &mut Told)> {
     match &mut evidence.seen {
         Err(Loss::Guest { code, line, told }) => Some((code, line, told)),
         Ok(Observation::Phase(PhaseEvidence { end: WaitEnd::Failed { code, line }, told, .. })) => {
@@ -71,7 +74,7 @@ fn ended(evidence: &mut Evidence) -> Option<(&String, &mut String, &mut Vec<(Str
 }
 
 /// The dump of the first crash on a console, by label; `place` is what is known of it in the source.
-fn dissected(build: &XenBuild, console: &[u8], place: Option<&str>) -> Vec<(String, String)> {
+fn dissected(build: &XenBuild, console: &[u8], place: Option<&str>) -> Told {
     let Some(crash) = crash(&lines(console)) else { return Vec::new() };
     let mut told = Vec::new();
     let mut say = |label: &str, value: Option<String>| told.extend(value.map(|v| (label.to_owned(), v)));
