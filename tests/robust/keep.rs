@@ -22,13 +22,50 @@ fn what_failed_stays_until_an_interrupt_and_its_verdict_too() {
     let mut lab = bench.start(command);
     lab.until("the machine to be kept", |b| b.log().contains("its consoles so far"));
     let log = bench.log();
-    let socket = log.split("target remote ").nth(1).and_then(|s| s.split('\'').next()).expect("a socket");
+    let socket = log.split("target remote ").nth(1).and_then(|s| s.lines().next()).expect("a socket");
     // Whoever follows the words gets in.
     assert!(std::os::unix::net::UnixStream::connect(socket).is_ok(), "{socket}\n{log}");
     lab.ends_orderly(Signal::INT);
     assert!(!std::path::Path::new(socket).exists());
     assert_eq!(bench.verdict("fake")["verdict"], "fail");
     assert_eq!(bench.verdict("fake")["cause"], "check.failed");
+}
+
+/// Another process finds the machine, sees its console from the beginning and leaves it; a second machine has to be named.
+#[test]
+fn a_machine_that_is_kept_is_found_and_shows_its_console() {
+    let bench = Bench::new();
+    let qemu = qemu(&bench);
+    let attach = |args: &[&str]| {
+        let mut command = bench.command(args.iter().copied());
+        command.stdin(std::process::Stdio::null());
+        command
+    };
+    let none = finish(attach(&["console"]));
+    assert_eq!(none.code, Some(2), "{}", none.stderr);
+    assert!(none.stderr.contains("no machine is kept"), "{}", none.stderr);
+    let command = bench.run_command(&fake(FAILS), &["--qemu", &qemu, "--keep", "failed", "--no-control"]);
+    let mut lab = bench.start(command);
+    lab.until("the machine to be kept", |b| b.log().contains("its consoles so far"));
+    let other = finish(attach(&["gdb", "--case", "no-such-case"]));
+    assert_eq!(other.code, Some(2), "{}", other.stderr);
+    assert!(other.stderr.contains("there is:"), "{}", other.stderr);
+    // It follows until the machine is gone.
+    let mut console = attach(&["console"]);
+    let mut console = console.stdout(std::process::Stdio::piped()).spawn().expect("a console");
+    let mut shown = Vec::new();
+    let mut out = console.stdout.take().expect("its output");
+    while !String::from_utf8_lossy(&shown).contains("Xen version") {
+        let mut buffer = [0; 4096];
+        let n = std::io::Read::read(&mut out, &mut buffer).expect("its output");
+        assert!(n > 0, "it ended: {}", String::from_utf8_lossy(&shown));
+        shown.extend_from_slice(&buffer[..n]);
+    }
+    lab.ends_orderly(Signal::INT);
+    assert!(console.wait().expect("its end").success());
+    let gone = finish(attach(&["ssh", "--", "true"]));
+    assert_eq!(gone.code, Some(2), "{}", gone.stderr);
+    bench.clean();
 }
 
 #[test]

@@ -59,6 +59,12 @@ pub enum Verb {
     Diff(Diff),
     /// Boot or clone one case's machine and work in its dom0
     Shell(Box<Shell>),
+    /// Show the console of a machine that is kept, and type on it (Ctrl-] leaves)
+    Console(Attach),
+    /// Log in to the dom0 of a machine that is kept, or run a command there
+    Ssh(AttachSsh),
+    /// Look at a machine that is kept with gdb, with Xen's symbols where the build has them
+    Gdb(AttachGdb),
     /// Security advisories: which of a feed's a Xen build has the fixes of, and which are open
     Xsa(Box<Xsa>),
     /// What earlier runs came to: every case, or one over Xen builds and time
@@ -394,6 +400,32 @@ pub struct Shell {
     /// Boot it from power-on, in place of starting a clone of one that has booted once
     #[arg(long)]
     pub cold: bool,
+}
+
+/// A machine that `run --keep` or `shell` holds in another terminal.
+#[derive(Debug, Args)]
+pub struct Attach {
+    /// The case whose machine it is, where several are kept: its name or a part of it
+    #[arg(long = "case", value_name = "ID")]
+    pub case: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct AttachSsh {
+    #[command(flatten)]
+    pub machine: Attach,
+    /// Run this in dom0, in place of a shell
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct AttachGdb {
+    #[command(flatten)]
+    pub machine: Attach,
+    /// More arguments for gdb, such as `-batch -ex bt`
+    #[arg(last = true, value_name = "ARG")]
+    pub more: Vec<String>,
 }
 
 #[derive(Debug, Args)]

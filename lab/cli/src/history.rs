@@ -50,6 +50,18 @@ pub fn past(global: &Global, sides: [&Side; 2]) -> Past {
     })
 }
 
+/// How long phases took in good boots from before; nothing where there is no history. That it cannot be read is no reason for a run to fail.
+pub fn usual(global: &Global) -> Option<xenlab_engine::trace::Known> {
+    let (_, history) = open(global).ok().flatten()?;
+    let history = std::sync::Mutex::new(history);
+    Some(Arc::new(move |case, arch, phase| {
+        let history = history.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let lasted = history.lasted(case, arch, phase.name()).ok()?;
+        let boots = u32::try_from(lasted.len()).ok()?;
+        Some((boots, *lasted.get(lasted.len() / 2)?, *lasted.last()?))
+    }))
+}
+
 /// Records what a run comes to. That it cannot is said once, and is no reason for a run to fail.
 struct Recorder {
     path: PathBuf,

@@ -1,6 +1,7 @@
 //! The `xenlab` binary: the command line over the library's crates.
 
 mod args;
+mod attach;
 mod bench;
 mod bump;
 mod colour;
@@ -94,6 +95,9 @@ fn dispatch(cli: Cli, started: Instant) -> Result<Exit, Failure> {
         Verb::Replay(args) => replay::replay(&args),
         Verb::Bump(args) => bump::bump(&args, &global, started),
         Verb::Diff(args) => diff::diff(&args, &global),
+        Verb::Console(args) => attach::console(&args),
+        Verb::Ssh(args) => attach::ssh(&args),
+        Verb::Gdb(args) => attach::gdb(&args),
         Verb::Shell(args) => shell::shell(&args, &global, started),
         Verb::Xsa(args) => xsa::xsa(&args, &global),
         Verb::Selftest(args) => selftest::selftest(&args, &global),

@@ -206,6 +206,7 @@ fn inner(
         cold: args.cold || args.keep != args::Keep::None,
         pool: xenlab_engine::pool::Pool::of_run(),
         command: command.to_vec(),
+        usual: history::usual(global),
         repeat: args
             .plant
             .iter()

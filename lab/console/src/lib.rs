@@ -13,6 +13,7 @@
 mod bench;
 mod catalogue;
 mod clean;
+mod crash;
 mod demux;
 mod escape;
 mod marker;
@@ -23,6 +24,7 @@ mod tail;
 
 pub use bench::{Bench, bench};
 pub use catalogue::{Catalogue, Finding, Harmless};
+pub use crash::{Crash, Who, crash};
 pub use demux::{Demux, Line, MAX_LINE, Speaker, lines};
 pub use escape::{escape, escape_lines};
 pub use matcher::{Hit, Matcher, Pattern, PatternError, PatternSet};

@@ -3,6 +3,7 @@
 use crate::EngineError;
 use crate::budget::Ticket;
 use crate::bundle::Bundle;
+use crate::door::Typed;
 use crate::exec;
 use crate::hub::{Clock, Hub};
 use crate::layer::{Keys, initrd};
@@ -80,6 +81,8 @@ pub struct Running {
     pub ways: Ways,
     /// How to log in over SSH.
     pub ssh: SshConfig,
+    /// What is typed on its console.
+    pub typed: Typed,
     /// Its accelerator is KVM.
     pub kvm: bool,
     /// Length of the console's record when the steps began.
@@ -185,6 +188,10 @@ pub async fn boot(
             console_bytes: 0,
             tails: Vec::new(),
             signs: Vec::new(),
+            heard: Vec::new(),
+            ended: 0.0,
+            usual: None,
+            told: Vec::new(),
         };
         return Ok(Booted { evidence: evidence(0.0, seen), machine: None, kept: None });
     }
@@ -215,7 +222,7 @@ pub async fn boot(
     write_disk(prepared, &mut spec, &dir).await?;
     let of = (&kept, &spec);
     let (running, mut early) =
-        attach(case, prepared, bundle, of, From::PowerOn(dir, start.turn), inputs).await?;
+        attach(case, prepared, bundle, of, From::PowerOn(dir, start.stays, start.turn), inputs).await?;
     let end = {
         let Running { hub, kvm, .. } = &running;
         let clock = running.clock();
@@ -348,13 +355,15 @@ fn rundir(case: &Case) -> Result<Arc<RunDir>, EngineError> {
 pub struct Start<'a> {
     /// Its memory is this file, so that it can be frozen.
     pub ram: Option<&'a Path>,
+    /// Where the guest ends it, it stays as it then was, for whoever looks.
+    pub stays: bool,
     /// Its turn, where that is still to come: until then it stands ready, paused.
     pub turn: Option<Turn<'a>>,
 }
 
 /// What a machine comes from.
 enum From<'a> {
-    PowerOn(Arc<RunDir>, Option<Turn<'a>>),
+    PowerOn(Arc<RunDir>, bool, Option<Turn<'a>>),
     Template(&'a Ready, Arc<RunDir>),
     /// It runs already, and nobody has read its console yet.
     Waited(&'a Ready, Box<Started>),
@@ -399,9 +408,17 @@ async fn attach(
     let begun = Instant::now();
     let mut turn = None;
     let (started, template, waited) = match from {
-        From::PowerOn(dir, of_one) => {
+        From::PowerOn(dir, stays, of_one) => {
             turn = of_one;
-            (Machine::start(spec, dir, options).await, None, None)
+            let started = Machine::start(spec, dir, options).await;
+            if let Ok(machine) = &started
+                && stays
+            {
+                // A QEMU that cannot do this ends with its guest, and there is nothing to look at.
+                let pause = serde_json::json!({"shutdown": "pause"});
+                let _ = machine.qmp().execute("set-action", pause).await;
+            }
+            (started, None, None)
         }
         From::Template(ready, dir) => {
             (Machine::restore(spec, &ready.state, dir, options).await, Some(ready), None)
@@ -474,7 +491,8 @@ async fn attach(
         private_key: kept.keys.user.openssh.clone(),
         host_key: kept.keys.host.public.clone(),
     };
-    let (mut ways, ssh) = ways(case, prepared, (&login, port), &hub, writer, guest)?;
+    let typed = Typed::new(writer);
+    let (mut ways, ssh) = ways(case, prepared, (&login, port), &hub, typed.clone(), guest)?;
     if said_first_words {
         ways.said_first_words();
     }
@@ -483,6 +501,7 @@ async fn attach(
         hub: hub.clone(),
         ways,
         ssh: login,
+        typed,
         kvm: prepared.accel.accel == Accel::Kvm,
         case_start: hub.state().total,
         record: bundle.console_path(),
@@ -555,7 +574,7 @@ fn ways(
     prepared: &Prepared,
     (login_over_ssh, shell): (&SshConfig, Option<PortShell>),
     hub: &Arc<Hub>,
-    writer: xenlab_machine::ConsoleWriter,
+    writer: Typed,
     guest: xenlab_guest::Clock,
 ) -> Result<(Ways, Option<SshShell>), EngineError> {
     let layout = &prepared.dom0.layout;

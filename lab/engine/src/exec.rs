@@ -52,6 +52,8 @@ pub struct Lab {
     pub templates: Templates,
     /// Machines that wait for cases.
     pub pool: Pool,
+    /// What is known of good boots from before.
+    pub usual: Option<crate::trace::Known>,
     /// Controls of this run, one for each machine they were booted in.
     pub controls: crate::shared::Shared<String, Control, EngineError>,
 }
@@ -70,6 +72,7 @@ impl Lab {
             keep: Keep::None,
             templates: Templates::default(),
             pool: Pool::default(),
+            usual: None,
             controls: Default::default(),
         }
     }
@@ -326,7 +329,9 @@ async fn go(
         done.evidence.push(evidence);
     }
     sort_by_plan(work.case, &mut done.evidence);
-    crate::trace::place(&mut done.evidence, &prepared.build, bundle).await;
+    let kvm = prepared.accel.accel == xenlab_machine::Accel::Kvm;
+    let usual = (lab.usual.as_ref(), work.case.id.as_str(), kvm);
+    crate::trace::place(&mut done.evidence, &prepared.build, bundle, usual).await;
     ended?;
     work.blame_carefully(done).await
 }

@@ -6,14 +6,14 @@
 
 use crate::bundle::{Bundle, CONSOLE_CAP};
 use bytes::Bytes;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{mpsc, watch};
 use xenlab_console::{Demux, Phase, PhaseTracker, Sign, SignTracker, Speaker, Tail, explain};
 use xenlab_model::evidence::WaitEnd;
-use xenlab_model::step::phase::PhaseEvidence;
+use xenlab_model::step::phase::{Heard, PhaseEvidence};
 
 /// Lines of each speaker kept for messages.
 const TAIL_LINES: usize = 12;
@@ -48,6 +48,8 @@ pub struct State {
     /// Signs in the order they appeared.
     pub seen_signs: Vec<Sign>,
     tail: Tail,
+    /// When each who is not a guest wrote its last line, wall time since power-on.
+    last_words: BTreeMap<Speaker, Duration>,
     recent: VecDeque<Numbered>,
     recent_bytes: usize,
     next_number: u64,
@@ -55,6 +57,8 @@ pub struct State {
     pub phases: Vec<(Phase, f64)>,
     /// Bytes so far.
     pub total: u64,
+    /// Wall time since power-on when this was last brought up to now.
+    now: Duration,
     /// Guest time of the last byte.
     pub last_activity: Duration,
     /// The console was closed: QEMU is gone.
@@ -107,6 +111,23 @@ impl State {
         self.tail.all()
     }
 
+    /// The last line of each who is not a guest, the latest first.
+    fn heard(&self) -> Vec<Heard> {
+        let tails = self.tail.all();
+        let line = |from: &String| {
+            let lines = tails.iter().find(|(name, _)| name == from).map(|(_, lines)| lines.as_slice());
+            lines.and_then(|l| l.last()).cloned().unwrap_or_default()
+        };
+        let mut heard: Vec<Heard> = self
+            .last_words
+            .iter()
+            .map(|(speaker, at)| (speaker.to_string(), at))
+            .map(|(from, at)| Heard { line: line(&from), at: at.as_secs_f64(), from })
+            .collect();
+        heard.sort_by(|a, b| b.at.total_cmp(&a.at));
+        heard
+    }
+
     /// What a wait for a phase saw, when it ended so.
     pub fn phase_evidence(&self, end: WaitEnd) -> PhaseEvidence {
         PhaseEvidence {
@@ -115,6 +136,10 @@ impl State {
             console_bytes: self.total,
             tails: self.tails(),
             signs: self.signs(),
+            heard: self.heard(),
+            ended: self.now.as_secs_f64(),
+            usual: None,
+            told: Vec::new(),
         }
     }
 
@@ -158,6 +183,8 @@ impl Hub {
                 signs: SignTracker::new(nonce),
                 seen_signs: Vec::new(),
                 tail: Tail::new(TAIL_LINES),
+                last_words: BTreeMap::new(),
+                now: Duration::ZERO,
                 recent: VecDeque::new(),
                 recent_bytes: 0,
                 next_number: 0,
@@ -175,7 +202,9 @@ impl Hub {
 
     /// What is known so far.
     pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.now = (self.clock)().0;
+        state
     }
 
     /// Wakes whenever something arrived.
@@ -213,7 +242,17 @@ impl Hub {
         state.total += chunk.len() as u64;
         state.last_activity = guest;
         let State {
-            demux, tracker, signs, seen_signs, tail, recent, recent_bytes, next_number, phases, ..
+            demux,
+            tracker,
+            signs,
+            seen_signs,
+            tail,
+            last_words,
+            recent,
+            recent_bytes,
+            next_number,
+            phases,
+            ..
         } = state;
         let mut each = |line: xenlab_console::Line<'_>, open: bool| {
             if let Some(t) = tracker.push(&line) {
@@ -226,6 +265,9 @@ impl Hub {
                 keep_sign(seen_signs, sign);
             }
             tail.push(&line);
+            if !matches!(line.speaker, Speaker::Domain(_)) && !line.text.trim().is_empty() {
+                last_words.insert(line.speaker, wall);
+            }
             *recent_bytes += line.text.len() + LINE_BYTES;
             recent.push_back(Numbered {
                 number: *next_number,

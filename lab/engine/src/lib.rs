@@ -4,6 +4,7 @@ pub mod boot;
 pub mod budget;
 pub mod bundle;
 pub mod control;
+pub mod door;
 pub mod error;
 pub mod exec;
 pub mod facts;

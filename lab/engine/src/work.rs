@@ -5,6 +5,7 @@ use crate::boot::{self, Booted, Running};
 use crate::bundle::Bundle;
 use crate::control;
 use crate::exec::{Done, Lab, Way, nothing};
+use crate::keep::Staying;
 use crate::perform;
 use crate::prepare::Prepared;
 use crate::template::{self, Given, Ready};
@@ -122,8 +123,8 @@ impl Work<'_> {
         }
         if !self.is_template() {
             // Not all of what runs can be shared with who may come to it from another thread.
-            let (kept, ssh) = (machine.machine.clone(), machine.ssh.clone());
-            Box::pin(self.keep(done, &kept, &ssh)).await;
+            let of = Staying::of(&machine);
+            Box::pin(self.keep(done, &of)).await;
         }
         let teardown = Meter::begin();
         machine.stop().await;
@@ -195,7 +196,7 @@ impl Work<'_> {
             self.bundle,
             target,
             inputs,
-            boot::Start { ram: ram.as_deref(), turn },
+            boot::Start { ram: ram.as_deref(), stays: self.lab.keep.frozen(), turn },
             &on_phase,
         ))
         .await?;

@@ -134,6 +134,22 @@ impl History {
         transaction.commit().map_err(wrong)
     }
 
+    /// How long this phase lasted in the boots of a case that passed on this architecture, whatever the Xen: seconds, ascending.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn lasted(&self, case: &str, arch: &str, phase: &str) -> Result<Vec<f64>, HistoryError> {
+        let wrong = self.wrong();
+        let sql = "SELECT MIN(later.seconds) - m.seconds AS lasted \
+                   FROM milestones m JOIN results r ON r.id = m.result \
+                   JOIN milestones later ON later.result = m.result AND later.seconds > m.seconds \
+                   WHERE r.case_id = ?1 AND r.arch = ?2 AND m.phase = ?3 AND r.verdict = 'pass' \
+                   GROUP BY m.result ORDER BY lasted";
+        let mut statement = self.connection.prepare(sql).map_err(&wrong)?;
+        let rows = statement.query_map(params![case, arch, phase], |row| row.get(0)).map_err(&wrong)?;
+        rows.collect::<Result<_, _>>().map_err(wrong)
+    }
+
     /// How often each thing passed and failed, but for the cases with these nonces, which no two runs share wherever their bundles are
     /// moved to.
     ///
@@ -240,6 +256,13 @@ fn prepare(connection: &mut Connection) -> rusqlite::Result<i32> {
         )?;
         transaction.pragma_update(None, "user_version", FORMAT)?;
     }
+    // Beside the others, and no format of its own: who does not know it does without.
+    transaction.execute_batch(
+        "CREATE TABLE IF NOT EXISTS milestones (
+            result INTEGER NOT NULL REFERENCES results (id) ON DELETE CASCADE,
+            phase TEXT NOT NULL, seconds REAL NOT NULL);
+         CREATE INDEX IF NOT EXISTS milestones_of_result ON milestones (result);",
+    )?;
     transaction.commit()?;
     Ok(found.max(FORMAT))
 }
@@ -283,6 +306,11 @@ fn write(transaction: &Transaction<'_>, of: &RunOf, sample: &Sample) -> rusqlite
         .prepare("INSERT INTO checks (result, step, name, passed, failed) VALUES (?1, ?2, ?3, ?4, ?5)")?;
     for (key, judged) in judged(sample) {
         insert.execute(params![result, key.step, key.check, judged.passed, judged.failed])?;
+    }
+    let mut insert =
+        transaction.prepare("INSERT INTO milestones (result, phase, seconds) VALUES (?1, ?2, ?3)")?;
+    for (phase, seconds) in &sample.phases {
+        insert.execute(params![result, phase, seconds])?;
     }
     // What is older than any that is looked at goes.
     let oldest: Option<i64> = transaction

@@ -155,3 +155,28 @@ fn several_labs_write_at_once() {
     });
     assert_eq!(History::open(&path).expect("opened").cases().expect("read")[0].runs, 40);
 }
+
+#[test]
+fn how_long_a_phase_lasted_in_good_boots() {
+    let (_dir, mut history) = opened();
+    let boot = |n: u32, arch: &str, verdict, at: [f64; 3]| {
+        let phases = ["power-on", "xen", "dom0-kernel"].map(str::to_owned).into_iter().zip(at).collect();
+        Sample { phases, arch: arch.into(), ..sample("t", "debian:a", &format!("/b/{n}"), verdict) }
+    };
+    for (n, arch, verdict, at) in [
+        (1, "x86_64", Verdict::Pass, [0.0, 1.0, 3.5]),
+        (2, "x86_64", Verdict::Pass, [0.0, 1.0, 2.5]),
+        // Neither a boot that failed nor another architecture's tells what is usual.
+        (3, "x86_64", Verdict::Fail, [0.0, 1.0, 60.0]),
+        (4, "aarch64", Verdict::Pass, [0.0, 1.0, 9.0]),
+    ] {
+        history.record(&run(n), &boot(n, arch, verdict, at)).expect("recorded");
+    }
+    assert_eq!(history.lasted("t", "x86_64", "xen").expect("read"), [1.5, 2.5]);
+    assert_eq!(
+        history.lasted("t", "x86_64", "dom0-kernel").expect("read"),
+        Vec::<f64>::new(),
+        "it is the last"
+    );
+    assert_eq!(history.lasted("other", "x86_64", "xen").expect("read"), Vec::<f64>::new());
+}

@@ -54,6 +54,7 @@ const PACKAGES: &[Row] = &[
     ("readelf",               ["binutils", "binutils", "binutils", "binutils", "binutils", "binutils"]),
     ("nix",                    ["nix-bin",              "nix",                    "nix",                     "",                    "nix",                 "nix"]),
     ("addr2line",              ["binutils",             "binutils",               "binutils",                "binutils",            "binutils",            "binutils"]),
+    ("gdb-multiarch",          ["gdb-multiarch",        "gdb",                    "gdb",                     "gdb",                 "gdb-multiarch",       "gdb"]),
     ("gdb",                    ["gdb",                  "gdb",                    "gdb",                     "gdb",                 "gdb",                 "gdb"]),
     ("bison",                  ["bison",                "bison",                  "bison",                   "bison",               "bison",               "bison"]),
     ("flex",                   ["flex",                 "flex",                   "flex",                    "flex",                "flex",                "flex"]),

@@ -101,7 +101,9 @@ impl StartError {
             StartError::Child(error) => error.cause(),
             StartError::Spec(SpecError::TooSmall { .. }) => Cause::Dom0Memory,
             StartError::Spec(SpecError::Space(_)) => Cause::LabInternal,
-            StartError::Refused { .. } => Cause::QemuRefused,
+            StartError::Refused { stderr, .. } => {
+                xenlab_model::cause::of_qemu(stderr).unwrap_or(Cause::QemuRefused)
+            }
             StartError::Killed { .. } => Cause::QemuKilled,
             StartError::Template { .. } => Cause::TemplateUnusable,
             StartError::NotConnected { .. } | StartError::Qmp(_) => Cause::QemuProtocol,

@@ -1,5 +1,9 @@
 //! Causes: stable codes for everything that can go wrong, each with whose fault it is. Tests assert codes, not sentences.
 
+mod advice;
+mod said;
+
+pub use said::{of_qemu, of_xl};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -44,6 +48,10 @@ macro_rules! causes {
 
 causes! {
     XenPanic = "xen.panic", Xen, "Xen panicked";
+    XenPageFault = "xen.page-fault", Xen, "Xen touched memory that is not there, and died";
+    XenBug = "xen.bug", Xen, "a check in Xen's own source failed, and Xen ended itself";
+    XenMemory = "xen.memory", Scenario, "Xen has too little memory to start";
+    XenIommu = "xen.iommu", Scenario, "Xen was asked for something that needs an IOMMU, and found none";
     XenSilent = "xen.silent", Xen, "Xen never wrote to its console";
     XenHung = "xen.hung", Xen, "Xen started and then fell silent";
     XenReset = "xen.reset", Xen, "the machine was reset while Xen ran";
@@ -70,6 +78,8 @@ causes! {
     BootFileWrong = "build.boot-file-wrong", Build, "a boot file or link is not what it should be";
     PartMissing = "build.part-missing", Build, "the build lacks a part the scenario needs";
     Dom0Panic = "dom0.panic", Dom0, "dom0's kernel panicked";
+    Dom0InitDied = "dom0.init-died", Dom0, "the first program in dom0 ended, and its kernel gave up";
+    Dom0AskedToCrash = "dom0.asked-to-crash", Scenario, "something asked dom0's kernel to crash";
     Dom0Memory = "dom0.memory", Scenario, "dom0 has too little memory";
     Dom0NoRoot = "dom0.no-root", Dom0, "dom0's kernel found no root file system";
     Dom0NoInitramfs = "dom0.no-initramfs", Dom0, "dom0's kernel was given no initramfs";
@@ -106,6 +116,10 @@ causes! {
     XtfTimeout = "xtf.timeout", Xen, "an XTF test had not ended when its limit passed";
     XtfNoDomain = "xtf.no-domain", Build, "the domain of an XTF test could not be made";
     GuestNotCreated = "guest.not-created", Build, "a guest could not be created";
+    GuestMemory = "guest.memory", Scenario, "there is too little memory for a guest";
+    GuestKernelInvalid = "guest.kernel-invalid", Scenario, "a guest's kernel is not one that Xen can load";
+    GuestConfig = "guest.config", Scenario, "xl cannot read a guest's configuration, or a file that it names is not there";
+    GuestNoRoot = "guest.no-root", Scenario, "a guest's kernel found no root or no first program, and gave up";
     GuestCrashed = "guest.crashed", Xen, "a guest crashed";
     GuestGone = "guest.gone", Xen, "a guest ended that should live";
     GuestSilent = "guest.silent", Xen, "a guest did not say or do in time what it should";
@@ -119,12 +133,14 @@ causes! {
     XtfNotBuilt = "xtf.not-built", Scenario, "the XTF tree has no such file";
     QemuMissing = "qemu.missing", Host, "there is no QEMU for this architecture";
     QemuRefused = "qemu.refused", Qemu, "QEMU refused to start";
+    QemuOption = "qemu.option", Scenario, "QEMU does not know, or cannot do, something that the machine is to be made of";
     QemuKilled = "qemu.killed", Qemu, "QEMU was killed by a signal";
     QemuExited = "qemu.exited", Qemu, "QEMU ended by itself";
     QemuInternalError = "qemu.internal-error", Qemu, "QEMU stopped with an internal error";
     QemuProtocol = "qemu.protocol", Qemu, "QEMU's monitor did not answer as it should";
     AcceleratorUnusable = "host.accelerator", Host, "the accelerator asked for cannot run Xen here";
     ControlFailed = "host.control-failed", Host, "a Xen known to be good does not boot here either";
+    HostMemory = "host.memory", Host, "the host has too little memory for the machine";
     HostDisk = "host.disk-full", Host, "no space is left on the device";
     HostTool = "host.tool-missing", Host, "a program the lab needs is not installed";
     HostNetwork = "host.network", Host, "something could not be downloaded";

@@ -186,6 +186,9 @@ pub enum Loss {
         code: String,
         /// The line that says it.
         line: String,
+        /// What its dump tells besides, by label.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        told: Vec<(String, String)>,
     },
     /// The user interrupted the run.
     Interrupted,

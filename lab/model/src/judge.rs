@@ -325,7 +325,7 @@ fn lost(name: &str, loss: &Loss, phase: Phase) -> Check {
     let (cause, message) = match loss {
         Loss::NotReached | Loss::NoTemplate { .. } => return Check::not_judged(name, "not reached"),
         Loss::Machine(end) => (phase::machine_cause(end, phase), phase::machine_words(end)),
-        Loss::Guest { code, line } => {
+        Loss::Guest { code, line, .. } => {
             let cause = Cause::from_code(code).unwrap_or(Cause::LabInternal);
             (cause, format!("{}: {}", cause.meaning(), quote(line)))
         }
@@ -336,9 +336,13 @@ fn lost(name: &str, loss: &Loss, phase: Phase) -> Check {
         },
     };
     let message = format!("{name}: {message}");
-    match cause.verdict() {
+    let check = match cause.verdict() {
         Verdict::Error => Check::error(name, cause, message),
         _ => Check::fail(name, cause, message),
+    };
+    match loss {
+        Loss::Guest { told, .. } => told.iter().fold(check, |c, (label, value)| c.show(label, value)),
+        _ => check,
     }
 }
 

@@ -2,18 +2,15 @@
 
 use crate::build::XenBuild;
 use crate::image;
+use addr2line::gimli::{self, SectionId};
+use object::{Object as _, ObjectSection as _};
 use regex::Regex;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use std::time::Duration;
-use xenlab_host::Command;
-use xenlab_model::arch::Arch;
 
 /// Frames that are told.
 const FRAMES: usize = 3;
-
-/// addr2line reads one file: after this long it hangs.
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// A line of a call trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +27,7 @@ pub fn locate(build: &XenBuild, console: &[u8]) -> Option<String> {
     if frames.is_empty() {
         return None;
     }
-    let lines = symbols(build).and_then(|syms| lines(&syms, build.arch, &frames)).unwrap_or_default();
+    let lines = symbols(build).and_then(|syms| lines(&syms, &frames)).unwrap_or_default();
     let told: Vec<String> = frames
         .iter()
         .enumerate()
@@ -85,26 +82,26 @@ fn is_symbols(path: &Path) -> bool {
 }
 
 /// The line of each frame, as far as it is known.
-fn lines(syms: &Path, arch: Arch, frames: &[Frame]) -> Option<Vec<Option<String>>> {
-    let program = match arch {
-        arch if Arch::host() == Some(arch) => "addr2line",
-        Arch::X86_64 => "x86_64-linux-gnu-addr2line",
-        Arch::Aarch64 => "aarch64-linux-gnu-addr2line",
+fn lines(syms: &Path, frames: &[Frame]) -> Option<Vec<Option<String>>> {
+    let data = std::fs::read(syms).ok()?;
+    let file = object::File::parse(&*data).ok()?;
+    let section = |id: SectionId| -> Result<Cow<'_, [u8]>, gimli::Error> {
+        let found = file.section_by_name(id.name()).and_then(|s| s.uncompressed_data().ok());
+        Ok(found.unwrap_or_default())
     };
-    // All but the first are where a call returns to: the call is before it.
-    let addresses = frames.iter().enumerate().map(|(at, f)| format!("{:x}", f.address - u64::from(at > 0)));
-    let asked = Command::new(program).arg("-e").arg(syms).args(addresses).env("LC_ALL", "C").limit(LIMIT);
-    let output = asked.checked().ok()?;
-    let known = |line: &str| {
-        let line = line.split(" (discriminator").next().unwrap_or(line);
+    let sections = gimli::DwarfSections::load(section).ok()?;
+    // Both architectures are little-endian.
+    let dwarf = sections.borrow(|data| gimli::EndianSlice::new(data, gimli::LittleEndian));
+    let context = addr2line::Context::from_dwarf(dwarf).ok()?;
+    let line = |(at, frame): (usize, &Frame)| {
+        // All but the first are where a call returns to: the call is before it.
+        let found = context.find_location(frame.address.checked_sub(u64::from(at > 0))?).ok()??;
+        let (file, line) = (found.file?, found.line.filter(|n| *n > 0)?);
         // Below the tree's own folder xen/, wherever that was built.
-        let short = line.rsplit_once("/src/xen/").map_or(line, |(_, short)| short);
-        let at = line
-            .rsplit_once(':')
-            .is_some_and(|(file, n)| file != "??" && n.parse::<u32>().is_ok_and(|n| n > 0));
-        at.then(|| short.to_owned())
+        let short = file.rsplit_once("/src/xen/").map_or(file, |(_, short)| short);
+        Some(format!("{short}:{line}"))
     };
-    Some(output.stdout.text().lines().map(known).collect())
+    Some(frames.iter().enumerate().map(line).collect())
 }
 
 #[cfg(test)]

@@ -41,25 +41,25 @@ const fn reason(
 pub const RULES: &[Rule] = &[
     // The end of Xen.
     panic("xen.panic", Xen, 10, PANIC, "xen/drivers/char/console.c panic()"),
+    panic("xen.bug", Xen, 30, r"Xen BUG at \S+:\d+", "xen/common/bug.c, xen/arch/arm/traps.c do_bug_frame()"),
     panic(
-        "xen.panic",
-        Xen,
-        30,
-        r"Xen BUG at \S+:\d+",
-        "xen/common/bug.c, xen/arch/arm/traps.c do_bug_frame()",
-    ),
-    panic(
-        "xen.panic",
+        "xen.bug",
         Xen,
         30,
         r"Assertion '.*' failed at \S+:\d+",
         "xen/common/bug.c, xen/arch/arm/traps.c do_bug_frame()",
     ),
     panic("xen.panic", Xen, 30, "FATAL TRAP: ", "xen/arch/x86/traps.c fatal_trap()"),
-    panic("xen.panic", Xen, 30, "FATAL PAGE FAULT", "xen/arch/x86/traps.c do_page_fault()"),
+    panic("xen.page-fault", Xen, 30, "FATAL PAGE FAULT", "xen/arch/x86/traps.c do_page_fault()"),
     panic("xen.panic", Xen, 30, "GENERAL PROTECTION FAULT", "xen/arch/x86/traps.c do_general_protection()"),
     panic("xen.panic", Xen, 30, "CONTROL-FLOW PROTECTION FAULT: ", "xen/arch/x86/traps.c do_entry_CP()"),
-    panic("xen.panic", Xen, 30, "Early fatal page fault at ", "xen/arch/x86/traps.c do_early_page_fault()"),
+    panic(
+        "xen.page-fault",
+        Xen,
+        30,
+        "Early fatal page fault at ",
+        "xen/arch/x86/traps.c do_early_page_fault()",
+    ),
     panic("xen.panic", Xen, 30, "DOUBLE FAULT", "xen/arch/x86/traps.c do_double_fault()"),
     panic("xen.panic", Xen, 30, r"CPU\d+: Unexpected Trap: ", "xen/arch/arm/traps.c do_unexpected_trap()"),
     panic(
@@ -68,6 +68,28 @@ pub const RULES: &[Rule] = &[
         30,
         r"Watchdog timer detects that CPU\d+ is stuck",
         "xen/arch/x86/nmi.c nmi_watchdog_tick()",
+    ),
+    panic(
+        "xen.page-fault",
+        Xen,
+        31,
+        r"Data Abort Trap\. Syndrome=|CPU\d+: Unexpected Trap: Data Abort",
+        "xen/arch/arm/traps.c do_trap_hyp_sync(), do_trap_data_abort_guest()",
+    ),
+    // What Xen was asked for and this machine has not.
+    panic(
+        "xen.memory",
+        Xen,
+        80,
+        "Not enough memory to relocate Xen|Not enough memory for Xen|Unable to allocate (?:first )?xenheap|Out of memory for",
+        "xen/arch/x86/setup.c, xen/arch/arm/setup.c setup_mm()",
+    ),
+    panic(
+        "xen.iommu",
+        Xen,
+        80,
+        "iommu must be enabled for PVH|Couldn't enable IOMMU and iommu=required",
+        "xen/drivers/passthrough/x86/iommu.c arch_iommu_hwdom_init(), iommu.c iommu_setup()",
     ),
     // Xen will not build dom0: the words of a panic, or a line before one.
     panic(
@@ -266,8 +288,22 @@ pub const RULES: &[Rule] = &[
         "dom0.panic",
         Dom0,
         50,
-        r"(?:^|\] )Kernel panic - not syncing: (?:Attempted to kill init!|No working init found)",
-        "kernel/exit.c do_exit(), init/main.c kernel_init()",
+        r"(?:^|\] )Kernel panic - not syncing: No working init found",
+        "init/main.c kernel_init()",
+    ),
+    panic(
+        "dom0.init-died",
+        Dom0,
+        50,
+        r"(?:^|\] )Kernel panic - not syncing: Attempted to kill init!",
+        "kernel/exit.c do_exit()",
+    ),
+    panic(
+        "dom0.asked-to-crash",
+        Dom0,
+        70,
+        r"(?:^|\] )Kernel panic - not syncing: sysrq triggered crash",
+        "drivers/tty/sysrq.c sysrq_handle_crash()",
     ),
     Rule {
         // The kernel may live on after one, and says so by what it does next.

@@ -24,13 +24,13 @@ fn the_table_is_sound() {
 #[test]
 fn each_is_recognised() {
     for (line, code, fatal) in [
-        ("(XEN) Xen BUG at common/page_alloc.c:1234", "xen.panic", true),
-        ("(XEN) Assertion 'a < b' failed at arch/x86/mm.c:99", "xen.panic", true),
+        ("(XEN) Xen BUG at common/page_alloc.c:1234", "xen.bug", true),
+        ("(XEN) Assertion 'a < b' failed at arch/x86/mm.c:99", "xen.bug", true),
         ("(XEN) FATAL TRAP: vec 6, #UD[0000]", "xen.panic", true),
-        ("(XEN) FATAL PAGE FAULT", "xen.panic", true),
+        ("(XEN) FATAL PAGE FAULT", "xen.page-fault", true),
         ("(XEN) *** DOUBLE FAULT ***", "xen.panic", true),
-        ("(XEN) Early fatal page fault at e008:ffff82d04042 (cr2=0, ec=0)", "xen.panic", true),
-        ("(XEN) CPU0: Unexpected Trap: Data Abort", "xen.panic", true),
+        ("(XEN) Early fatal page fault at e008:ffff82d04042 (cr2=0, ec=0)", "xen.page-fault", true),
+        ("(XEN) CPU0: Unexpected Trap: Data Abort", "xen.page-fault", true),
         ("(XEN) Watchdog timer detects that CPU1 is stuck!", "xen.panic", true),
         ("(XEN) Hardware Dom0 crashed: rebooting machine in 5 seconds.", "dom0.panic", true),
         ("(XEN) Hardware Dom0 halted: halting machine", "dom0.power-off", true),
@@ -68,7 +68,7 @@ fn each_is_recognised() {
         ),
         (
             "[    1.000000] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000b00",
-            "dom0.panic",
+            "dom0.init-died",
             true,
         ),
         ("[    1.000000][    T1] Oops: 0002 [#1] PREEMPT SMP", "dom0.panic", false),

@@ -58,8 +58,11 @@ pub async fn on_machine(
 /// Whether the machine has ended or its console has said that Xen or dom0 died, by now. What only looks like the beginning of a
 /// panic may be dom0's own words: it is none while dom0 answers.
 pub async fn lost_by_now(running: &mut Running) -> Option<Loss> {
-    let of =
-        |sign: &xenlab_console::Sign| Loss::Guest { code: sign.code.to_owned(), line: sign.text.clone() };
+    let of = |sign: &xenlab_console::Sign| Loss::Guest {
+        code: sign.code.to_owned(),
+        line: sign.text.clone(),
+        told: Vec::new(),
+    };
     let suspected = {
         let mut state = running.hub.state();
         let certain = state.fatal().map(of);
@@ -101,7 +104,7 @@ async fn lost(hub: &crate::hub::Hub, machine: &xenlab_machine::Machine) -> Loss 
         }
     };
     tokio::select! {
-        (code, line) = died => Loss::Guest { code, line },
+        (code, line) = died => Loss::Guest { code, line, told: Vec::new() },
         end = machine.ended() => Loss::Machine(end),
     }
 }

@@ -108,15 +108,21 @@ done
 /// State of a systemd unit as `Key=Value` lines.
 pub fn systemd_unit(name: &str) -> String {
     format!(
-        "systemctl show --property=Id,LoadState,ActiveState,SubState,Result,Type,ExecMainStartTimestampMonotonic -- {}",
+        "systemctl show --property=Id,LoadState,ActiveState,SubState,Result,Type,ExecMainStartTimestampMonotonic -- {0}; rc=$?; \
+         systemctl is-active --quiet -- {0} || journalctl --unit={0} --lines={LOG} --no-pager --output=cat 2>/dev/null | sed 's/^/log: /'; \
+         exit $rc",
         quote(name)
     )
 }
 
+/// Lines of the log of a service that is not active.
+const LOG: u32 = 8;
+
 /// State of a service of the small init as `Key=Value` lines.
 pub fn small_init_service(name: &str) -> String {
     format!(
-        "f=/run/xenlab/services/{0}; if [ -e \"$f\" ]; then cat \"$f\"; else echo LoadState=not-found; echo ActiveState=inactive; fi",
+        "f=/run/xenlab/services/{0}; if [ -e \"$f\" ]; then cat \"$f\"; \
+         grep -q '^ActiveState=active$' \"$f\" || tail -n {LOG} /run/xenlab/{0}.log 2>/dev/null | sed 's/^/log: /'; else echo LoadState=not-found; echo ActiveState=inactive; fi",
         quote(name)
     )
 }

@@ -134,7 +134,7 @@ pub async fn as_dom0(
         WaitEnd::Reached => {}
         // As a domain it would have crashed, or been ended by `on_reboot`; the host would have stood.
         WaitEnd::Failed { code, .. } if code.starts_with("dom0.") => {}
-        WaitEnd::Failed { code, line } => return Err(Loss::Guest { code, line }),
+        WaitEnd::Failed { code, line } => return Err(Loss::Guest { code, line, told: Vec::new() }),
         WaitEnd::Ended(end) => return Err(Loss::Machine(end)),
         WaitEnd::Interrupted => return Err(Loss::Interrupted),
         WaitEnd::TimedOut { .. } | WaitEnd::Stalled { .. } => timed_out = Some(limit.as_secs_f64()),

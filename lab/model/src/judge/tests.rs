@@ -36,7 +36,17 @@ fn evidence(step: &str, seen: Result<Observation, Loss>) -> Evidence {
 
 fn boot(end: WaitEnd, reached: &[Phase]) -> Evidence {
     let reached = reached.iter().map(|p| (*p, 1.0)).collect();
-    let seen = PhaseEvidence { reached, end, console_bytes: 0, tails: Vec::new(), signs: Vec::new() };
+    let seen = PhaseEvidence {
+        reached,
+        end,
+        console_bytes: 0,
+        tails: Vec::new(),
+        signs: Vec::new(),
+        heard: Vec::new(),
+        ended: 0.0,
+        usual: None,
+        told: Vec::new(),
+    };
     evidence(BOOT, Ok(Observation::Phase(seen)))
 }
 
@@ -132,7 +142,11 @@ fn losses() {
         (Loss::Machine(MachineEnd::GuestReset), Fail, "dom0.reset"),
         (Loss::Machine(MachineEnd::GuestPowerOff), Fail, "dom0.power-off"),
         (Loss::Machine(MachineEnd::InternalError), Error, "qemu.internal-error"),
-        (Loss::Guest { code: "xen.panic".into(), line: "Panic on CPU 0:".into() }, Fail, "xen.panic"),
+        (
+            Loss::Guest { code: "xen.panic".into(), line: "Panic on CPU 0:".into(), told: Vec::new() },
+            Fail,
+            "xen.panic",
+        ),
         (Loss::Interrupted, Error, "lab.interrupted"),
         (lab("host.disk-full"), Error, "host.disk-full"),
         (lab("lab.panic"), Error, "lab.panic"),
@@ -165,7 +179,7 @@ fn a_test_that_takes_the_host_down() {
         case(&a_case(json!({"steps": steps})), &[booted(), lost("steps[0]", loss)], &Facts::default(), None)
     };
     let reset = || Loss::Machine(MachineEnd::GuestReset);
-    let panic = || Loss::Guest { code: "xen.panic".into(), line: "Panic on CPU 0:".into() };
+    let panic = || Loss::Guest { code: "xen.panic".into(), line: "Panic on CPU 0:".into(), told: Vec::new() };
     for (run_as, loss, code) in [
         ("dom0", reset(), "xen.reset"),
         ("dom0", panic(), "xen.panic"),

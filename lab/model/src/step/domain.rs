@@ -1,7 +1,7 @@
 //! `domain`: what is done with a guest, and what becomes of it.
 
 use super::{At, Complaint, JudgeContext, StepKind, one_or_many, say};
-use crate::cause::Cause;
+use crate::cause::{Cause, of_xl};
 use crate::evidence::{Captured, CommandResult};
 use crate::guest::Guest;
 use crate::matcher::{Matcher, quote};
@@ -137,9 +137,9 @@ impl Seen {
 
     /// Why its Linux panicked, if its console says that it did.
     fn panicked(&self) -> Option<&str> {
-        let line =
-            self.console.text.lines().rev().find_map(|l| l.split_once("Kernel panic - not syncing: "))?;
-        Some(line.1.trim())
+        // It says the same once more when it has written its dump.
+        let lines = self.console.text.lines().rev().filter(|l| !l.contains("---[ end "));
+        Some(lines.filter_map(|l| l.split_once("Kernel panic - not syncing: ")).next()?.1.trim())
     }
 
     /// There is a domain, and it can still come to what is waited for.
@@ -153,6 +153,14 @@ impl Seen {
             Some(line) => format!("the last line on its console is {}", quote(line)),
             None => "it wrote nothing to its console".to_owned(),
         }
+    }
+
+    /// The end of what it said; the whole is in the evidence.
+    fn last_lines(&self) -> String {
+        let lines: Vec<&str> = self.console.text.lines().map(str::trim_end).collect();
+        let more = lines.len().saturating_sub(SHOWN);
+        let shown = lines[more..].join("\n");
+        if more > 0 { format!("({more} lines before)\n{shown}") } else { shown }
     }
 
     /// The state has this mark: `p` paused, `s` shut down, `c` crashed, `d` dying.
@@ -169,7 +177,14 @@ impl Seen {
             Some(if self.xen.is_empty() { check } else { check.show("Xen's console", self.xen.join("\n")) })
         };
         if let Some(why) = self.panicked() {
-            return fail(Cause::GuestCrashed, &format!("panicked: {}", quote(why)));
+            // What it was given to start with is no word about Xen.
+            let own = ["VFS: Unable to mount root fs", "No working init found", "Attempted to kill init!"];
+            let cause = if own.iter().any(|words| why.contains(words)) {
+                Cause::GuestNoRoot
+            } else {
+                Cause::GuestCrashed
+            };
+            return fail(cause, &format!("panicked: {}", quote(why)));
         }
         match &self.state {
             None => fail(Cause::GuestGone, "is gone"),
@@ -180,6 +195,9 @@ impl Seen {
         }
     }
 }
+
+/// Lines of a guest's console that a message shows.
+const SHOWN: usize = 16;
 
 /// What the small guest says when it is up.
 pub fn ready(nonce: &str) -> String {
@@ -300,8 +318,7 @@ impl Domain {
             // That it does not end is the guest's doing, and what it said last tells why.
             Err(check) if check.cause == Some(Cause::CommandTimeout) => {
                 let message = format!("{}; {}", check.message, seen.last_words());
-                return Check::fail(name, Cause::GuestSilent, message)
-                    .show("console", seen.console.text.trim_end());
+                return Check::fail(name, Cause::GuestSilent, message).show("console", seen.last_lines());
             }
             Err(check) => return check,
         };
@@ -309,13 +326,16 @@ impl Domain {
             if say::no_such_program(&seen.command) {
                 return say::xl_failed(&name, &what, &seen.command, cx);
             }
-            let cause = if act == Act::Create { Cause::GuestNotCreated } else { Cause::GuestState };
+            let cause = match act {
+                Act::Create => of_xl(&seen.command.stderr.text).unwrap_or(Cause::GuestNotCreated),
+                _ => Cause::GuestState,
+            };
             let message = format!("{what} exited with {status}{}", complaint(&seen.command));
-            return Check::fail(name, cause, message).show("console", seen.console.text.trim_end());
+            return Check::fail(name, cause, message).show("console", seen.last_lines());
         }
         let alive = matches!(act, Act::Create | Act::Pause | Act::Unpause | Act::Reboot);
         if let Some(dead) = seen.dead(&name).filter(|_| alive) {
-            return dead.show("console", seen.console.text.trim_end());
+            return dead.show("console", seen.last_lines());
         }
         let wrong = |message: String| Check::fail(&name, Cause::GuestState, message);
         let state = seen.state.as_deref().unwrap_or("gone");
@@ -382,7 +402,7 @@ impl Domain {
                 }
             };
             let check =
-                if check.verdict == Verdict::Fail { check.show("console", text.trim_end()) } else { check };
+                if check.verdict == Verdict::Fail { check.show("console", seen.last_lines()) } else { check };
             checks.push(check.at(place));
         }
         for (i, pattern) in self.lacks.iter().enumerate() {
@@ -412,7 +432,7 @@ impl Domain {
         let place = cx.place(Self::NAME, "run");
         let silent = |message: String| {
             let check = Check::fail(&name, Cause::GuestSilent, format!("{message}; {}", seen.last_words()));
-            vec![check.show("console", seen.console.text.trim_end()).at(place.clone())]
+            vec![check.show("console", seen.last_lines()).at(place.clone())]
         };
         match say::exited(&name, &what, &seen.command) {
             Ok(_) => {}

@@ -1,5 +1,7 @@
 //! `phase`: the machine reaches a boot phase.
 
+mod story;
+
 use super::{At, JudgeContext, StepKind};
 use crate::cause::Cause;
 use crate::evidence::{MachineEnd, WaitEnd};
@@ -32,6 +34,46 @@ pub struct PhaseEvidence {
     /// Lines that explain a bad end, as the console crate recognised them: cause code and line.
     #[serde(default)]
     pub signs: Vec<(String, String)>,
+    /// The last line of each speaker, the latest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heard: Vec<Heard>,
+    /// Seconds since power-on when the wait ended; 0 where nobody looked.
+    #[serde(default)]
+    pub ended: f64,
+    /// How long the phase that the boot stopped in takes as a rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usual: Option<Usual>,
+    /// What the dump of a crash tells, by label.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub told: Vec<(String, String)>,
+}
+
+/// What was heard last of somebody.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Heard {
+    /// `firmware`, `xen`, `dom0`.
+    pub from: String,
+    /// The line.
+    pub line: String,
+    /// Seconds since power-on when it came.
+    pub at: f64,
+}
+
+/// How long a phase takes as a rule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Usual {
+    /// By earlier boots of the same case.
+    Boots {
+        /// How many there are.
+        boots: u32,
+        /// Seconds, the median of them.
+        seconds: f64,
+        /// Seconds, the longest.
+        longest: f64,
+    },
+    /// There are none: what the lab gives any boot, seconds of guest time.
+    Limit(f64),
 }
 
 impl StepKind for Phase {
@@ -77,6 +119,9 @@ pub fn judge(reach: BootPhase, evidence: &PhaseEvidence) -> Check {
         _ => Check::fail(name, cause, message),
     };
     check = check.show("phase", last.name());
+    for (label, value) in story::told(evidence) {
+        check = check.show(label, value);
+    }
     for (console, lines) in &evidence.tails {
         check = check.show(format!("last lines of {console}"), lines.join("\n"));
     }

@@ -90,6 +90,9 @@ fn same_service(a: &str, b: &str) -> bool {
     a.strip_suffix(".service").unwrap_or(a) == b.strip_suffix(".service").unwrap_or(b)
 }
 
+/// What a line of the service's own log begins with, beside its state.
+const LOG: &str = "log: ";
+
 /// One service: it exists, and is active or has done its work.
 fn active(name: &str, state: &CommandResult) -> Check {
     let what = format!("asking for the state of {name}");
@@ -98,7 +101,7 @@ fn active(name: &str, state: &CommandResult) -> Check {
         Err(check) => return check,
     };
     let get = |key: &str| {
-        let lines = state.stdout.text.lines();
+        let lines = state.stdout.text.lines().filter(|l| !l.starts_with(LOG));
         lines.filter_map(|l| l.trim().split_once('=')).find(|(k, _)| *k == key).map(|(_, v)| v.trim())
     };
     // systemctl's own status for no such unit is 4; an init script's, by the LSB, too.
@@ -144,7 +147,10 @@ fn active(name: &str, state: &CommandResult) -> Check {
             )
         }
     };
-    check.show("state", state.stdout.text.trim_end())
+    let (log, state): (Vec<&str>, Vec<&str>) = state.stdout.text.lines().partition(|l| l.starts_with(LOG));
+    let check = check.show("state", state.join("\n"));
+    let log: Vec<&str> = log.iter().map(|l| l.trim_start_matches(LOG)).collect();
+    if log.is_empty() { check } else { check.show("its last lines", log.join("\n")) }
 }
 
 /// No service has failed but those that may.

@@ -231,6 +231,9 @@ fn judged(style: Style, case: &str, verdict: &CaseVerdict) -> Vec<String> {
         };
         let line = format!("{cause} ({}){fault}", cause.meaning());
         lines.extend(labelled("cause:", &line, style));
+        if let Some(advice) = cause.advice().filter(|_| verdict.as_expected().is_none()) {
+            lines.extend(labelled("try:", advice, style));
+        }
     }
     if let Some(expected) = &verdict.expected {
         lines.extend(labelled("known:", &escape_lines(&expected.said(verdict)), style));

@@ -24,6 +24,8 @@ pub enum Break {
     OtherKey,
     /// It has no multiboot2 header.
     NoMultiboot,
+    /// An instruction of its start-up reads where nothing is mapped.
+    Fault,
     /// It says another version of itself than it was built as, in all its places.
     OtherVersion,
     /// It has another build-id than it was built with.
@@ -74,7 +76,8 @@ pub(super) fn broken(
         Break::OtherArchitecture => other(),
         Break::Unpacked => Ok(unpacked(bytes)),
         Break::Copied => Ok(bytes.to_vec()),
-        Break::Undefined => inside(bytes, |b| undefined(arch, b)),
+        Break::Undefined => inside(bytes, |b| instead(arch, b, undefined(arch))),
+        Break::Fault => inside(bytes, |b| instead(arch, b, stray_read(arch))),
         Break::Entry => inside(bytes, |b| entry(arch, b)),
         Break::OtherKey => inside(bytes, |b| replaced(b, b"global\0kernel\0", b"global\0kernex\0")),
         Break::NoMultiboot => inside(bytes, |b| replaced(b, &MULTIBOOT2.to_le_bytes(), &[0; 4])),
@@ -115,17 +118,9 @@ fn entry(arch: Arch, bytes: &mut [u8]) -> Result<(), String> {
         })
     };
     let at = found().ok_or("this is no PE image with an entry point")?;
-    let trap = trap(arch);
+    let trap = undefined(arch);
     bytes.get_mut(at..at + trap.len()).ok_or("its entry point is not in the file")?.copy_from_slice(trap);
     Ok(())
-}
-
-/// `ud2`; `udf #0`.
-fn trap(arch: Arch) -> &'static [u8] {
-    match arch {
-        Arch::X86_64 => &[0x0f, 0x0b],
-        Arch::Aarch64 => &[0, 0, 0, 0],
-    }
 }
 
 /// What a packed image unpacks to; one that is not packed is itself.
@@ -152,8 +147,28 @@ fn all(bytes: &[u8], wanted: &[u8]) -> Vec<usize> {
     memchr::memmem::find_iter(bytes, wanted).collect()
 }
 
-/// Puts an undefined instruction where the address of a string is computed that Xen prints while it starts.
-fn undefined(arch: Arch, bytes: &mut [u8]) -> Result<(), String> {
+/// An instruction that no processor has.
+fn undefined(arch: Arch) -> &'static [u8] {
+    match arch {
+        // ud2; udf #0.
+        Arch::X86_64 => &[0x0f, 0x0b],
+        Arch::Aarch64 => &[0, 0, 0, 0],
+    }
+}
+
+/// A read of an address of which nothing is mapped in a hypervisor that starts: -4096 is in the range that x86 leaves to guests' kernels, and
+/// of which AArch64's EL2 has none.
+fn stray_read(arch: Arch) -> &'static [u8] {
+    match arch {
+        // mov 0xfffffffffffff000,%rax (sign-extended from 32 bits).
+        Arch::X86_64 => &[0x48, 0x8b, 0x04, 0x25, 0x00, 0xf0, 0xff, 0xff],
+        // mov x0, #-4096; ldr x0, [x0].
+        Arch::Aarch64 => &[0xe0, 0xff, 0x81, 0x92, 0x00, 0x00, 0x40, 0xf9],
+    }
+}
+
+/// Puts instructions where the address of a string is computed that Xen prints while it starts.
+fn instead(arch: Arch, bytes: &mut [u8], trap: &[u8]) -> Result<(), String> {
     for words in WORDS {
         for at in all(bytes, words.as_bytes()) {
             // The string begins after the end of the one before; its log level comes first.
@@ -163,8 +178,8 @@ fn undefined(arch: Arch, bytes: &mut [u8]) -> Result<(), String> {
                 Arch::Aarch64 => adrp_add(bytes, begin),
             };
             if let Some(code) = code {
-                let trap = trap(arch);
-                bytes[code..code + trap.len()].copy_from_slice(trap);
+                let Some(place) = bytes.get_mut(code..code + trap.len()) else { continue };
+                place.copy_from_slice(trap);
                 return Ok(());
             }
         }

@@ -53,7 +53,7 @@ fn create() {
     );
     let stderr = "xc: error: panic: segment kernel too large: Out of memory\nlibxl: error: libxl_create.c: cannot (re-)build domain: -3\n";
     let checks = judge(&create, &seen(ran("x", 3, "", stderr), "", None), &facts());
-    assert_eq!(bad(&checks), ["create g1 FAIL guest.not-created"]);
+    assert_eq!(bad(&checks), ["create g1 FAIL guest.memory"]);
     assert!(
         said(&checks, "create g1").contains("segment kernel too large"),
         "the first complaint, not its undoing: {checks:?}"

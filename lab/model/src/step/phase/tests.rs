@@ -11,6 +11,10 @@ fn seen(reached: &[BootPhase], end: WaitEnd) -> PhaseEvidence {
         console_bytes: if reached.len() > 1 { 4000 } else { 0 },
         tails: vec![("xen".into(), vec!["(XEN) one".into(), "(XEN) two".into()])],
         signs: Vec::new(),
+        heard: Vec::new(),
+        ended: 0.0,
+        usual: None,
+        told: Vec::new(),
     }
 }
 
@@ -131,5 +135,37 @@ fn words() {
         checks[0].message,
         "dom0-ready: the boot stopped in phase xen: nothing new for 30 s of guest time; likely cause: Xen started and then fell silent"
     );
-    assert_eq!(checks[0].shown[1], ("last lines of xen".to_owned(), "(XEN) one\n(XEN) two".to_owned()));
+    let shown: Vec<&str> = checks[0].shown.iter().map(|(label, _)| label.as_str()).collect();
+    assert_eq!(shown, ["phase", "which means", "so far", "last lines of xen"]);
+    assert_eq!(checks[0].shown[3].1, "(XEN) one\n(XEN) two");
+}
+
+/// What is told beside the cause: who was heard last and when, and how long the phase took beside what it should.
+#[test]
+fn heard_and_usual() {
+    let mut e = seen(&ALL[..4], STALL);
+    e.ended = 33.0;
+    e.heard = vec![Heard { from: "xen".into(), line: "Scrubbing ".repeat(40), at: 13.0 }];
+    let told = |e: &PhaseEvidence, label: &str| -> Vec<String> {
+        let checks = judged(&Phase { reach: Dom0Ready }, e, &Facts::default());
+        checks[0].shown.iter().filter(|(l, _)| l == label).map(|(_, v)| v.clone()).collect()
+    };
+    assert_eq!(told(&e, "took"), Vec::<String>::new(), "nothing is known of other boots: nothing is said");
+    e.usual = Some(Usual::Boots { boots: 12, seconds: 3.0, longest: 4.5 });
+    assert_eq!(
+        told(&e, "took"),
+        ["30.0 s in this phase, 10 times as long: 12 good boots of this case took 3.0 s (longest 4.5 s)"]
+    );
+    e.usual = Some(Usual::Boots { boots: 1, seconds: 29.0, longest: 31.0 });
+    assert!(told(&e, "took")[0].contains("no longer than usual: 1 good boot"));
+    e.usual = Some(Usual::Limit(90.0));
+    assert!(told(&e, "took")[0].ends_with("any boot is given 90 s for it"));
+    let heard = told(&e, "last heard");
+    assert!(heard[0].starts_with("20.0 s before the end, from Xen: `Scrubbing "), "{heard:?}");
+    assert!(heard[0].len() < 220, "a long line is cut: {heard:?}");
+    e.heard.clear();
+    e.console_bytes = 0;
+    assert!(told(&e, "last heard")[0].starts_with("nothing, from anybody"));
+    e.told = vec![("what happened".into(), "it fell over".into())];
+    assert_eq!(told(&e, "what happened"), ["it fell over"]);
 }

@@ -160,7 +160,7 @@ fn a_pae_guest_needs_shadow_paging_of_a_xen_that_does_not_say_how_it_was_built()
 fn a_host_that_dies_has_its_own_word() {
     let step = step("test-pv64-a");
     let fail = || Check::fail("xtf", Cause::XenPanic, "xtf: Xen panicked: `Panic on CPU 0`");
-    let panic = Loss::Guest { code: "xen.panic".into(), line: String::new() };
+    let panic = Loss::Guest { code: "xen.panic".into(), line: String::new(), told: Vec::new() };
     let check = step.lost(fail(), &panic);
     assert_eq!((check.cause, Xtf::outcome(&check)), (Some(Cause::XenPanic), Some(Outcome::HostCrash)));
     assert_eq!(check.message, "HOST CRASH: Xen panicked: `Panic on CPU 0`");

@@ -86,7 +86,11 @@ pub(super) const ROWS: &[Row] = &[
         mutations: &[hotplug!(
             "losetup() { case $1 in /dev/loop*) false ;; *) command losetup \"$@\" ;; esac; }\n"
         )],
-        expect: fail(Cause::DeviceNotAttached, Blame::Build, &["xvdb of g1: `xl` attaching it, in dom0, exited with"]),
+        expect: fail(
+            Cause::DeviceNotAttached,
+            Blame::Build,
+            &["xvdb of g1: `xl` attaching it, in dom0, exited with"],
+        ),
         ..ARM
     },
     Row {

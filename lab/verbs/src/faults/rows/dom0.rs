@@ -56,6 +56,22 @@ pub(super) const ROWS: &[Row] = &[
         ..DOM0
     },
     Row {
+        name: "dom0-init-ends",
+        what: "the first program in dom0 ends at once",
+        artefact: "the scenario",
+        sets: &["dom0.args=[rdinit=/bin/busybox]"],
+        expect: fail(Cause::Dom0InitDied, Blame::Dom0, &["Attempted to kill init!"]),
+        ..DOM0
+    },
+    Row {
+        name: "dom0-asked-to-crash",
+        what: "a step has dom0's kernel crash by SysRq",
+        artefact: "the scenario",
+        scenario: booted!("\n  - run: 'echo c > /proc/sysrq-trigger'\n"),
+        expect: fail(Cause::Dom0AskedToCrash, Blame::Scenario, &["sysrq triggered crash"]),
+        ..DOM0
+    },
+    Row {
         name: "initramfs-missing",
         what: "dom0's kernel is given no initramfs",
         artefact: "dom0's initramfs",

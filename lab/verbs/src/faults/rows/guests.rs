@@ -43,7 +43,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "guest-panics",
         what: "the guest's kernel finds no init and panics",
         scenario: guest!("{args: [rdinit=/nowhere]}", "  - domain: {says: g1}\n    within: 60s\n"),
-        expect: fail(Cause::GuestCrashed, Blame::Xen, &["panicked: `"]),
+        expect: fail(Cause::GuestNoRoot, Blame::Scenario, &["panicked: `VFS"]),
         ..GUEST
     },
     Row {
@@ -77,8 +77,29 @@ pub(super) const ROWS: &[Row] = &[
         name: "guest-too-large",
         what: "the guest is to have more memory than there is",
         scenario: guest!("{config: ['memory = 8192']}", "  - domain: {says: g1}\n"),
-        expect: fail(Cause::GuestNotCreated, Blame::Build, &[]),
+        expect: fail(Cause::GuestMemory, Blame::Scenario, &["allocate"]),
         ..GUEST
+    },
+    Row {
+        name: "guest-kernel-is-none",
+        what: "the guest's kernel is a text file",
+        scenario: guest!("{config: ['kernel = \"/etc/passwd\"']}", "  - domain: {says: g1}\n"),
+        expect: fail(Cause::GuestKernelInvalid, Blame::Scenario, &["no loader found"]),
+        ..ARM
+    },
+    Row {
+        name: "guest-kernel-missing",
+        what: "the guest's kernel is not there",
+        scenario: guest!("{config: ['kernel = \"/nowhere\"']}", "  - domain: {says: g1}\n"),
+        expect: fail(Cause::GuestConfig, Blame::Scenario, &["/nowhere"]),
+        ..ARM
+    },
+    Row {
+        name: "guest-config-unreadable",
+        what: "the guest's configuration ends within a list",
+        scenario: guest!("{config: ['vif = [ 7']}", "  - domain: {says: g1}\n"),
+        expect: fail(Cause::GuestConfig, Blame::Scenario, &["config parsing error"]),
+        ..ARM
     },
     Row {
         name: "guest-left",

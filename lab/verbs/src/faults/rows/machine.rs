@@ -1,7 +1,7 @@
 //! What is not Xen's doing: QEMU, the host, the store, and inputs that change.
 
 use super::super::{Break, Expect, Mutation, Row, Wrapper};
-use super::{BOOTED, READY, error};
+use super::{BOOTED, READY, error, fail};
 use xenlab_model::cause::{Blame, Cause};
 
 const QEMU: Row = Row { artefact: "QEMU", scenario: READY, ..BOOTED };
@@ -22,6 +22,22 @@ pub(super) const ROWS: &[Row] = &[
         what: "QEMU ends before the machine is there, and calls it a success",
         mutations: &[Mutation::Qemu(Wrapper::ExitsWell)],
         expect: error(Cause::QemuRefused, Blame::Qemu, &[]),
+        ..QEMU
+    },
+    Row {
+        name: "qemu-no-such-processor",
+        what: "the scenario names a processor that QEMU does not know",
+        artefact: "the scenario",
+        sets: &["machine.cpu=pentium99"],
+        expect: fail(Cause::QemuOption, Blame::Scenario, &["pentium99"]),
+        ..QEMU
+    },
+    Row {
+        name: "qemu-no-such-device",
+        what: "the scenario names a device that QEMU does not know",
+        artefact: "the scenario",
+        sets: &["machine.devices=[no-such-device]"],
+        expect: fail(Cause::QemuOption, Blame::Scenario, &["no-such-device"]),
         ..QEMU
     },
     Row {

@@ -30,16 +30,8 @@ use xenlab_model::verdict::Verdict;
 /// Every row.
 pub const ROWS: &[Row] = &concat();
 
-const PARTS: [&[Row]; 8] = [
-    xen::ROWS,
-    boot::ROWS,
-    build::ROWS,
-    dom0::ROWS,
-    machine::ROWS,
-    good::ROWS,
-    guests::ROWS,
-    devices::ROWS,
-];
+const PARTS: [&[Row]; 8] =
+    [xen::ROWS, boot::ROWS, build::ROWS, dom0::ROWS, machine::ROWS, good::ROWS, guests::ROWS, devices::ROWS];
 
 const COUNT: usize = {
     let (mut n, mut part) = (0, 0);

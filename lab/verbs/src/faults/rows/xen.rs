@@ -51,6 +51,40 @@ pub(super) const ROWS: &[Row] = &[
         ..IMAGE
     },
     Row {
+        name: "xen-page-fault",
+        what: "Xen's start-up reads where nothing is mapped",
+        mutations: &[Mutation::Image(Break::Fault)],
+        expect: fail(Cause::XenPageFault, Blame::Xen, &["page fault", "boots in this very machine"]),
+        archs: X86,
+        ..IMAGE
+    },
+    Row {
+        name: "xen-data-abort",
+        what: "Xen's start-up reads where nothing is mapped",
+        mutations: &[Mutation::Image(Break::Fault)],
+        expect: fail(Cause::XenPageFault, Blame::Xen, &["data abort", "boots in this very machine"]),
+        archs: &[xenlab_model::Arch::Aarch64],
+        ..IMAGE
+    },
+    Row {
+        name: "xen-asked-for-pvh",
+        what: "Xen is to make dom0 a PVH domain, and the machine has no IOMMU",
+        artefact: "the scenario",
+        archs: X86,
+        sets: &["xen.args=[spec-ctrl=no,dom0=pvh]"],
+        expect: fail(Cause::XenIommu, Blame::Scenario, &["Presently, iommu must be enabled"]),
+        ..IMAGE
+    },
+    Row {
+        name: "xen-memory",
+        what: "Xen is told to use less memory than it takes to start",
+        artefact: "the scenario",
+        archs: X86,
+        sets: &["xen.args=[spec-ctrl=no,mem=64M]"],
+        expect: fail(Cause::XenMemory, Blame::Scenario, &["Not enough memory to relocate Xen"]),
+        ..IMAGE
+    },
+    Row {
         name: "version-one-digit-off",
         what: "the scenario declares a version that is one digit off",
         artefact: "the declared version",
