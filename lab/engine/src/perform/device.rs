@@ -74,7 +74,8 @@ fn parts(act: Act, step: &Device, domain: &str) -> Option<Vec<Part>> {
             };
             let make = make(domain, which);
             let rest = include_str!("device/connected.sh");
-            let attach = format!("{make}xl {kind} \"$domain\" {} >&2 || exit\n{rest}", quote(&spec));
+            let attach =
+                format!("{make}xl {kind} \"$domain\" {} >&2 || hotplug_failed $?\n{rest}", quote(&spec));
             vec![
                 ("`xl` attaching it", false, in_dom0(domain, which, &attach)),
                 ("looking for it", true, look_for(domain, which, "yes", "")),

@@ -41,6 +41,12 @@ bridge() {
 	$bb brctl addbr "$1" && $bb ip addr add "$2/16" dev "$1" && $bb ip link set "$1" up
 }
 
+# What Xen's hotplug scripts wrote last may say why.
+hotplug_failed() {
+	tail -n 3 /var/log/xen/xen-hotplug.log >&2 2>/dev/null
+	exit "$1"
+}
+
 # The number of the domain, $d, and of a network interface, $number, which nobody knows but by its address, $mac.
 find_device() {
 	d=$(xl domid "$domain") || exit 125
