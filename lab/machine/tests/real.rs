@@ -72,7 +72,7 @@ async fn a_device_it_does_not_have_is_its_refusal() {
     let Some(mut spec) = spec(dir.path()) else { return };
     spec.devices.push("coffee-maker,cups=2".to_owned());
     let error = start(&spec).await.err().unwrap();
-    assert_eq!(error.cause(), Cause::QemuRefused);
+    assert_eq!(error.cause(), Cause::QemuOption);
     assert!(error.to_string().contains("coffee-maker"), "{error}");
 }
 
