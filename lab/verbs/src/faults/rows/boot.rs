@@ -11,6 +11,27 @@ pub(super) const ROWS: &[Row] = &[
     Row { name: "good-bios", what: "SeaBIOS and GRUB boot Xen", artefact: "nothing", ..BIOS },
     Row { name: "good-uefi", what: "EFI firmware boots Xen's EFI image", artefact: "nothing", ..UEFI },
     Row {
+        name: "good-uefi-trixie",
+        what: "EFI firmware boots another Xen's EFI image, with another kernel and userland",
+        artefact: "nothing",
+        sets: &["boot=uefi", "xen.build=debian:trixie"],
+        ..UEFI
+    },
+    Row {
+        name: "good-uefi-oxenstored",
+        what: "EFI firmware boots Xen, and the store daemon in OCaml was asked for",
+        artefact: "nothing",
+        sets: &["boot=uefi", "dom0.xenstored=oxenstored"],
+        ..UEFI
+    },
+    Row {
+        name: "good-bios-unpacked",
+        what: "GRUB boots the ELF out of xen.gz",
+        artefact: "nothing",
+        mutations: &[Mutation::Image(Break::Unpacked)],
+        ..BIOS
+    },
+    Row {
         name: "good-uefi-unified",
         what: "EFI firmware boots one image with everything in it",
         artefact: "nothing",
