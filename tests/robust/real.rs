@@ -142,7 +142,7 @@ fn clones_of_a_real_machine_that_fail() {
         let verdict = bench.verdict(&format!("arch={arch},vars.n=2"));
         assert_eq!(
             (&verdict["verdict"], &verdict["cause"]),
-            (&"fail".into(), &"dom0.panic".into()),
+            (&"fail".into(), &"dom0.asked-to-crash".into()),
             "{verdict:#}"
         );
     }
