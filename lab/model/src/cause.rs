@@ -119,6 +119,8 @@ causes! {
     GuestMemory = "guest.memory", Scenario, "there is too little memory for a guest";
     GuestKernelInvalid = "guest.kernel-invalid", Scenario, "a guest's kernel is not one that Xen can load";
     GuestConfig = "guest.config", Scenario, "xl cannot read a guest's configuration, or a file that it names is not there";
+    GuestDeviceModel = "guest.device-model", Build, "the device model of an HVM guest is missing or did not start";
+    GuestFirmware = "guest.firmware", Build, "the firmware of an HVM guest is missing or cannot be loaded";
     GuestNoRoot = "guest.no-root", Scenario, "a guest's kernel found no root or no first program, and gave up";
     GuestCrashed = "guest.crashed", Xen, "a guest crashed";
     GuestGone = "guest.gone", Xen, "a guest ended that should live";
@@ -126,6 +128,10 @@ causes! {
     GuestSaid = "guest.said", Xen, "a guest said what it should not";
     GuestState = "guest.state", Xen, "a guest is not what or as it should be";
     GuestLeak = "guest.leak", Build, "something of a guest is left behind";
+    GuestNotSaved = "guest.not-saved", Build, "a guest could not be saved";
+    GuestNotRestored = "guest.not-restored", Build, "a guest could not be restored from what it was saved to";
+    GuestNotMigrated = "guest.not-migrated", Build, "a guest could not be migrated";
+    GuestNotTheSame = "guest.not-the-same", Xen, "a guest that was restored or migrated is not the one that it was before";
     DeviceNotAttached = "device.not-attached", Build, "a device could not be attached to a guest";
     DeviceNotDetached = "device.not-detached", Build, "a device could not be detached from a guest";
     DeviceData = "device.data", Xen, "what comes out of a device is not what went in";

@@ -27,6 +27,16 @@ const QEMU: &[(&str, Cause)] = &[
 
 /// libxl's, libxc's and xl's, on xl's standard error (Xen 4.17 and 4.20).
 const XL: &[(&str, Cause)] = &[
+    // tools/libs/light/libxl_dm.c, libxl_create.c
+    (
+        r"(?i)device model (?:\S+ )?(?:is not executable|did not start|not found)|Couldn't find device model|Please install the qemu-system-xen package",
+        Cause::GuestDeviceModel,
+    ),
+    // tools/libs/light/libxl_dom.c
+    (
+        r"(?i)initializing domain firmware failed|failed to (?:load|read) (?:BIOS|IPXE|(?:SMBIOS|ACPI) firmware)\b",
+        Cause::GuestFirmware,
+    ),
     // tools/libs/light/libxl_mem.c, libxl_dom.c; tools/xl/xl_vmcontrol.c freemem()
     (
         r"(?i)failed to free memory for the domain|not enough memory|cannot allocate memory|panic: .*: xc_dom_malloc|failed to populate|out of memory|xc_domain_claim_pages.*fail",
@@ -65,6 +75,20 @@ pub fn of_xl(stderr: &str) -> Option<Cause> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_hvm_guest_lacks() {
+        // As Xen 4.17 says it.
+        let model = "libxl: error: libxl_dm.c:2673:libxl__spawn_local_dm: Domain 1:device model /usr/libexec/xen-qemu-system-i386 is not executable: No such file or directory";
+        assert_eq!(of_xl(model), Some(Cause::GuestDeviceModel));
+        let model = "libxl: error: libxl_dm.c:3161:device_model_spawn_outcome: Domain 1:domain 1 device model: spawn failed (rc=-3)\nlibxl: error: libxl_create.c:1896:domcreate_devmodel_started: Domain 1:device model did not start: -3";
+        assert_eq!(of_xl(model), Some(Cause::GuestDeviceModel));
+        let firmware =
+            "libxl: error: libxl_dom.c:1134:libxl__build_hvm: Domain 1:initializing domain firmware failed";
+        assert_eq!(of_xl(firmware), Some(Cause::GuestFirmware));
+        let file = "libxl: error: libxl_dom.c:878:libxl__load_hvm_firmware_module: failed to read BIOS file: No such file or directory";
+        assert_eq!(of_xl(file), Some(Cause::GuestFirmware), "and not one of the scenario's");
+    }
 
     #[test]
     fn every_pattern_is_one() {

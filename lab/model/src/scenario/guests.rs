@@ -64,7 +64,12 @@ pub(super) fn of_step(
             return;
         }
     };
-    let tiny = guest.is_tiny();
+    let (tiny, copies, unheard) = (guest.is_tiny(), guest.config.copies, guest.words("").is_empty());
+    if let Some(why) = guest.mistake() {
+        let d = Diagnostic::new(origin(word), format!("guest `{name}`: {}", why.0));
+        diagnostics.push(d.expected(why.1.to_owned()));
+        return;
+    }
     let wrong = match step {
         Body::Domain(domain) => {
             let act = domain.act().map(|(act, _)| act);
@@ -75,7 +80,12 @@ pub(super) fn of_step(
                     "only the lab's own guest runs scripts".to_owned(),
                     "a guest with `kernel: xenlab:tiny`".to_owned(),
                 )),
-                Some(Act::Says) if !tiny && domain.has.is_empty() => Some((
+                Some(Act::Save | Act::Restore) if domain.file.is_some() && copies > 1 => Some((
+                    "file",
+                    format!("{copies} domains would be saved to one file"),
+                    "no `file`: each then has its own".to_owned(),
+                )),
+                Some(Act::Says) if unheard && domain.has.is_empty() => Some((
                     word,
                     "nothing is waited for".to_owned(),
                     "`has`: what this guest says when it is up".to_owned(),

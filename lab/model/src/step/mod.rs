@@ -129,6 +129,7 @@ macro_rules! steps {
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case")]
         #[expect(missing_docs, reason = "each variant is documented at its type")]
+        #[expect(clippy::large_enum_variant, reason = "a case has a few dozen of them, made once")]
         pub enum Body { $($variant($ty),)* }
 
         /// What a step of each kind observed.

@@ -1,3 +1,5 @@
+mod moved;
+
 use super::*;
 use crate::evidence::CommandEnd;
 use crate::fact::FactValue;
