@@ -17,7 +17,7 @@ use std::time::Duration;
 use xenlab_model::device::FOLDER;
 use xenlab_model::evidence::{Captured, CommandEnd, CommandResult, Loss};
 use xenlab_model::fact::Facts;
-use xenlab_model::guest::{Guest, sector_disk, serial};
+use xenlab_model::guest::{Guest, files, sector_disk, serial, with_programs};
 use xenlab_model::step::Observation;
 use xenlab_model::step::domain::{Act, Domain, DomainEvidence, Seen};
 use xenlab_model::step::leaks::LeaksEvidence;
@@ -140,11 +140,14 @@ impl Dom0<'_> {
         }
         let (name, log, path) = (quote(domain), quote(&log(domain)), quote(&path));
         let (serial, disk) = (quote(&serial(domain)), quote(&sector_disk(domain)));
+        // What a device model that ends says of why (tools/libs/light/libxl_dm.c).
+        let model = quote(&format!("/var/log/xen/qemu-dm-{domain}.log"));
         let paging = guest.paging(facts).map_or_else(String::new, |p| format!("echo paging {p}\n"));
         let last = format!(
-            "{}rm -f {log} {serial}\n[ ! -e {disk} ] || truncate -s 1M {disk}\nxl create -q {path} </dev/null >&2 || exit\n{paging}echo domid $(xl domid {name})\n\
+            "{}{}rm -f {log} {serial}\n[ ! -e {disk} ] || truncate -s 1M {disk}\nxl create -q {path} </dev/null >&2 || {{ s=$?; sed 's/^/qemu: /' {model} 2>/dev/null | tail -n 3 >&2; exit $s; }}\n{paging}echo domid $(xl domid {name})\n\
              xl list --long {name} | sed -n 's/.*\"type\": \"\\([a-z]*\\)\".*/type \\1/p' | head -n 1\n",
-            before(guest, domain)
+            before(guest, domain),
+            programs(guest, domain)
         );
         let mut scripts = scripts::put_files(&files, &last);
         let last = scripts.pop().unwrap_or_default();
@@ -190,6 +193,16 @@ impl Dom0<'_> {
             tokio::time::sleep(AGAIN).await;
         }
     }
+}
+
+/// Makes the initramfs of a guest that is given programs of dom0.
+fn programs(guest: &Guest, domain: &str) -> String {
+    if guest.config.programs.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> = guest.config.programs.iter().map(|name| quote(name)).collect();
+    let (initrd, to) = (quote(&files(&guest.name).1), quote(&with_programs(domain)));
+    format!("names=\"{}\" initrd={initrd} to={to}\n{}", names.join(" "), include_str!("domain/programs.sh"))
 }
 
 /// A look's output taken apart: state and nonce in the first two lines, then the console.

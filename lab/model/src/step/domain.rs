@@ -389,7 +389,7 @@ impl Domain {
                 Act::Create => of_xl(&seen.command.stderr.text).unwrap_or(Cause::GuestNotCreated),
                 _ => Cause::GuestState,
             };
-            let message = format!("{what} exited with {status}{}", complaint(&seen.command));
+            let message = format!("{what} exited with {status}{}{}", complaint(&seen.command), model_said(&seen.command));
             return Check::fail(name, cause, message).show("console", seen.last_lines());
         }
         let alive = matches!(act, Act::Create | Act::Pause | Act::Unpause | Act::Reboot);
@@ -518,6 +518,12 @@ impl Domain {
         let whence = format!("in {domain}");
         self.wanted().judge((Self::NAME, &whence), answer.status, [&answer.stdout, &answer.stderr], cx)
     }
+}
+
+/// The last words of a device model's, where it had any.
+fn model_said(command: &CommandResult) -> String {
+    let last = command.stderr.text.lines().rev().find_map(|l| l.strip_prefix("qemu: "));
+    last.map_or_else(String::new, |line| format!("; its QEMU said {}", quote(line.trim())))
 }
 
 /// The words themselves, where a pattern stands for more than one text.
