@@ -389,7 +389,11 @@ impl Domain {
                 Act::Create => of_xl(&seen.command.stderr.text).unwrap_or(Cause::GuestNotCreated),
                 _ => Cause::GuestState,
             };
-            let message = format!("{what} exited with {status}{}{}", complaint(&seen.command), model_said(&seen.command));
+            let message = format!(
+                "{what} exited with {status}{}{}",
+                complaint(&seen.command),
+                model_said(&seen.command)
+            );
             return Check::fail(name, cause, message).show("console", seen.last_lines());
         }
         let alive = matches!(act, Act::Create | Act::Pause | Act::Unpause | Act::Reboot);

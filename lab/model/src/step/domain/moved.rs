@@ -38,9 +38,10 @@ impl Kept {
             let text = &answer.stdout.text;
             text.lines().find_map(|l| l.strip_prefix(word)?.strip_prefix(' ')).map(|v| v.trim().to_owned())
         };
-        let (boot, hash) = (value("boot")?, value("hash")?);
+        // A guest that has booted anew has none of what it is asked to hash.
+        let (boot, hash) = (value("boot")?, value("hash").unwrap_or_default());
         let uptime = value("uptime")?.parse().ok()?;
-        (boot.len() > 8 && hash.len() == 64).then_some(Kept { boot, hash, uptime })
+        (boot.len() > 8).then_some(Kept { boot, hash, uptime })
     }
 
     /// Why this is not the guest that it was.
@@ -100,7 +101,7 @@ pub(super) fn judge(step: &Domain, act: Act, seen: &Seen, cx: &JudgeContext<'_>)
     }
     let shown = |check: Check| check.show("console", seen.last_lines());
     let own = step.guest.as_ref().is_some_and(|g| g.is_tiny() || g.is_sector());
-    let was = Kept::read(seen, "before");
+    let was = Kept::read(seen, "before").filter(|was| was.boot.is_empty() || was.hash.len() == 64);
     if own && was.is_none() {
         let message = format!(
             "{domain} did not say what it has in its memory before it was to go; {}",

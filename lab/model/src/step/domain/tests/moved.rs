@@ -52,6 +52,8 @@ fn restored_is_the_same_guest() {
     assert!(judged(&after(BOOT, "a", "40.9"), Some("-b----")).is_empty());
     let fresh = after("ffffffff-0000-0000-0000-000000000000", "a", "3.0");
     assert_eq!(judged(&fresh, Some("-b----")), ["restore g1 FAIL guest.not-the-same"]);
+    let without = after("ffffffff-0000-0000-0000-000000000000", "", "3.0");
+    assert_eq!(judged(&without, Some("-b----")), ["restore g1 FAIL guest.not-the-same"], "nor what it had");
     assert_eq!(judged(&after(BOOT, "b", "40.9"), Some("-b----")), ["restore g1 FAIL guest.not-the-same"]);
     assert_eq!(judged(&after(BOOT, "a", "40.4"), Some("-b----")), ["restore g1 FAIL guest.not-the-same"]);
     let mute = format!("{}domid 4\ntype pv\n", before());
