@@ -29,7 +29,7 @@ const QEMU: &[(&str, Cause)] = &[
 const XL: &[(&str, Cause)] = &[
     // tools/libs/light/libxl_dm.c, libxl_create.c
     (
-        r"(?i)device model (?:\S+ )?(?:is not executable|did not start|not found)|Couldn't find device model|Please install the qemu-system-xen package",
+        r"(?i)device model:? (?:\S+ )?(?:spawn failed|is not executable|did not start|not found)|Couldn't find device model|Please install the qemu-system-xen package",
         Cause::GuestDeviceModel,
     ),
     // tools/libs/light/libxl_dom.c
