@@ -154,14 +154,24 @@ impl Preparer {
         if let Some(message) = too_new(&request) {
             return Err(EngineError::BadInput { cause: Cause::LabInternal, message });
         }
-        let key = format!("{request:?}");
+        if let Some(system) = &build.system {
+            crate::system::can_do(case, system)?;
+            if let Some(message) = crate::system::not_used(&config.dom0) {
+                self.sink.emit(What::Note { case: Some(case.shown()), message });
+            }
+        }
+        let system = build.system.clone();
+        let key = format!("{request:?} {:?}", system.as_ref().map(|s| &s.toplevel));
         let store = self.store.clone();
         let dom0 = self
             .dom0s
             .get(key, || async move {
                 crate::blocking(move || {
-                    xenlab_image::prepare(&request, &store)
-                        .map_err(|e| of_input(e.is_bad_input(), e.cause(), &e))
+                    let made = match &system {
+                        Some(system) => xenlab_image::system(&store, system, request.arch),
+                        None => xenlab_image::prepare(&request, &store),
+                    };
+                    made.map_err(|e| of_input(e.is_bad_input(), e.cause(), &e))
                 })
                 .await
             })

@@ -34,7 +34,7 @@ fn spec(dir: &Path) -> Option<MachineSpec> {
     spec.disks = vec![
         Disk::read_only(&disk),
         Disk::read_only(file("other", 4096)),
-        Disk { path: disk, access: DiskAccess::Snapshot },
+        Disk::snapshot(disk),
     ];
     Some(spec)
 }

@@ -61,6 +61,7 @@ fn build() -> XenBuild {
         development: None,
         boot: BootFiles::default(),
         declared: None,
+        system: None,
     }
 }
 

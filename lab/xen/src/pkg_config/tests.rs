@@ -106,6 +106,7 @@ impl Tree {
             development: scan.development,
             boot: BootFiles::default(),
             declared: None,
+            system: None,
         }
     }
 

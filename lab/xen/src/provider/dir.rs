@@ -48,6 +48,7 @@ impl Provider for Dir {
                 tools: None,
                 development: None,
                 declared,
+                system: None,
             });
         }
         // A source tree that was not built is only its sources: walking them finds nothing.

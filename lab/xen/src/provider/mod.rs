@@ -3,7 +3,7 @@
 //! To add one: a variant of `model::spec::XenSpec`, a file here with a type that implements [`Provider`], and its line in
 //! [`PROVIDERS`].
 
-use crate::build::{BootFiles, Declared, Development, EfiImage, Hypervisor, Tools};
+use crate::build::{BootFiles, Declared, Development, EfiImage, Hypervisor, System, Tools};
 use crate::error::XenError;
 use crate::image::{self, Damage, Image, ImageKind};
 use crate::kconfig::Kconfig;
@@ -20,6 +20,7 @@ pub mod debian;
 mod dir;
 mod file;
 mod nix;
+mod nixos;
 mod source;
 
 pub(crate) use file::not_there;
@@ -49,7 +50,7 @@ pub trait Provider: Sync {
 
 /// Every provider.
 pub const PROVIDERS: &[&dyn Provider] =
-    &[&debian::Debian, &dir::Dir, &nix::Nix, &file::File, &source::Source, &source::DebSrc];
+    &[&debian::Debian, &dir::Dir, &nix::Nix, &nixos::Nixos, &file::File, &source::Source, &source::DebSrc];
 
 /// The provider of a specification.
 pub fn of(spec: &XenSpec) -> Option<&'static dyn Provider> {
@@ -76,6 +77,8 @@ pub struct Provided {
     pub boot: BootFiles,
     /// The provider's own word on the version.
     pub declared: Option<Declared>,
+    /// The system that it came in.
+    pub system: Option<System>,
 }
 
 /// What is kept of an image, by its digest.
@@ -240,6 +243,7 @@ pub(crate) fn from_trees(
         development: found.development,
         boot: found.boot,
         declared: None,
+        system: None,
     })
 }
 
