@@ -1,23 +1,28 @@
 # A NixOS system as far as xenlab can tell, made of Debian's files by a real `nix-build`: boot.json, kernel, initrd, init, etc, sw, systemd as nixpkgs lays
 # them out (nixos/modules/system/activation/top-level.nix), the units and files of the lab's own NixOS module, and Xen's units under the names that
-# they have in NixOS. Xen's tools run with libraries in the store. nixpkgs itself has no part in it.
+# they have in NixOS. Xen's tools run with libraries in the store. nixpkgs itself has no part in it. With `small` it has no systemd and no units: what
+# stands in their place starts the daemons and runs the module's own script, so that it boots in a few seconds.
 #
-# `inputs` names files of this machine, which the build is let see; nothing of it is copied here before.
+# What is taken from this machine the build is let see (`sandbox-paths`); nothing of it is copied into the store before.
 {
   # Folder of an installed Debian Xen, for its files.
   xenTree,
-  # squashfs images: a userland with systemd, and the device model of HVM guests.
+  # squashfs images: a userland (`systemd`, or `minimal` where it is `small`), and the device model of HVM guests.
   userland,
-  deviceModel,
+  deviceModel ? "",
   # A Debian package of Linux.
   linux,
-  # A static busybox.
-  busybox,
+  # The lab's initramfs of that Linux, for the static busybox in it.
+  initramfs,
   # The lab's NixOS module.
   module,
+  small ? false,
   version ? "4.17.7",
-  # What boot.json says in place of what is so.
+  # What is wrong with it: the version that boot.json declares, a unit of Xen's that fails, one that is not there, the label that the initrd looks for.
   declared ? version,
+  broken ? "",
+  missing ? "",
+  label ? "",
 }:
 
 let
@@ -76,6 +81,22 @@ let
   services = evaluated.systemd.services;
   root = evaluated.fileSystems."/";
 
+  # What stands in systemd's place where it is small.
+  starts = ''
+    export PATH=/run/current-system/sw/bin:/run/current-system/sw/sbin
+    mkdir -p /run/xen /run/xenstored
+    while read -r name; do modprobe $name 2>/dev/null; done </etc/modules-load.d/nixos.conf
+    sh -e ${builtins.toFile "xenlab.sh" services.xenlab.script} >/dev/hvc0 2>&1
+    mount -t xenfs xenfs /proc/xen
+    ${services.xenlab-port.serviceConfig.ExecStart} </dev/null >/dev/null 2>&1 &
+    oxenstored --pid-file /run/xen/xenstored.pid
+    until [ -S /run/xenstored/socket ]; do usleep 50000; done
+    xen-init-dom0 >/dev/hvc0 2>&1
+    xenconsoled --log=all --pid-file=/run/xen/xenconsoled.pid
+    printf '\nxenlab: ready %s\n' "$(cat /xenlab/nonce)" >/dev/hvc0
+    while :; do wait; sleep 3600; done
+  '';
+
   # What a unit of the module is made of, and which targets want it: a line each.
   units = concat "" (
     map (name: "${name} ${unit name services.${name}} ${concat " " services.${name}.wantedBy}\n") (
@@ -83,10 +104,11 @@ let
     )
   );
 
-  busyboxPackage = run "busybox" { inherit busybox; } ''
-    mkdir -p $out/bin
-    cp $busybox $out/bin/busybox
-    chmod 555 $out/bin/busybox
+  busybox = run "busybox" { inherit initramfs; } ''
+    mkdir -p $out
+    cd $out
+    busybox cpio -i -d bin/busybox <$initramfs
+    chmod 555 bin/busybox
   '';
 
   kernel = run "linux-debian" { inherit linux; } ''
@@ -111,8 +133,8 @@ let
   # Stage 1: finds the root by its label, and hands over to what the kernel's command line names.
   initrd = run "initrd-linux-debian" {
     inherit kernel;
-    busybox = busyboxPackage;
-    label = builtins.replaceStrings [ "/dev/disk/by-label/" ] [ "" ] root.device;
+    inherit busybox;
+    label = if label != "" then label else builtins.replaceStrings [ "/dev/disk/by-label/" ] [ "" ] root.device;
     early = concat " " (evaluated.boot.initrd.availableKernelModules ++ [ "crc32c_generic" "xenfs" ]);
   } ''
     mkdir -p t/bin t/proc t/sys t/dev t/sysroot $out
@@ -201,7 +223,7 @@ let
   # What `/run/current-system/sw` is: here a whole root of Debian's programs, with Xen's among them.
   sw = run "system-path" { inherit userland deviceModel xen; } ''
     unsquashfs -q -n -f -d t "$userland" >/dev/null
-    unsquashfs -q -n -f -d t "$deviceModel" >/dev/null
+    [ -z "$deviceModel" ] || unsquashfs -q -n -f -d t "$deviceModel" >/dev/null
     mkdir $out
     mv t/usr $out/usr
     ln -s usr/bin $out/bin
@@ -215,7 +237,14 @@ let
   '';
 
   etc = run "etc" {
-    inherit userland xen units;
+    inherit
+      userland
+      xen
+      units
+      small
+      broken
+      missing
+      ;
     fstab = "${root.device} / ${root.fsType} x-initrd.mount 0 1";
     moduleFile = evaluated.environment.etc."xenlab/module".text;
     kernelModules = concat "\n" (
@@ -249,6 +278,7 @@ let
     printf %s "$moduleFile" >xenlab/module
     echo "$kernelModules" >modules-load.d/nixos.conf
     echo "$prompt" >profile
+    mkdir -p ssh
     cat >ssh/sshd_config <<END
     HostKey $hostKey
     AuthorizedKeysFile $authorizedKeys
@@ -259,6 +289,7 @@ let
     rm -rf xen
     ln -s $xen/etc/xen xen
 
+    [ -z "$small" ] || exit 0
     # The lab's own units of that userland go, but for the network; those of the module come.
     cd systemd/system
     rm -f xenlab-init.service xenlab-ready.service xenlab-xen.service */xenlab-init.service */xenlab-ready.service
@@ -273,11 +304,16 @@ let
       done
     done
 
+    # What takes time under emulation and does nothing here.
+    for unit in modprobe@.service systemd-journal-flush.service systemd-sysctl.service; do ln -sf /dev/null $unit; done
+
     # Xen's, each doing what its namesake in NixOS does.
     wants=multi-user.target.wants
     xens() {
       cat >$1
-      ln -s ../$1 $wants/
+      [ ''${1%.service} != "$broken" ] || sed -i 's:^ExecStart=.*:ExecStart=/bin/false:; /^PIDFile/d; /^ExecStartPost/d; s:^Type=.*:Type=oneshot:' $1
+      [ ''${1%.service} != "$missing" ] || rm $1
+      [ ! -e $1 ] || ln -s ../$1 $wants/
     }
     xens proc-xen.mount <<END
     [Unit]
@@ -354,9 +390,9 @@ let
 in
 
 run "nixos-system-xenlab" {
-  inherit kernel initrd xen sw etc declared;
+  inherit kernel initrd xen sw etc declared busybox;
   xenBoot = xen.boot;
-  busybox = busyboxPackage;
+  start = if small then starts else "exec /run/current-system/systemd/systemd \"$@\"";
   kernelParams = concat "\", \"" (evaluated.boot.kernelParams ++ [ "root=fstab" "loglevel=4" "net.ifnames=0" ]);
 } ''
   mkdir $out
@@ -365,7 +401,7 @@ run "nixos-system-xenlab" {
   ln -s $kernel $out/kernel-modules
   ln -s $etc/etc $out/etc
   ln -s $sw $out/sw
-  ln -s $sw/usr/lib/systemd $out/systemd
+  [ ! -e $sw/usr/lib/systemd ] || ln -s $sw/usr/lib/systemd $out/systemd
   printf %s x86_64-linux >$out/system
 
   # Stage 2: what makes a root of a closure, and starts systemd.
@@ -379,12 +415,12 @@ run "nixos-system-xenlab" {
   \$bb ln -sfn $out /run/current-system
   \$bb ln -sfn $out /run/booted-system
   \$bb cp -a $etc/etc/. /etc/
-  \$bb chmod 640 /etc/shadow
+  [ ! -e /etc/shadow ] || \$bb chmod 640 /etc/shadow
   \$bb mkdir -p /var/log/xen/console /var/lib/xen /var/lib/xenstored /var/lib/systemd /var/lib/dbus /var/tmp /run/lock
   \$bb ln -sfn /run /var/run
   \$bb ln -sfn /run/lock /var/lock
-  exec /run/current-system/systemd/systemd "\$@"
   END
+  printf '%s\n' "$start" >>$out/init
   chmod 555 $out/init
 
   cat >$out/boot.json <<END

@@ -44,5 +44,6 @@ pub fn not_used(dom0: &Dom0Config) -> Option<String> {
     ];
     let keys: Vec<String> =
         keys.into_iter().filter(|(_, said)| *said).map(|(key, _)| format!("dom0.{key}")).collect();
-    (!keys.is_empty()).then(|| format!("dom0 is the system itself, so {} counts for nothing", keys.join(", ")))
+    (!keys.is_empty())
+        .then(|| format!("dom0 is the system itself, so {} counts for nothing", keys.join(", ")))
 }

@@ -6,9 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::io::AsyncReadExt;
 use xenlab_host::rundir::RunDir;
-use xenlab_machine::{
-    Accel, Disk, Machine, MachineSpec, Payload, StartError, StartOptions, accel, qemu,
-};
+use xenlab_machine::{Accel, Disk, Machine, MachineSpec, Payload, StartError, StartOptions, accel, qemu};
 use xenlab_model::scenario::config::AccelChoice;
 
 #[tokio::main(flavor = "current_thread")]

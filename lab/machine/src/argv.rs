@@ -428,8 +428,7 @@ pub(crate) mod tests {
             spec.dom0_args = vec!["quiet".to_owned(), "a=1,2".to_owned()];
             spec.kernel.path = "/odd,path/Image".into();
             spec.initrd.path = "/odd,path/initrd".into();
-            spec.disks =
-                vec![Disk::snapshot("/odd,path/root with space.img")];
+            spec.disks = vec![Disk::snapshot("/odd,path/root with space.img")];
             spec.network = false;
             spec.devices = vec!["usb-ehci,id=e".to_owned()];
             insta::assert_snapshot!(format!("{arch}-asked"), shown(&argv(&spec, &wiring()).unwrap()));

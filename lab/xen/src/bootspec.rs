@@ -357,12 +357,10 @@ mod tests {
 
     #[test]
     fn the_root_by_fstab() {
-        let root = |line: &str| root_disk(&format!("# made by NixOS\n{line}\ntmpfs /tmp tmpfs defaults 0 0\n"));
+        let root =
+            |line: &str| root_disk(&format!("# made by NixOS\n{line}\ntmpfs /tmp tmpfs defaults 0 0\n"));
         let label = root("/dev/disk/by-label/nixos / ext4 x-initrd.mount 0 1").unwrap();
-        assert_eq!(
-            (label.label.as_deref(), label.uuid, label.fs.as_str()),
-            (Some("nixos"), None, "ext4")
-        );
+        assert_eq!((label.label.as_deref(), label.uuid, label.fs.as_str()), (Some("nixos"), None, "ext4"));
         assert_eq!(root("LABEL=my\\040root / auto defaults").unwrap().label.as_deref(), Some("my root"));
         assert_eq!(
             root("/dev/disk/by-label/my\\x20root / ext3 x").unwrap().label.as_deref(),

@@ -30,7 +30,9 @@ mod tools;
 mod trace;
 mod tree;
 
-pub use build::{BootFiles, Declared, Development, DeviceModel, EfiImage, Hypervisor, RootDisk, System, Tools, XenBuild};
+pub use build::{
+    BootFiles, Declared, Development, DeviceModel, EfiImage, Hypervisor, RootDisk, System, Tools, XenBuild,
+};
 pub use describe::Description;
 pub use differ::differ;
 pub use elf::{ElfInfo, read as read_elf};

@@ -153,7 +153,10 @@ mod tests {
         assert!(config(&of).ends_with(
             "\n[xen]\noptions=console=com1 loglvl=all\nkernel=h-linux-6.12-bzImage.efi console=hvc0\nramdisk=h-initrd-linux-6.12-initrd.efi\n"
         ));
-        assert_eq!(names(&of)[2..], ["EFI/BOOT/h-linux-6.12-bzImage.efi", "EFI/BOOT/h-initrd-linux-6.12-initrd.efi"]);
+        assert_eq!(
+            names(&of)[2..],
+            ["EFI/BOOT/h-linux-6.12-bzImage.efi", "EFI/BOOT/h-initrd-linux-6.12-initrd.efi"]
+        );
         of.names = None;
         of.initrd = None;
         assert!(!config(&of).contains("ramdisk"));

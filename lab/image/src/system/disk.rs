@@ -141,7 +141,8 @@ fn quoted(word: &[u8], of: &Path) -> Result<String, ImageError> {
         None => Err(ImageError::Input {
             what: "the store path",
             path: of.to_owned(),
-            reason: "its name has a line break or is not UTF-8, and cannot be put on a disk without root".into(),
+            reason: "its name has a line break or is not UTF-8, and cannot be put on a disk without root"
+                .into(),
         }),
     }
 }
@@ -193,7 +194,9 @@ pub(super) fn write(
     let complaints: Vec<&str> =
         said.lines().filter(|l| !l.trim().is_empty() && !l.starts_with("debugfs 1.")).collect();
     if !complaints.is_empty() {
-        return Err(StoreError::tool("debugfs", "could not write everything", &complaints.join("\n"), to).into());
+        return Err(
+            StoreError::tool("debugfs", "could not write everything", &complaints.join("\n"), to).into()
+        );
     }
     let (used, expected) = (inodes_in_use(to)?, contents.count + RESERVED);
     if used != expected {
@@ -212,7 +215,9 @@ fn inodes_in_use(disk: &Path) -> Result<u64, ImageError> {
     };
     match (number("Inode count"), number("Free inodes")) {
         (Some(all), Some(free)) if all >= free => Ok(all - free),
-        _ => Err(StoreError::tool("dumpe2fs", "does not say how many inodes are in use", &output, disk).into()),
+        _ => {
+            Err(StoreError::tool("dumpe2fs", "does not say how many inodes are in use", &output, disk).into())
+        }
     }
 }
 
@@ -232,7 +237,8 @@ mod tests {
         .unwrap();
         std::fs::write(store.join("bb-file"), vec![7; 10_000]).unwrap();
         std::os::unix::fs::symlink("/nix/store/aa-a", store.join("cc-link")).unwrap();
-        std::os::unix::fs::symlink(format!("/nix/store/{}", "l".repeat(90)), store.join("aa-a/long")).unwrap();
+        std::os::unix::fs::symlink(format!("/nix/store/{}", "l".repeat(90)), store.join("aa-a/long"))
+            .unwrap();
         std::fs::write(store.join("dd-not-in-it"), "").unwrap();
         dir.to_owned()
     }

@@ -2,7 +2,7 @@
 //! the Xen is; dom0 is the system itself, from a disk that has its closure. Tools and development files are read off the outputs of the Xen
 //! package that are in the closure.
 
-use super::nix::{At, Asked, relative};
+use super::nix::{Asked, At, relative};
 use super::{Provided, Provider, efi_image, from_trees, hypervisor, not_there};
 use crate::bootspec::{self, Bootspec};
 use crate::build::{Declared, RootDisk, System};
@@ -76,7 +76,8 @@ impl Provider for Nixos {
         if boot.xen.multiboot.is_some() {
             h.efi = Some(efi_image(&name, &efi, arch, store)?);
         }
-        let found = of.package(&nix, boot.xen.multiboot.as_ref().unwrap_or(&boot.xen.efi), &closure, arch, store)?;
+        let found =
+            of.package(&nix, boot.xen.multiboot.as_ref().unwrap_or(&boot.xen.efi), &closure, arch, store)?;
         if let Some(same) = found.hypervisor.filter(|other| other.digest == h.digest) {
             h.config = same.config.or(h.config);
         }
