@@ -45,8 +45,8 @@
   networking = {
     # The prompt that the lab waits for on the console has it.
     hostName = lib.mkVMOverride "xenlab";
-    usePredictableInterfaceNames = false;
-    useDHCP = false;
+    usePredictableInterfaceNames = lib.mkVMOverride false;
+    useDHCP = lib.mkVMOverride false;
     # What QEMU's user network forwards to.
     interfaces.eth0.ipv4.addresses = [
       {

@@ -141,12 +141,15 @@ fn what_is_wrong_with_a_system_is_told() {
     let [right, old] = &made[WRONG.len()..] else { panic!("two more") };
     let inspected = |path: &Path| {
         let did = did(&bench, &["inspect", "--arch", "x86_64", &format!("nixos:{}", path.display())]);
-        assert_eq!(did.code, Some(0), "{}", did.stderr);
+        // Its images are none, which is told as what it is.
+        assert_eq!(did.code, Some(1), "{}", did.stderr);
         did.stdout
     };
     assert!(inspected(right).contains("4.20.1 by org.xenproject.bootspec.v2 of "));
+    assert!(inspected(right).contains("ext4, by label nixos"));
     // Nobody declares a version there.
-    assert!(!inspected(old).contains("4.20.1"));
+    let old_one = inspected(old);
+    assert!(!old_one.contains("4.20.1") && old_one.contains("there is no way in"), "{old_one}");
 
     // As cases: the cause is told, and whose fault it is not.
     let run = |path: &Path, phase: &str, more: &[&str]| {
@@ -328,7 +331,7 @@ fn the_flake_instantiates() {
     assert!(script("xenScript").contains("--xen nix:/nix/store/") && !script("xenScript").contains("nixos:"));
     let of_system = script("systemScript");
     assert!(
-        of_system.contains("--xen nixos:/nix/store/") && of_system.contains("scenarios/nixos.yaml"),
+        of_system.contains("--xen nixos:/nix/store/") && of_system.contains("-nixos.yaml"),
         "{of_system}"
     );
     writable(&root);

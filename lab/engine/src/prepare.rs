@@ -4,7 +4,8 @@ use crate::EngineError;
 use crate::budget::Admission;
 use crate::plant::Plant;
 use crate::shared::Shared;
-use std::collections::BTreeMap;
+use crate::suite::{suite, too_new};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use xenlab_image::{Dom0, Dom0Request, Firmware, GuestFiles, ToolsTree};
@@ -18,7 +19,7 @@ use xenlab_model::event::{Sink, What};
 use xenlab_model::fact::{FactValue, Facts};
 use xenlab_model::guest::GuestConfig;
 use xenlab_model::scenario::config::{AccelChoice, BootWay};
-use xenlab_model::spec::{DeviceModelSpec, Subject, UserlandSpec, XenSpec};
+use xenlab_model::spec::Subject;
 use xenlab_store::Store;
 use xenlab_xen::{Hypervisor, XenBuild};
 
@@ -387,7 +388,12 @@ impl Prepared {
             }
         }
         let of_firmware = self.firmware.iter().flat_map(|f| &f.parts);
+        let mut seen = BTreeSet::new();
         for part in self.dom0.parts.iter().chain(of_firmware) {
+            // An entry of several parts is hashed as a whole.
+            if !seen.insert(&part.entry.dir) {
+                continue;
+            }
             if let Err(e) = store.verify(&part.entry) {
                 changed.push(format!("{}: {e}", part.role));
             }
@@ -401,68 +407,6 @@ fn artefact(role: &str, path: &Path, digest: String) -> Artefact {
     Artefact { role: role.to_owned(), path: path.display().to_string(), digest, size }
 }
 
-/// Suites that a userland can be of, oldest first, and their C library's version (package libc6).
-const SUITES: &[(&str, (u32, u32))] = &[("bookworm", (2, 36)), ("trixie", (2, 41)), ("sid", (u32::MAX, 0))];
-
-/// What is wrong with a device model of a later suite than the userland's: it would not start, for want of its C library.
-fn too_new(request: &Dom0Request) -> Option<String> {
-    let DeviceModelSpec::Debian { suite: Some(model) } = &request.device_model else { return None };
-    let userland = match &request.userland {
-        UserlandSpec::Minimal { suite } | UserlandSpec::Systemd { suite } => {
-            suite.as_ref().unwrap_or(&request.suite)
-        }
-        UserlandSpec::Tar(_) => return None,
-    };
-    let age = |suite: &str| SUITES.iter().position(|(name, _)| *name == suite);
-    (age(model)? > age(userland)?).then(|| {
-        format!(
-            "dom0.device-model is of {model}, whose C library the userland of {userland} has not; leave its suite out, \
-             or have a userland of {model}: `dom0.userland: minimal:{model}`"
-        )
-    })
-}
-
-/// The suite of dom0's userland and kernel where the scenario names none: that of the packages under test; for a build from
-/// elsewhere the oldest whose C library its tools can use.
-fn suite(subject: &Subject, build: &XenBuild) -> String {
-    let named = [subject.tools.as_ref(), build.borrowed.as_ref(), Some(&subject.hypervisor)];
-    for spec in named.into_iter().flatten() {
-        if let XenSpec::Debian { suite, .. } = spec {
-            return suite.clone();
-        }
-    }
-    // What brings its own C library asks nothing of the userland's.
-    let own = |tools: &&xenlab_xen::Tools| {
-        let loader = tools.interpreter.as_ref().and_then(|path| path.strip_prefix(&tools.mount).ok());
-        loader.is_some_and(|loader| tools.files.iter().any(|f| f == loader))
-    };
-    let needs = build.tools.as_ref().filter(|t| !own(t)).map_or((0, 0), glibc_needed);
-    let fits = SUITES.iter().find(|(_, has)| *has >= needs);
-    fits.map_or("sid", |(suite, _)| suite).to_owned()
-}
-
-/// The highest `GLIBC_2.N` symbol version that the tools' programs name.
-fn glibc_needed(tools: &xenlab_xen::Tools) -> (u32, u32) {
-    const MARK: &[u8] = b"GLIBC_";
-    let mut highest = (0, 0);
-    for path in tools.programs.values() {
-        let relative = path.strip_prefix(&tools.mount).unwrap_or(path);
-        let relative = relative.strip_prefix("/").unwrap_or(relative);
-        let Ok(bytes) = std::fs::read(tools.root.join(relative)) else { continue };
-        let mut rest = bytes.as_slice();
-        while let Some(at) = rest.windows(MARK.len()).position(|w| w == MARK) {
-            rest = &rest[at + MARK.len()..];
-            let end = rest.iter().position(|b| !b.is_ascii_digit() && *b != b'.').unwrap_or(0);
-            let mut numbers =
-                std::str::from_utf8(&rest[..end]).unwrap_or_default().split('.').map(str::parse::<u32>);
-            if let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) {
-                highest = highest.max((major, minor));
-            }
-        }
-    }
-    highest
-}
-
 /// What the guests of a case boot, whichever of them its steps create: a template has no steps, and the same disks.
 fn guests(case: &Case) -> Vec<GuestFiles> {
     let of = |(name, guest): (&String, &GuestConfig)| GuestFiles {
@@ -471,41 +415,4 @@ fn guests(case: &Case) -> Vec<GuestFiles> {
         initrd: guest.initrd.clone(),
     };
     case.config.guests.iter().map(of).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_model_is_no_newer_than_the_userland() {
-        let wrong = |userland: &str, device_model: &str| {
-            let request = Dom0Request {
-                arch: Arch::X86_64,
-                userland: userland.parse().unwrap(),
-                kernel: None,
-                device_model: device_model.parse().unwrap(),
-                guests: Vec::new(),
-                tools: None,
-                suite: "bookworm".to_owned(),
-            };
-            too_new(&request)
-        };
-        let message = wrong("minimal", "debian:trixie").unwrap();
-        assert!(
-            message.contains("`dom0.userland: minimal:trixie`") && message.contains("bookworm"),
-            "{message}"
-        );
-        assert!(wrong("systemd:bookworm", "debian:sid").is_some());
-        for (userland, model) in [
-            ("minimal", "none"),
-            ("minimal", "debian"),
-            ("minimal", "debian:bookworm"),
-            ("minimal:trixie", "debian:bookworm"),
-            ("systemd:trixie", "debian:trixie"),
-            ("tar:/root.tar", "debian:trixie"),
-        ] {
-            assert_eq!(wrong(userland, model), None, "{userland} {model}");
-        }
-    }
 }

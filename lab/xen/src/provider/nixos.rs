@@ -7,6 +7,7 @@ use super::{Provided, Provider, efi_image, from_trees, hypervisor, not_there};
 use crate::bootspec::{self, Bootspec};
 use crate::build::{Declared, RootDisk, System};
 use crate::error::XenError;
+use crate::scan::Scan;
 use crate::tree::Tree;
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -239,7 +240,19 @@ impl Of<'_> {
             tree.nodes.extend(inside.nodes.into_iter().map(|(path, node)| (top.join(path), node)));
         }
         // A store path's name says what is in it.
-        let identity = xenlab_store::hash_bytes(format!("system {outputs:?}").as_bytes());
-        from_trees(self.spec, &of.root, &tops, &identity, Some(&tree), arch, store, &|_| Ok(()))
+        let identity = xenlab_store::hash_bytes(format!("system {outputs:?} {closure:?}").as_bytes());
+        from_trees(self.spec, &of.root, &tops, &identity, Some(&tree), arch, store, &|found: &mut Scan| {
+            let Some(tools) = &mut found.tools else { return Ok(()) };
+            // What they need and another package of the closure has.
+            let mut needs: BTreeSet<String> = std::mem::take(&mut tools.needs).into_iter().collect();
+            for entry in closure.iter().flat_map(|path| walkdir::WalkDir::new(of.physical(path))) {
+                let entry = entry.map_err(|e| StoreError::Other(e.to_string()))?;
+                if let Some(name) = entry.file_name().to_str() {
+                    needs.remove(name);
+                }
+            }
+            tools.needs = needs.into_iter().collect();
+            Ok(())
+        })
     }
 }
