@@ -4,7 +4,7 @@ use crate::EngineError;
 use crate::budget::Admission;
 use crate::plant::Plant;
 use crate::shared::Shared;
-use crate::suite::{suite, too_new};
+use crate::suite::{libc_too_old, suite, too_new};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -152,7 +152,9 @@ impl Preparer {
             tools: build.tools.as_ref().map(ToolsTree::from),
             suite: suite(&case.subject, &build),
         };
-        if let Some(message) = too_new(&request) {
+        // A system brings what it needs, whatever the scenario says of a userland.
+        let apart = || too_new(&request).or_else(|| libc_too_old(&request, &build));
+        if let Some(message) = build.system.is_none().then(apart).flatten() {
             return Err(EngineError::BadInput { cause: Cause::LabInternal, message });
         }
         if let Some(system) = &build.system {

@@ -49,6 +49,7 @@ impl Provider for Dir {
                 development: None,
                 declared,
                 system: None,
+                left_out: Vec::new(),
             });
         }
         // A source tree that was not built is only its sources: walking them finds nothing.

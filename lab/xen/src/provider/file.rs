@@ -43,6 +43,7 @@ impl Provider for File {
             boot,
             declared,
             system: None,
+            left_out: Vec::new(),
         })
     }
 }

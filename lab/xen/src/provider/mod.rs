@@ -46,6 +46,17 @@ pub trait Provider: Sync {
         arch: Arch,
         store: &Store,
     ) -> Result<Provided, XenError>;
+    /// Tools that are built apart from the hypervisor, where [`provide`](Self::provide) has none: only when they are wanted. None where
+    /// the source has none.
+    fn tools(
+        &self,
+        _spec: &XenSpec,
+        _recipe: &Recipe,
+        _arch: Arch,
+        _store: &Store,
+    ) -> Result<Option<Provided>, XenError> {
+        Ok(None)
+    }
 }
 
 /// Every provider.
@@ -79,6 +90,8 @@ pub struct Provided {
     pub declared: Option<Declared>,
     /// The system that it came in.
     pub system: Option<System>,
+    /// What its source has and could not be built, each with the reason.
+    pub left_out: Vec<String>,
 }
 
 /// What is kept of an image, by its digest.
@@ -244,6 +257,7 @@ pub(crate) fn from_trees(
         boot: found.boot,
         declared: None,
         system: None,
+        left_out: Vec::new(),
     })
 }
 

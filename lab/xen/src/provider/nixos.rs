@@ -91,6 +91,7 @@ impl Provider for Nixos {
             boot: found.boot,
             declared: boot.xen.version.map(|version| Declared { version, by }),
             system: Some(system),
+            left_out: Vec::new(),
         })
     }
 }
