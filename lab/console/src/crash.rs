@@ -59,6 +59,10 @@ const FAULTS: &[(&str, &str)] = &[
         "Xen touched address {1}, where nothing is mapped (page fault)",
     ),
     (r"Data Abort Trap\. Syndrome=", "Xen touched an address where nothing is mapped (data abort)"),
+    (
+        r"Hypervisor Trap\. .*\bEC=0x0\b",
+        "Xen came to an instruction that its processor does not have (undefined instruction)",
+    ),
     (r"CPU\d+: Unexpected Trap: (.+)", "Xen was interrupted by something it has no handler for: {1}"),
     (
         r"GENERAL PROTECTION FAULT",
@@ -195,6 +199,7 @@ fn begins(line: &Line<'_>) -> bool {
                 || text.starts_with("Watchdog timer detects that CPU")
                 || text.contains("Unexpected Trap: ")
                 || text.contains("Data Abort Trap. Syndrome=")
+                || text.starts_with("Hypervisor Trap. ")
                 || dom0_is_meant(text)
         }
         Speaker::Dom0 => WORDS.linux_begins.is_match(without_time(text, Speaker::Dom0)),

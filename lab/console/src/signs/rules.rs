@@ -10,8 +10,6 @@ pub(super) const PANIC: &str = r"^Panic on CPU \d+:";
 const FIRMWARE_WENT_ON: &str = r#"^BdsDxe: (?:No bootable option|starting Boot\S+ "(?:UiApp|EFI Internal Shell)")|^UEFI Interactive Shell"#;
 /// The firmware's own exception handler, which holds until Xen has taken the machine over.
 const FIRMWARE_EXCEPTION: &str = "^!!!! X64 Exception Type - |^(?:Synchronous|SError) Exception at 0x";
-const EXCEPTIONS_OF_XEN: &str = "the same, once Xen's EFI loader has said what it is; never seen here: an image that is broken so \
-    late in a place that only it goes through";
 const EXCEPTIONS: &str =
     "EDK II, UefiCpuPkg/Library/CpuExceptionHandlerLib, ArmPkg/Library/DefaultExceptionHandlerLib";
 
@@ -451,6 +449,6 @@ pub const RULES: &[Rule] = &[
         "xen/common/efi/boot.c, xen/arch/*/efi/efi-boot.h: blexit(); never seen here: each wants a firmware that fails, or an image laid out \
          otherwise than Xen's own",
     ),
-    reason("boot.exception", Firmware, true, 60, FIRMWARE_EXCEPTION, EXCEPTIONS),
-    reason("boot.exception", Xen, true, 60, FIRMWARE_EXCEPTION, EXCEPTIONS_OF_XEN),
+    reason("boot.exception", Firmware, true, 65, FIRMWARE_EXCEPTION, EXCEPTIONS),
+    reason("boot.exception", Xen, true, 65, FIRMWARE_EXCEPTION, EXCEPTIONS),
 ];
