@@ -117,7 +117,7 @@ pub const RULES: &[Rule] = &[
         Xen,
         80,
         "Not enough memory to relocate the dom0 kernel image",
-        "xen/arch/x86/setup.c __start_xen(); never seen here: where memory is so little, Xen itself lacks it first",
+        "xen/arch/x86/setup.c __start_xen()",
     ),
     panic(
         "dom0.kernel-invalid",
