@@ -130,6 +130,9 @@ causes! {
     DeviceNotDetached = "device.not-detached", Build, "a device could not be detached from a guest";
     DeviceData = "device.data", Xen, "what comes out of a device is not what went in";
     DeviceState = "device.state", Xen, "a guest has not the memory or processors that it was given";
+    VchanNotConnected = "vchan.not-connected", Build, "two domains could not be connected by a vchan";
+    VchanData = "vchan.data", Xen, "what comes out of a vchan is not what went in";
+    VchanEnd = "vchan.end", Build, "an end of a vchan did not see that the other end is gone";
     XtfNotBuilt = "xtf.not-built", Scenario, "the XTF tree has no such file";
     QemuMissing = "qemu.missing", Host, "there is no QEMU for this architecture";
     QemuRefused = "qemu.refused", Qemu, "QEMU refused to start";

@@ -28,6 +28,7 @@ pub mod service;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod under_xen;
+pub mod vchan;
 pub mod xenstored;
 pub mod xl_info;
 pub mod xtf;
@@ -192,6 +193,7 @@ steps! {
     Xtf: xtf::Xtf;
     Domain: domain::Domain;
     Device: device::Device;
+    Vchan: vchan::Vchan;
     Leaks: leaks::Leaks;
 }
 
