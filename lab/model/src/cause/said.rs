@@ -196,6 +196,8 @@ mod tests {
             for n in 0..=100 {
                 let at = text.floor_char_boundary(text.len() * n / 100);
                 let (begin, end) = text.split_at(at);
+                // Half a line may lack the word that tells which file it was: what begins late begins with a whole one.
+                let end = end.split_once('\n').map_or("", |(_, rest)| rest);
                 let seen = meant(name, begin);
                 assert!(seen.is_none() || seen == *whole, "{name}, the first {at}: {seen:?}");
                 let seen = meant(name, end);
