@@ -14,6 +14,9 @@ use xenlab_xen::XenBuild;
 /// How many good boots of a case are known, and how long a phase took in them: the median and the longest, in seconds.
 pub type Known = Arc<dyn Fn(&str, &str, Phase) -> Option<(u32, f64, f64)> + Send + Sync>;
 
+/// Bytes, of the console of a boot that no line ended, that are gone through: such a guest may have written without end, and the lab stays small.
+const LAST: usize = 128 << 10;
+
 /// Puts into the evidence what a reader wants to know of a bad end, so that a replay has it too.
 pub async fn place(
     evidence: &mut [Evidence],
@@ -29,12 +32,18 @@ pub async fn place(
             None => Usual::Limit(limits::phase(*last, kvm).limit.as_secs_f64()),
         });
     }
-    if !evidence.iter_mut().any(|e| ended(e).is_some()) {
+    let ends: Vec<bool> =
+        evidence.iter_mut().filter_map(ended).map(|(by_line, _)| by_line.is_some()).collect();
+    if ends.is_empty() {
         return;
     }
+    let by_line = ends.contains(&true);
     let (build, dir) = (build.clone(), bundle.dir().to_owned());
     let found = crate::blocking(move || {
-        let console = bundle::console(&dir)?;
+        let mut console = bundle::console(&dir)?;
+        if !by_line {
+            console.drain(..console.len().saturating_sub(LAST));
+        }
         let place = xenlab_xen::locate(&build, &console);
         Ok((dissected(&build, &console, place.as_deref()), place))
     });

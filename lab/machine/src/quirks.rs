@@ -225,8 +225,8 @@ pub const FAULTS: &[Row] = &[
         below: None,
         value: "ovmf-in-guest",
         because: "OVMF in an HVM guest ends QEMU itself by an assertion of its own, or the guest resets before OVMF says anything",
-        source: "measured with Debian's OVMF 2022.11 on Xen 4.17.7: 7.2.22 aborts (tcg_handle_interrupt: qemu_mutex_iothread_locked()), \
-                 three of three; on 10.0.2 the guest resets every five seconds. On no emulator has it been seen to start, so whether \
+        source: "measured with Debian's OVMF 2022.11 on Xen 4.17.7: 7.2.22 aborts (tcg_handle_interrupt: qemu_mutex_iothread_locked(), \
+                 that message once, three more ended without one); on 10.0.2 the guest resets every five seconds. On no emulator has it been seen to start, so whether \
                  the latter is QEMU's doing or OVMF's, which has had no support for Xen in Debian's files since 2021.08, is not known",
     },
     Row {

@@ -74,7 +74,7 @@ pub(super) const ROWS: &[Row] = &[Row {
                 "the server in dom0 had not seen it",
                 "has ended and /local/domain/0/vchan-",
                 "was to put `ring-ref` and `event-channel` into",
-                "the program is not in dom0",
+                "the client in dom0 ended, with status 127",
             ],
         )
     },
