@@ -222,6 +222,17 @@ pub const FAULTS: &[Row] = &[
         arch: Arch::X86_64,
         accel: Accel::Tcg,
         from: None,
+        below: None,
+        value: "ovmf-in-guest",
+        because: "OVMF in an HVM guest ends QEMU itself by an assertion of its own, or the guest resets before OVMF says anything",
+        source: "measured with Debian's OVMF 2022.11 on Xen 4.17.7: 7.2.22 aborts (tcg_handle_interrupt: qemu_mutex_iothread_locked()), \
+                 three of three; on 10.0.2 the guest resets every five seconds. On no emulator has it been seen to start, so whether \
+                 the latter is QEMU's doing or OVMF's, which has had no support for Xen in Debian's files since 2021.08, is not known",
+    },
+    Row {
+        arch: Arch::X86_64,
+        accel: Accel::Tcg,
+        from: None,
         below: Some((10, 0)),
         value: "rdtscp-opcode",
         because: "an intercepted RDTSCP is reported with the wrong opcode: Xen repeats \"Insn mismatch\" and a PVH guest spins. \
@@ -387,8 +398,8 @@ mod tests {
             let version = QemuVersion { major, minor: 0, micro: 0 };
             faults(Arch::X86_64, accel, version).map(|row| row.value).collect::<Vec<_>>()
         };
-        assert_eq!(names(Accel::Tcg, 8), ["rdtscp-opcode", "npt-pae-accessed"]);
-        assert_eq!(names(Accel::Tcg, 11), ["npt-mov-cr2", "npt-pae-accessed"]);
+        assert_eq!(names(Accel::Tcg, 8), ["ovmf-in-guest", "rdtscp-opcode", "npt-pae-accessed"]);
+        assert_eq!(names(Accel::Tcg, 11), ["ovmf-in-guest", "npt-mov-cr2", "npt-pae-accessed"]);
         assert!(names(Accel::Kvm, 11).is_empty());
     }
 

@@ -84,8 +84,9 @@ pub fn as_dom0<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Option<&'a crat
 pub fn cannot(arch: crate::Arch, steps: &[Step], facts: &Facts) -> Option<String> {
     steps.iter().find_map(|step| match &step.body {
         crate::step::Body::Xtf(xtf) => xtf.cannot(arch, facts),
-        crate::step::Body::Domain(domain) => domain.guest.as_ref()?.cannot(facts),
+        crate::step::Body::Domain(domain) => domain.cannot(arch, facts),
         crate::step::Body::Device(device) => device.guest.as_ref()?.cannot(facts),
+        crate::step::Body::Vchan(vchan) => vchan.cannot(facts),
         _ => None,
     })
 }

@@ -1,7 +1,7 @@
 //! Guests: what a scenario's `guests:` says, and what `xl` is told of it.
 
 use crate::arch::Arch;
-use crate::device::{Backend, Disk, Vif, Which};
+use crate::device::{Backend, Disk, FOLDER, Vif, Which};
 use crate::fact::{FactValue, Facts};
 use crate::units::{Size, text_serde};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,9 @@ pub struct GuestConfig {
     /// Its initramfs, a file; the small guest has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initrd: Option<PathBuf>,
+    /// With `type: hvm`: what it starts with; SeaBIOS when not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<Firmware>,
     /// Its memory; 96M when not said.
     #[serde(default = "memory")]
     pub memory: Size,
@@ -38,6 +41,9 @@ pub struct GuestConfig {
     /// Its network interfaces, by names that steps have for them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub vifs: BTreeMap<String, Vif>,
+    /// Programs of dom0 that the small guest is given, with their libraries as dom0 has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<String>,
     /// Added to its kernel's command line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
@@ -65,8 +71,49 @@ pub enum GuestType {
     Pv,
     /// With hardware virtualization and no emulated devices; x86_64.
     Pvh,
+    /// With hardware virtualization, firmware and the emulated devices of a device model; x86_64.
+    Hvm,
     /// What Arm has.
     Arm,
+}
+
+/// What an HVM guest starts with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Firmware {
+    /// SeaBIOS, from a disk.
+    #[default]
+    Seabios,
+    /// OVMF, which is EFI.
+    Ovmf,
+    /// SeaBIOS, which first tries the network: iPXE, which is in the network card.
+    Ipxe,
+}
+
+impl Firmware {
+    /// As a scenario says it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Firmware::Seabios => "seabios",
+            Firmware::Ovmf => "ovmf",
+            Firmware::Ipxe => "ipxe",
+        }
+    }
+
+    /// What it says when it has started, as regular expressions, each with what that is.
+    fn words(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            // src/bootsplash.c
+            Firmware::Seabios => &[(r"SeaBIOS \(version [^)]+\)", "SeaBIOS's banner")],
+            // src/core/main.c, src/usr/ifmgmt.c
+            Firmware::Ipxe => &[
+                (r"iPXE [0-9]\S* -- Open Source Network Boot", "iPXE's banner"),
+                (r"Configuring \(net0 [0-9a-f:]+\)", "that iPXE asks the network for an address"),
+            ],
+            // OvmfPkg: what it says of a boot option, on all its consoles
+            Firmware::Ovmf => &[(r"BdsDxe: ", "what OVMF says when it looks for something to boot")],
+        }
+    }
 }
 
 impl GuestType {
@@ -75,7 +122,7 @@ impl GuestType {
         match (self, arch) {
             (GuestType::Auto, Arch::X86_64) => Ok(GuestType::Pv),
             (GuestType::Auto | GuestType::Arm, Arch::Aarch64) => Ok(GuestType::Arm),
-            (GuestType::Pv | GuestType::Pvh, Arch::X86_64) => Ok(self),
+            (GuestType::Pv | GuestType::Pvh | GuestType::Hvm, Arch::X86_64) => Ok(self),
             (kind, arch) => Err(format!("{arch} has no guests of type {}", kind.word())),
         }
     }
@@ -86,6 +133,7 @@ impl GuestType {
             GuestType::Auto => "auto",
             GuestType::Pv => "pv",
             GuestType::Pvh => "pvh",
+            GuestType::Hvm => "hvm",
             GuestType::Arm => "arm",
         }
     }
@@ -94,6 +142,7 @@ impl GuestType {
     pub fn of_xl(self) -> &'static str {
         match self {
             GuestType::Pv => "pv",
+            GuestType::Hvm => "hvm",
             GuestType::Auto | GuestType::Pvh | GuestType::Arm => "pvh",
         }
     }
@@ -137,8 +186,19 @@ pub fn files(name: &str) -> (String, String) {
     (format!("{folder}/kernel"), format!("{folder}/initrd"))
 }
 
+/// Where in dom0 the initramfs of a guest lies that is given programs: made of its own and of what dom0 has.
+pub fn with_programs(domain: &str) -> String {
+    format!("{}/{domain}.initrd", crate::device::FOLDER)
+}
+
+/// What programs of Xen's tools need of a guest's kernel: hypercalls, event channels, and memory of other domains or for them.
+const FOR_PROGRAMS: [&str; 4] = ["xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc"];
+
 /// The fault of emulators because of which a guest with nested paging reads a wrong address of its own page faults.
 const CR2: &str = "npt-mov-cr2";
+
+/// The fault of emulators that OVMF meets in a guest.
+const OVMF: &str = "ovmf-in-guest";
 
 /// A guest, as a step has it: its configuration, under its name, on the case's architecture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -160,14 +220,60 @@ impl Guest {
 
     /// It is the lab's own, which can be talked to.
     pub fn is_tiny(&self) -> bool {
+        self.is_own() && self.config.kind != GuestType::Hvm
+    }
+
+    /// It is an HVM guest that boots what its firmware finds: the lab's own boot sector, which says that it is up, and counts.
+    pub fn is_sector(&self) -> bool {
+        self.is_own() && self.config.kind == GuestType::Hvm
+    }
+
+    fn is_own(&self) -> bool {
         self.config.kernel == GuestKernel::Tiny && self.config.initrd.is_none()
+    }
+
+    /// What it starts with, where it is an HVM guest.
+    pub fn firmware(&self) -> Option<Firmware> {
+        (self.config.kind == GuestType::Hvm).then(|| self.config.firmware.unwrap_or_default())
+    }
+
+    /// What it says when it is up, as regular expressions, each with what that is; nothing is known of a kernel of the user's.
+    pub fn words(&self, nonce: &str) -> Vec<(String, &'static str)> {
+        let ready = || (regex::escape(&crate::step::domain::ready(nonce)), "that it is up");
+        if self.is_tiny() {
+            return vec![ready()];
+        }
+        let Some(firmware) = self.firmware().filter(|_| self.is_sector()) else { return Vec::new() };
+        let own = firmware.words().iter().map(|(pattern, what)| ((*pattern).to_owned(), *what));
+        // EFI boots no boot sector.
+        own.chain((firmware != Firmware::Ovmf).then(ready)).collect()
     }
 
     /// Why it cannot run there, by what is known before a machine starts.
     pub fn cannot(&self, facts: &Facts) -> Option<String> {
         let pvh = || if self.config.kind == GuestType::Pvh { no_pvh(facts) } else { None };
-        let why = pvh().or_else(|| if self.has_qdisk() { no_qdisk(facts) } else { None });
+        let hvm = || self.firmware().and_then(|firmware| no_hvm(firmware, facts));
+        let why = pvh().or_else(hvm).or_else(|| if self.has_qdisk() { no_qdisk(facts) } else { None });
         why.map(|why| format!("{}: {why}", self.name))
+    }
+
+    /// What does not go together in what the scenario says of it, and what was expected.
+    pub fn mistake(&self) -> Option<(String, &'static str)> {
+        let config = &self.config;
+        match (self.firmware(), config.firmware) {
+            (None, Some(firmware)) => {
+                let message = format!("`firmware: {}` is for guests of type hvm", firmware.word());
+                Some((message, "`type: hvm` beside it"))
+            }
+            (Some(Firmware::Ipxe), _) if !config.vifs.values().any(|v| v.plugged) => {
+                Some(("iPXE is in a network card, and it has none".to_owned(), "`vifs: {net0: xenbr0}`"))
+            }
+            (Some(Firmware::Ovmf | Firmware::Ipxe), _) if !self.is_sector() => {
+                let message = "a kernel is started by SeaBIOS, and by nothing else".to_owned();
+                Some((message, "`firmware: seabios`, or no `kernel`"))
+            }
+            _ => None,
+        }
     }
 
     /// A QEMU in dom0 serves a disk of it.
@@ -192,32 +298,50 @@ impl Guest {
     pub fn xl_config(&self, domain: &str, nonce: &str, facts: &Facts) -> String {
         let (kernel, initrd) = files(&self.name);
         let config = &self.config;
-        let mut lines = vec![format!("name = \"{domain}\""), format!("kernel = \"{kernel}\"")];
-        if config.kernel == GuestKernel::Tiny || config.initrd.is_some() {
+        let mut lines = vec![format!("name = \"{domain}\"")];
+        if !self.is_sector() {
+            lines.push(format!("kernel = \"{kernel}\""));
+        }
+        if !self.is_sector() && (config.kernel == GuestKernel::Tiny || config.initrd.is_some()) {
+            let initrd = if config.programs.is_empty() { initrd } else { with_programs(domain) };
             lines.push(format!("ramdisk = \"{initrd}\""));
         }
         match config.kind {
-            GuestType::Pv => lines.push("type = \"pv\"".into()),
-            GuestType::Pvh => lines.push("type = \"pvh\"".into()),
             GuestType::Auto | GuestType::Arm => {}
+            kind => lines.push(format!("type = \"{}\"", kind.word())),
         }
         if config.kind == GuestType::Pvh && needs_shadow(facts) {
             lines.push("hap = 0".into());
         }
         let mut args = vec!["console=hvc0".to_owned(), format!("xenlab.nonce={nonce}")];
         // The small guest's init loads them.
+        let for_programs = FOR_PROGRAMS.map(|module| (module, !config.programs.is_empty()));
         for (module, wanted) in
             [("xen-blkfront", !config.disks.is_empty()), ("xen-netfront", !config.vifs.is_empty())]
+                .into_iter()
+                .chain(for_programs)
         {
             if wanted && self.is_tiny() {
                 args.push(format!("xenlab.module={module}"));
             }
         }
         args.extend(config.args.iter().cloned());
-        lines.push(format!("extra = \"{}\"", args.join(" ").replace('\\', "\\\\").replace('"', "\\\"")));
+        if let Some(firmware) = self.firmware() {
+            lines.extend(hvm_lines(firmware, self.is_sector(), domain));
+        }
+        // Words for a kernel that there is not are a mistake to libxl.
+        if !self.is_sector() {
+            lines.push(format!("extra = \"{}\"", args.join(" ").replace('\\', "\\\\").replace('"', "\\\"")));
+        }
         lines.push(format!("memory = {}", config.memory.0 >> 20));
         lines.push(format!("vcpus = {}", config.vcpus));
         let (mut disks, mut vifs) = (Vec::new(), Vec::new());
+        if self.is_sector() {
+            disks.push(format!(
+                "\"format=raw,vdev=hda,access=rw,backendtype=qdisk,target={}\"",
+                sector_disk(domain)
+            ));
+        }
         for device in self.devices(true) {
             match device {
                 Which::Disk(name, disk) => disks.push(format!("\"{}\"", disk.xl(domain, name))),
@@ -234,6 +358,49 @@ impl Guest {
         lines.extend(config.config.iter().cloned());
         lines.join("\n") + "\n"
     }
+}
+
+/// The disk with the boot sector of a domain.
+pub fn sector_disk(domain: &str) -> String {
+    format!("{FOLDER}/{domain}.boot")
+}
+
+/// What a domain wrote to its first serial port, where it has firmware.
+pub fn serial(domain: &str) -> String {
+    format!("{FOLDER}/{domain}.serial")
+}
+
+/// What an HVM guest is given besides.
+fn hvm_lines(firmware: Firmware, sector: bool, domain: &str) -> Vec<String> {
+    // libxl waits for a keyboard's backend to go that nobody has asked for. The boot sector reads the screen, which takes a card.
+    let vga = if sector { "stdvga" } else { "none" };
+    let mut lines = vec![format!("vga = \"{vga}\""), "vnc = 0".to_owned(), "vkb_device = 0".to_owned()];
+    if sector {
+        lines.push(format!("serial = \"file:{}\"", serial(domain)));
+    }
+    lines.push(match firmware {
+        Firmware::Ovmf => "bios = \"ovmf\"".to_owned(),
+        Firmware::Seabios => "boot = \"c\"".to_owned(),
+        Firmware::Ipxe => "boot = \"nc\"".to_owned(),
+    });
+    lines
+}
+
+/// Why a machine and a build have no HVM guests that start with this, by what is known of both.
+fn no_hvm(firmware: Firmware, facts: &Facts) -> Option<String> {
+    if has(facts, "build.config", "HVM") == Some(false) {
+        return Some("this Xen is built without HVM".to_owned());
+    }
+    if firmware == Firmware::Ovmf && has(facts, "machine.emulator-faults", OVMF) == Some(true) {
+        return Some(format!(
+            "OVMF is not known to start in a guest on this emulator, and can end the emulator itself ({OVMF})"
+        ));
+    }
+    // What the build brings is known once it is there.
+    let built = facts.get("build.parts").is_some();
+    (built && facts.get("machine.device-model").is_none()).then(|| {
+        "dom0 has no device model: this build brings none, and dom0.device-model names none".to_owned()
+    })
 }
 
 /// Why a machine and a build have no PVH guests, by what is known of both.
@@ -269,3 +436,6 @@ fn has(facts: &Facts, fact: &str, what: &str) -> Option<bool> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,9 @@
 //! What belongs to a guest lies in a folder of dom0's, so that it is still there in a clone: its configuration, and the nonce that the small
 //! guest says what it says by. Its console is read from the log of Xen's console daemon, and written to where the store says that it is.
 
+mod moved;
+mod sector;
+
 use super::device::{after, before};
 use super::dom0::Dom0;
 use super::scripts::{self, quote};
@@ -14,7 +17,7 @@ use std::time::Duration;
 use xenlab_model::device::FOLDER;
 use xenlab_model::evidence::{Captured, CommandEnd, CommandResult, Loss};
 use xenlab_model::fact::Facts;
-use xenlab_model::guest::Guest;
+use xenlab_model::guest::{Guest, files, sector_disk, serial, with_programs};
 use xenlab_model::step::Observation;
 use xenlab_model::step::domain::{Act, Domain, DomainEvidence, Seen};
 use xenlab_model::step::leaks::LeaksEvidence;
@@ -97,6 +100,9 @@ impl Dom0<'_> {
                 Act::Reboot => self.act(&domain, &reboot(guest, &domain)).await,
                 Act::Shutdown => self.act(&domain, &ended(guest, &domain, "shutdown -w")).await,
                 Act::Destroy => self.act(&domain, &ended(guest, &domain, "destroy")).await,
+                Act::Save | Act::Restore | Act::Migrate => {
+                    self.act(&domain, &moved::script(act, step, guest, &domain)).await
+                }
             };
             seen.xen = of_xen(hub, begun);
             let lost = matches!(seen.command.end, CommandEnd::Lost(_) | CommandEnd::TimedOut(_));
@@ -127,13 +133,21 @@ impl Dom0<'_> {
         let nonce = crate::random_hex(8);
         let config = guest.xl_config(domain, &nonce, facts);
         let path = format!("{FOLDER}/{domain}.cfg");
-        let files = [(path.clone(), config.as_bytes()), (nonce_file(domain), nonce.as_bytes())];
+        let sector = sector::sector(&nonce);
+        let mut files = vec![(path.clone(), config.as_bytes()), (nonce_file(domain), nonce.as_bytes())];
+        if guest.is_sector() {
+            files.push((sector_disk(domain), &sector));
+        }
         let (name, log, path) = (quote(domain), quote(&log(domain)), quote(&path));
+        let (serial, disk) = (quote(&serial(domain)), quote(&sector_disk(domain)));
+        // What a device model that ends says of why (tools/libs/light/libxl_dm.c).
+        let model = quote(&format!("/var/log/xen/qemu-dm-{domain}.log"));
         let paging = guest.paging(facts).map_or_else(String::new, |p| format!("echo paging {p}\n"));
         let last = format!(
-            "{}rm -f {log}\nxl create -q {path} </dev/null >&2 || exit\n{paging}echo domid $(xl domid {name})\n\
+            "{}{}rm -f {log} {serial}\n[ ! -e {disk} ] || truncate -s 1M {disk}\nxl create -q {path} </dev/null >&2 || {{ s=$?; sed 's/^/qemu: /' {model} 2>/dev/null | tail -n 3 >&2; exit $s; }}\n{paging}echo domid $(xl domid {name})\n\
              xl list --long {name} | sed -n 's/.*\"type\": \"\\([a-z]*\\)\".*/type \\1/p' | head -n 1\n",
-            before(guest, domain)
+            before(guest, domain),
+            programs(guest, domain)
         );
         let mut scripts = scripts::put_files(&files, &last);
         let last = scripts.pop().unwrap_or_default();
@@ -181,6 +195,16 @@ impl Dom0<'_> {
     }
 }
 
+/// Makes the initramfs of a guest that is given programs of dom0.
+fn programs(guest: &Guest, domain: &str) -> String {
+    if guest.config.programs.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> = guest.config.programs.iter().map(|name| quote(name)).collect();
+    let (initrd, to) = (quote(&files(&guest.name).1), quote(&with_programs(domain)));
+    format!("names=\"{}\" initrd={initrd} to={to}\n{}", names.join(" "), include_str!("domain/programs.sh"))
+}
+
 /// A look's output taken apart: state and nonce in the first two lines, then the console.
 pub(super) fn seen(domain: &str, command: CommandResult, looked: CommandResult) -> Seen {
     let mut parts = looked.stdout.text.splitn(3, '\n');
@@ -201,9 +225,11 @@ pub(super) fn seen(domain: &str, command: CommandResult, looked: CommandResult) 
 /// State, nonce and console of a domain.
 fn look(domain: &str) -> String {
     let (name, log, nonce) = (quote(domain), quote(&log(domain)), quote(&nonce_file(domain)));
+    let serial = quote(&serial(domain));
     format!(
         "s=$(xl list {name} 2>/dev/null)\necho \"$s\" | awk 'NR == 2 {{ s = $5 }} END {{ print s }}'\n\
-         n=; [ -e {nonce} ] && read -r n <{nonce}\necho \"$n\"\n[ -e {log} ] && tail -c {CONSOLE} {log}\nexit 0"
+         n=; [ -e {nonce} ] && read -r n <{nonce}\necho \"$n\"\n\
+         l={log}; [ -e {serial} ] && l={serial}\n[ -e \"$l\" ] && tail -c {CONSOLE} \"$l\"\nexit 0"
     )
 }
 

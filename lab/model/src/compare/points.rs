@@ -16,7 +16,7 @@ pub const POINTS: [(&str, &str); 14] = [
     ("Really under Xen", "no step of the scenario asks dom0"),
     ("Units", "no case of the run has systemd in dom0"),
     ("Which xenstored runs", "no step of the scenario looks at it"),
-    ("HVM firmware", "this version of xenlab starts no HVM guests with firmware but XTF's"),
+    ("HVM firmware", "no case of the run starts an HVM guest with firmware"),
     ("Hotplug", "no step of the scenario attaches a device to a guest"),
     ("EFI and BIOS boots", "no case of the run boots by firmware"),
     ("XTF", "no built XTF tree was named; `--xtf DIR` runs one on both"),
@@ -114,6 +114,9 @@ fn of_point(number: usize, sample: &Sample) -> impl Iterator<Item = (&str, Optio
     })
 }
 
+/// The point about firmware of HVM guests, and what each of its steps is named after that starts one.
+const FIRMWARE: (usize, [&str; 3]) = (8, ["SeaBIOS", "iPXE", "OVMF"]);
+
 /// The point that instances of XTF are evidence for.
 const XTF: usize = 11;
 
@@ -203,6 +206,17 @@ fn point(number: usize, samples: &[Sample]) -> Point {
     let (evidence, fails, mut not_checked) = (evidence.told(), fails.told(), unjudged.told());
     if evidence.is_empty() && fails.is_empty() && not_checked.is_empty() {
         not_checked.push(otherwise.to_owned());
+    }
+    if number == FIRMWARE.0 && !evidence.is_empty() {
+        let planned: Vec<&str> = samples.iter().flat_map(|s| of_point(number, s)).map(|(t, _)| t).collect();
+        let unseen = FIRMWARE.1.into_iter().filter(|of| !planned.iter().any(|title| title.contains(of)));
+        let unseen: Vec<&str> = unseen.collect();
+        if !unseen.is_empty() {
+            let all = unseen.join(" and ");
+            not_checked.push(format!(
+                "{all}: no step of the scenario starts it; `xenlab run scenarios/hvm.yaml` does"
+            ));
+        }
     }
     let standing = Standing::of(&fails, &not_checked);
     Point { number, title: title.to_owned(), standing, evidence, fails, not_checked }

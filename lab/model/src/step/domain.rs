@@ -1,10 +1,15 @@
 //! `domain`: what is done with a guest, and what becomes of it.
 
+mod moved;
+
 use super::{At, Complaint, JudgeContext, StepKind, one_or_many, say};
+use crate::arch::Arch;
 use crate::cause::{Cause, of_xl};
 use crate::evidence::{Captured, CommandResult};
+use crate::fact::Facts;
 use crate::guest::Guest;
 use crate::matcher::{Matcher, quote};
+use crate::units::Size;
 use crate::verdict::{Check, Verdict};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -39,6 +44,21 @@ pub struct Domain {
     /// End this guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destroy: Option<String>,
+    /// Save this guest to a file, which ends it here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub save: Option<String>,
+    /// Have this guest go on from the file that it was saved to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<String>,
+    /// Migrate this guest, live, to the host that it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrate: Option<String>,
+    /// With `save` and `restore`: the file in dom0, absolute; one of the lab's own when not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// With `migrate`: its receiving side gets so much and no more, so it must fail, and the guest go on where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaks_after: Option<Size>,
     /// With `says`: patterns each of which must appear on its console, whenever it was.
     #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub has: Vec<String>,
@@ -82,6 +102,12 @@ pub enum Act {
     Shutdown,
     /// `destroy`
     Destroy,
+    /// `save`
+    Save,
+    /// `restore`
+    Restore,
+    /// `migrate`
+    Migrate,
 }
 
 impl Act {
@@ -96,6 +122,9 @@ impl Act {
             Act::Reboot => "reboot",
             Act::Shutdown => "shutdown",
             Act::Destroy => "destroy",
+            Act::Save => "save",
+            Act::Restore => "restore",
+            Act::Migrate => "migrate",
         }
     }
 }
@@ -217,7 +246,7 @@ impl StepKind for Domain {
             return vec![Complaint::new(
                 "",
                 "nothing is done here",
-                "one of create, says, run, pause, unpause, reboot, shutdown, destroy",
+                "one of create, says, run, pause, unpause, reboot, shutdown, destroy, save, restore, migrate",
             )];
         };
         if let Some((other, _)) = acts.get(1) {
@@ -236,6 +265,19 @@ impl StepKind for Domain {
         only(Act::Run, "exit", self.exit.is_some());
         only(Act::Run, "stdout", self.stdout.is_some());
         only(Act::Run, "stderr", self.stderr.is_some());
+        only(Act::Migrate, "breaks-after", self.breaks_after.is_some());
+        if self.file.is_some() && !matches!(act, Act::Save | Act::Restore) {
+            let message = "`file` is for `save` and `restore`";
+            wrong.push(Complaint::new("file", message, "one of them beside it"));
+        }
+        if let Some(file) = self.file.as_ref().filter(|f| !f.starts_with('/')) {
+            let message = format!("`{file}` is no absolute path");
+            wrong.push(Complaint::new("file", message, "a path in dom0 that begins with `/`"));
+        }
+        if self.breaks_after == Some(Size(0)) {
+            let message = "with 0 nothing is received, and nothing is tried";
+            wrong.push(Complaint::new("breaks-after", message, "a size, as 1M"));
+        }
         if act == Act::Run && self.script.as_ref().is_none_or(|s| s.trim().is_empty()) {
             wrong.push(Complaint::new(
                 "script",
@@ -260,6 +302,9 @@ impl StepKind for Domain {
             match act {
                 Act::Says => checks.extend(self.said(seen, cx)),
                 Act::Run => checks.extend(self.ran(seen, cx)),
+                Act::Save | Act::Restore | Act::Migrate => {
+                    checks.push(moved::judge(self, act, seen, cx).at(place.clone()));
+                }
                 act => checks.push(self.done(act, seen, cx).at(place.clone())),
             }
         }
@@ -278,6 +323,9 @@ impl Domain {
             (Act::Reboot, &self.reboot),
             (Act::Shutdown, &self.shutdown),
             (Act::Destroy, &self.destroy),
+            (Act::Save, &self.save),
+            (Act::Restore, &self.restore),
+            (Act::Migrate, &self.migrate),
         ]
         .into_iter()
         .filter_map(|(act, name)| name.as_deref().map(|name| (act, name)))
@@ -289,17 +337,28 @@ impl Domain {
         self.acts().first().copied()
     }
 
-    /// What its console must have said, as regular expressions.
-    fn words(&self, nonce: &str) -> Vec<String> {
+    /// Why this cannot be done there, by what is known before a machine starts.
+    pub fn cannot(&self, arch: Arch, facts: &Facts) -> Option<String> {
+        let guest = self.guest.as_ref()?;
+        let (act, name) = self.act()?;
+        guest
+            .cannot(facts)
+            .or_else(|| Some(format!("{name}: {}", moved::cannot(act, guest.config.kind, arch, facts)?)))
+    }
+
+    /// What its console must have said, as regular expressions, each with how messages show it.
+    fn words(&self, nonce: &str) -> Vec<(String, String)> {
         match (&self.guest, self.has.as_slice()) {
-            (Some(guest), []) if guest.is_tiny() => vec![regex::escape(&ready(nonce))],
-            (_, has) => has.to_vec(),
+            (Some(guest), []) => {
+                guest.words(nonce).into_iter().map(|(p, what)| (p, what.to_owned())).collect()
+            }
+            (_, has) => has.iter().map(|pattern| (pattern.clone(), quote(pattern))).collect(),
         }
     }
 
     /// Everything that is waited for has been said.
     pub fn satisfied(&self, console: &str, nonce: &str) -> bool {
-        self.words(nonce).iter().all(|p| Regex::new(p).is_ok_and(|r| r.is_match(console)))
+        self.words(nonce).iter().all(|(p, _)| Regex::new(p).is_ok_and(|r| r.is_match(console)))
     }
 
     fn wanted(&self) -> say::Wanted<'_> {
@@ -330,7 +389,11 @@ impl Domain {
                 Act::Create => of_xl(&seen.command.stderr.text).unwrap_or(Cause::GuestNotCreated),
                 _ => Cause::GuestState,
             };
-            let message = format!("{what} exited with {status}{}", complaint(&seen.command));
+            let message = format!(
+                "{what} exited with {status}{}{}",
+                complaint(&seen.command),
+                model_said(&seen.command)
+            );
             return Check::fail(name, cause, message).show("console", seen.last_lines());
         }
         let alive = matches!(act, Act::Create | Act::Pause | Act::Unpause | Act::Reboot);
@@ -372,7 +435,9 @@ impl Domain {
                 wrong(format!("{domain} was to be gone, its state is {state}"))
             }
             Act::Shutdown | Act::Destroy => Check::pass(&name, format!("{domain} is gone")),
-            Act::Says | Act::Run => Check::error(&name, Cause::LabInternal, "this is judged elsewhere"),
+            Act::Says | Act::Run | Act::Save | Act::Restore | Act::Migrate => {
+                Check::error(&name, Cause::LabInternal, "this is judged elsewhere")
+            }
         }
     }
 
@@ -385,12 +450,13 @@ impl Domain {
             return vec![check.at(cx.place(Self::NAME, "says"))];
         }
         let mut checks = Vec::new();
-        for (i, pattern) in self.words(&seen.nonce).iter().enumerate() {
+        for (i, (pattern, shown)) in self.words(&seen.nonce).iter().enumerate() {
             let place = cx.place(Self::NAME, &format!("has[{i}]"));
-            let shown = if self.has.is_empty() { "that it is up".to_owned() } else { quote(pattern) };
             let found = Regex::new(pattern).is_ok_and(|r| r.is_match(text));
             let check = match (found, seen.dead(&name(i)), seen.timed_out) {
-                (true, ..) => Check::pass(name(i), format!("{domain} said {shown}")),
+                (true, ..) => {
+                    Check::pass(name(i), format!("{domain} said {shown}{}", said_exactly(pattern, text)))
+                }
                 (false, Some(dead), _) => {
                     let message = format!("{}, and had not said {shown}", dead.message);
                     Check { message, ..dead }
@@ -456,6 +522,20 @@ impl Domain {
         let whence = format!("in {domain}");
         self.wanted().judge((Self::NAME, &whence), answer.status, [&answer.stdout, &answer.stderr], cx)
     }
+}
+
+/// The last words of a device model's, where it had any.
+fn model_said(command: &CommandResult) -> String {
+    let last = command.stderr.text.lines().rev().find_map(|l| l.strip_prefix("qemu: "));
+    last.map_or_else(String::new, |line| format!("; its QEMU said {}", quote(line.trim())))
+}
+
+/// The words themselves, where a pattern stands for more than one text.
+fn said_exactly(pattern: &str, text: &str) -> String {
+    let found = Regex::new(pattern).ok().and_then(|r| r.find(text).map(|m| m.as_str().trim().to_owned()));
+    found
+        .filter(|f| regex::escape(f) != pattern)
+        .map_or_else(String::new, |found| format!(": {}", quote(&found)))
 }
 
 /// What libxc or libxl complained of first: what comes after it is its undoing.

@@ -28,6 +28,7 @@ pub mod service;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod under_xen;
+pub mod vchan;
 pub mod xenstored;
 pub mod xl_info;
 pub mod xtf;
@@ -129,6 +130,7 @@ macro_rules! steps {
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case")]
         #[expect(missing_docs, reason = "each variant is documented at its type")]
+        #[expect(clippy::large_enum_variant, reason = "a case has a few dozen of them, made once")]
         pub enum Body { $($variant($ty),)* }
 
         /// What a step of each kind observed.
@@ -192,6 +194,7 @@ steps! {
     Xtf: xtf::Xtf;
     Domain: domain::Domain;
     Device: device::Device;
+    Vchan: vchan::Vchan;
     Leaks: leaks::Leaks;
 }
 

@@ -1,3 +1,5 @@
+mod moved;
+
 use super::*;
 use crate::evidence::CommandEnd;
 use crate::fact::FactValue;
@@ -57,6 +59,13 @@ fn create() {
     assert!(
         said(&checks, "create g1").contains("segment kernel too large"),
         "the first complaint, not its undoing: {checks:?}"
+    );
+    let stderr = "libxl: error: libxl_dm.c:3161:device_model_spawn_outcome: Domain 1:domain 1 device model: spawn failed (rc=-3)\nqemu: xen-qemu-system-i386: failed to find romfile \"efi-rtl8139.rom\"\n";
+    let checks = judge(&create, &seen(ran("x", 3, "", stderr), "", None), &facts());
+    assert_eq!(bad(&checks), ["create g1 FAIL guest.device-model"]);
+    assert!(
+        said(&checks, "create g1").contains("its QEMU said `xen-qemu-system-i386: failed to find romfile"),
+        "{checks:?}"
     );
     assert_eq!(
         judged(&seen(ended("x", CommandEnd::TimedOut(30), "", ""), "", None)),

@@ -21,9 +21,24 @@ macro_rules! guest {
     };
 }
 
+/// A scenario with an HVM guest, and these steps.
+macro_rules! hvm {
+    ($steps:literal) => {
+        concat!(
+            "xenlab: 1\nname: planted\nmachine: {accel: tcg}\n",
+            "xen: {build: debian:bookworm, args: [bootscrub=0, spec-ctrl=no]}\n",
+            "dom0: {userland: minimal, memory: 512M, device-model: debian}\n",
+            "guests: {h1: {type: hvm, memory: 64M}}\nsteps:\n",
+            $steps
+        )
+    };
+}
+
 const GUEST: Row = Row { artefact: "a guest", archs: BOTH, ..BOOTED };
 /// What is the same on both architectures is tried where a guest is there sooner.
 const ARM: Row = Row { archs: &[Arch::Aarch64], ..GUEST };
+/// Only x86_64 saves and restores, and has guests with firmware.
+const X86: Row = Row { archs: &[Arch::X86_64], ..GUEST };
 const LEFT: Row = Row { artefact: "what is left of a guest", ..ARM };
 
 const LEAK: Expect = fail(Cause::GuestLeak, Blame::Build, &[]);
@@ -127,5 +142,41 @@ pub(super) const ROWS: &[Row] = &[
         ),
         expect: Expect { says: &["loop devices are left behind: `/tmp/disk`"], ..LEAK },
         ..LEFT
+    },
+    Row {
+        name: "guest-saved-file-cut",
+        what: "the file that the guest was saved to is cut off",
+        scenario: guest!(
+            "{memory: 96M}",
+            "  - domain: {says: g1}\n  - domain: {save: g1}\n  - run: truncate -s 20M /run/xenlab-guests/g1.saved\n  - domain: {restore: g1}\n"
+        ),
+        expect: fail(Cause::GuestNotRestored, Blame::Build, &["xc: error: Failed to read", "there is no g1"]),
+        ..X86
+    },
+    Row {
+        name: "guest-restored-is-another",
+        what: "`xl restore` creates the guest anew in place of restoring it",
+        scenario: guest!(
+            "{memory: 96M}",
+            "  - domain: {says: g1}\n  - domain: {save: g1}\n  - run:\n      script: |\n        x=$(command -v xl)\n        mv $x /run/xl && mkdir -p /run/real && mv /run/xl /run/real/xl\n        printf '#!/bin/sh\\n[ $1 = restore ] && set -- create -q /run/xenlab-guests/g1.cfg\\nexec /run/real/xl \"$@\"\\n' >$x\n        chmod 755 $x\n  - domain: {restore: g1}\n    within: 60s\n"
+        ),
+        expect: fail(Cause::GuestNotTheSame, Blame::Xen, &[]),
+        ..X86
+    },
+    Row {
+        name: "hvm-firmware-missing",
+        what: "the file with SeaBIOS is not there",
+        scenario: hvm!("  - run: rm /usr/share/seabios/bios-256k.bin\n  - domain: {create: h1}\n"),
+        expect: fail(Cause::GuestFirmware, Blame::Build, &["BIOS"]),
+        ..X86
+    },
+    Row {
+        name: "hvm-disk-is-empty",
+        what: "SeaBIOS starts and finds nothing to boot",
+        scenario: hvm!(
+            "  - domain: {create: h1}\n  - domain: {destroy: h1}\n  - run: 'dd if=/dev/zero of=/run/xenlab-guests/h1.boot bs=512 count=1 conv=notrunc && rm -f /run/xenlab-guests/h1.serial && xl create -q /run/xenlab-guests/h1.cfg'\n  - domain: {says: h1}\n    within: 10s\n"
+        ),
+        expect: fail(Cause::GuestSilent, Blame::Xen, &["did not say that it is up"]),
+        ..X86
     },
 ];
