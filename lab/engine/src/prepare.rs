@@ -155,7 +155,7 @@ impl Preparer {
         // A system brings what it needs, whatever the scenario says of a userland.
         let apart = || too_new(&request).or_else(|| libc_too_old(&request, &build));
         if let Some(message) = build.system.is_none().then(apart).flatten() {
-            return Err(EngineError::BadInput { cause: Cause::LabInternal, message });
+            return Err(EngineError::BadInput { cause: Cause::Dom0TooOld, message });
         }
         if let Some(system) = &build.system {
             crate::system::can_do(case, system)?;

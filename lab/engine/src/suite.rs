@@ -45,15 +45,17 @@ pub fn libc_too_old(request: &Dom0Request, build: &XenBuild) -> Option<String> {
     let (UserlandSpec::Minimal { suite } | UserlandSpec::Systemd { suite }) = &request.userland else {
         return None;
     };
-    let suite = suite.as_ref()?;
-    let has = SUITES.iter().find(|(name, _)| name == suite)?.1;
     let tools = build.tools.as_ref().filter(|tools| !own_libc(tools))?;
-    let needs = glibc_needed(tools);
+    older_libc(suite.as_ref()?, glibc_needed(tools), &tools.from)
+}
+
+fn older_libc(suite: &str, needs: (u32, u32), from: &str) -> Option<String> {
+    let has = SUITES.iter().find(|(name, _)| *name == suite)?.1;
     (needs > has).then(|| {
         format!(
-            "the tools of {} name version {}.{} of the C library, and the userland of {suite} has {}.{}: leave its suite out, \
+            "the tools of {from} name version {}.{} of the C library, and the userland of {suite} has {}.{}: leave its suite out, \
              or have a later one",
-            tools.from, needs.0, needs.1, has.0, has.1
+            needs.0, needs.1, has.0, has.1
         )
     })
 }
@@ -90,6 +92,21 @@ fn glibc_needed(tools: &xenlab_xen::Tools) -> (u32, u32) {
 mod tests {
     use super::*;
     use xenlab_model::Arch;
+
+    #[test]
+    fn tools_are_no_newer_than_the_userland() {
+        let message = older_libc("bookworm", (2, 38), "dir:/x").expect("too new");
+        assert!(message.contains("of dir:/x name version 2.38") && message.contains("bookworm has 2.36"));
+        for (suite, needs) in [
+            ("bookworm", (2, 36)),
+            ("bookworm", (0, 0)),
+            ("trixie", (2, 38)),
+            ("sid", (2, 99)),
+            ("other", (9, 9)),
+        ] {
+            assert_eq!(older_libc(suite, needs, "dir:/x"), None, "{suite}");
+        }
+    }
 
     #[test]
     fn a_device_model_is_no_newer_than_the_userland() {
