@@ -251,6 +251,16 @@ pub fn read(dir: &Path) -> Result<Recorded, EngineError> {
     })
 }
 
+/// Bytes of the console that a bundle keeps.
+///
+/// # Errors
+/// Where it cannot be asked for.
+pub fn console_size(dir: &Path) -> Result<u64, EngineError> {
+    let path = dir.join(CONSOLE);
+    let kept = fs::metadata(&path).map_err(|source| EngineError::Bundle { path, source })?;
+    Ok(kept.len())
+}
+
 /// What a bundle's console said, all of it.
 ///
 /// # Errors

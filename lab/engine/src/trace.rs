@@ -14,8 +14,8 @@ use xenlab_xen::XenBuild;
 /// How many good boots of a case are known, and how long a phase took in them: the median and the longest, in seconds.
 pub type Known = Arc<dyn Fn(&str, &str, Phase) -> Option<(u32, f64, f64)> + Send + Sync>;
 
-/// Bytes, of the console of a boot that no line ended, that are gone through: such a guest may have written without end, and the lab stays small.
-const LAST: usize = 128 << 10;
+/// Bytes of a console that is gone through where no line ended the boot: a guest that wrote more may have written without end, and the lab stays small.
+const LAST: u64 = 128 << 10;
 
 /// Puts into the evidence what a reader wants to know of a bad end, so that a replay has it too.
 pub async fn place(
@@ -40,10 +40,10 @@ pub async fn place(
     let by_line = ends.contains(&true);
     let (build, dir) = (build.clone(), bundle.dir().to_owned());
     let found = crate::blocking(move || {
-        let mut console = bundle::console(&dir)?;
-        if !by_line {
-            console.drain(..console.len().saturating_sub(LAST));
+        if !by_line && bundle::console_size(&dir)? > LAST {
+            return Ok((Told::new(), None));
         }
+        let console = bundle::console(&dir)?;
         let place = xenlab_xen::locate(&build, &console);
         Ok((dissected(&build, &console, place.as_deref()), place))
     });
