@@ -20,6 +20,7 @@ mod dom0;
 mod good;
 mod guests;
 mod machine;
+mod store;
 mod xen;
 
 use super::{Expect, Row};
@@ -30,8 +31,17 @@ use xenlab_model::verdict::Verdict;
 /// Every row.
 pub const ROWS: &[Row] = &concat();
 
-const PARTS: [&[Row]; 8] =
-    [xen::ROWS, boot::ROWS, build::ROWS, dom0::ROWS, machine::ROWS, good::ROWS, guests::ROWS, devices::ROWS];
+const PARTS: [&[Row]; 9] = [
+    xen::ROWS,
+    boot::ROWS,
+    build::ROWS,
+    dom0::ROWS,
+    machine::ROWS,
+    good::ROWS,
+    guests::ROWS,
+    devices::ROWS,
+    store::ROWS,
+];
 
 const COUNT: usize = {
     let (mut n, mut part) = (0, 0);
