@@ -88,7 +88,10 @@ mod tests {
     #[test]
     fn contracts_read() {
         let all = contracts().unwrap();
-        assert_eq!(all.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["xen-guest-agent", "windows-pv"]);
+        assert_eq!(
+            all.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(),
+            ["xen-guest-agent", "windows-pv"]
+        );
         assert!(all[1].contract_only && !all[0].contract_only);
         for contract in all {
             assert!(contract.nodes.iter().any(|n| !n.optional));
@@ -97,7 +100,8 @@ mod tests {
 
     #[test]
     fn mistakes_are_told() {
-        let of = |node: &str| Contract::read(&format!("[{{name: x, what: y, nodes: [{node}]}}]")).unwrap_err();
+        let of =
+            |node: &str| Contract::read(&format!("[{{name: x, what: y, nodes: [{node}]}}]")).unwrap_err();
         assert!(of("{path: /a, value: '1', means: m, source: s}").contains("own folder"));
         assert!(of("{path: a, value: '1', means: '', source: s}").contains("not given"));
         assert!(of("{path: a, value: '(', means: m, source: s}").contains("regex"));

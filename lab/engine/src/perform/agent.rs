@@ -28,7 +28,11 @@ impl Dom0<'_> {
                 }
                 // What is looked at last must have time left to be listed.
                 if self.left() < AGAIN * 4 {
-                    break Published { domain: domain.clone(), command, timed_out: Some(limit.as_secs_f64()) };
+                    break Published {
+                        domain: domain.clone(),
+                        command,
+                        timed_out: Some(limit.as_secs_f64()),
+                    };
                 }
                 tokio::time::sleep(AGAIN).await;
             };

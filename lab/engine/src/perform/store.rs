@@ -90,7 +90,9 @@ impl Dom0<'_> {
             }
             player.received(&turn.on, &bytes, closed);
         }
-        let gone = format!("for p in {folder}/*.pid; do read -r p <\"$p\" && kill $p; done 2>/dev/null; rm -rf {folder}");
+        let gone = format!(
+            "for p in {folder}/*.pid; do read -r p <\"$p\" && kill $p; done 2>/dev/null; rm -rf {folder}"
+        );
         self.sh(&gone).await;
         let (seen, strays) = player.finish();
         Observation::Store(StoreEvidence { found, seen, strays, domid, failed })

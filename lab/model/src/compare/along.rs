@@ -46,7 +46,9 @@ mod tests {
         let sample = |id: &str| Sample { id: id.to_owned(), ..Sample::default() };
         let run = Side {
             name: "x".to_owned(),
-            samples: ["s[arch=a,d=one]", "s[arch=a,d=two]", "s[arch=b,d=one]", "t[d=two]", "u"].map(sample).into(),
+            samples: ["s[arch=a,d=one]", "s[arch=a,d=two]", "s[arch=b,d=one]", "t[d=two]", "u"]
+                .map(sample)
+                .into(),
         };
         assert_eq!(values_of(&run, "d"), ["one", "two"]);
         assert_eq!(values_of(&run, "arch"), ["a", "b"]);

@@ -96,7 +96,9 @@ impl Agent {
     pub fn is_kept(&self, listing: &str) -> bool {
         let nodes = nodes(listing);
         self.contract().is_ok_and(|contract| {
-            wanted(contract, &nodes).iter().all(|(node, path)| matches!(found(node, path, &nodes), Found::Right(_)) || node.optional)
+            wanted(contract, &nodes)
+                .iter()
+                .all(|(node, path)| matches!(found(node, path, &nodes), Found::Right) || node.optional)
         })
     }
 }
@@ -117,7 +119,11 @@ fn nodes(listing: &str) -> BTreeMap<String, String> {
 /// The numbers of the guest's network interfaces: those that its toolstack made.
 fn vifs(nodes: &BTreeMap<String, String>) -> BTreeSet<String> {
     let number = |path: &String| path.strip_prefix("device/vif/")?.split('/').next().map(str::to_owned);
-    nodes.keys().filter_map(number).filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())).collect()
+    nodes
+        .keys()
+        .filter_map(number)
+        .filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        .collect()
 }
 
 /// Each node of the contract with the path that it has in this guest.
@@ -131,8 +137,8 @@ fn wanted<'a>(contract: &'a Contract, nodes: &BTreeMap<String, String>) -> Vec<(
 }
 
 enum Found {
-    /// It is there and right: path and value.
-    Right(String),
+    /// It is there and right.
+    Right,
     /// Others than it should be are there.
     Wrong(String),
     None,
@@ -142,15 +148,16 @@ fn found(node: &Node, path: &str, nodes: &BTreeMap<String, String>) -> Found {
     let shown = |path: &str, value: &str| format!("{path} is {}", quote(value));
     let Some(folder) = path.strip_suffix(ANY) else {
         return match nodes.get(path) {
-            Some(value) if node.value.is_match(value) => Found::Right(shown(path, value)),
+            Some(value) if node.value.is_match(value) => Found::Right,
             Some(value) => Found::Wrong(shown(path, value)),
             None => Found::None,
         };
     };
-    let below = |path: &String| path.strip_prefix(folder).is_some_and(|rest| !rest.is_empty() && !rest.contains('/'));
+    let below =
+        |path: &String| path.strip_prefix(folder).is_some_and(|rest| !rest.is_empty() && !rest.contains('/'));
     let all: Vec<(&String, &String)> = nodes.iter().filter(|(path, _)| below(path)).collect();
     if let Some((path, value)) = all.iter().find(|(_, value)| node.value.is_match(value)) {
-        return Found::Right(shown(path, value));
+        return Found::Right;
     }
     match all.as_slice() {
         [] => Found::None,
@@ -158,7 +165,12 @@ fn found(node: &Node, path: &str, nodes: &BTreeMap<String, String>) -> Found {
     }
 }
 
-fn judged(contract: &Contract, nodes: &BTreeMap<String, String>, published: &Published, prefix: &str) -> Vec<Check> {
+fn judged(
+    contract: &Contract,
+    nodes: &BTreeMap<String, String>,
+    published: &Published,
+    prefix: &str,
+) -> Vec<Check> {
     let mut checks = Vec::new();
     let (mut right, mut optional) = (0, 0);
     let wanted = wanted(contract, nodes);
@@ -172,14 +184,17 @@ fn judged(contract: &Contract, nodes: &BTreeMap<String, String>, published: &Pub
         };
         let why = format!("{} ({})", node.means, node.source);
         match found(node, path, nodes) {
-            Found::Right(_) => {
+            Found::Right => {
                 right += 1;
                 optional += usize::from(node.optional);
             }
             Found::None if node.optional => left.push(path.as_str()),
             Found::None => {
-                let waited = published.timed_out.map_or_else(String::new, |s| format!(" within {s:.0} s of guest time"));
-                let message = format!("{} did not publish {path}{waited}, expected {must}: {why}", published.domain);
+                let waited = published
+                    .timed_out
+                    .map_or_else(String::new, |s| format!(" within {s:.0} s of guest time"));
+                let message =
+                    format!("{} did not publish {path}{waited}, expected {must}: {why}", published.domain);
                 checks.push(Check::fail(name, Cause::AgentMissing, message));
             }
             Found::Wrong(saw) => {

@@ -132,7 +132,10 @@ fn judged(section: &Section, entries: &[&Entry], seen: &[Seen], daemon: &str) ->
                 right += 1;
                 let saw = of.map_or_else(String::new, |of| entry.words(of));
                 let why = entry.known.iter().find(|k| k.daemon == daemon).map_or("", |k| k.because.as_str());
-                known.push(format!("{}: {saw}, one of the answers that are right ({}: {}); {why}", entry.id, entry.source, entry.says));
+                known.push(format!(
+                    "{}: {saw}, one of the answers that are right ({}: {}); {why}",
+                    entry.id, entry.source, entry.says
+                ));
             }
             Came::Deviates(how) => known.push(how),
             Came::Wrong(cause, what) => wrong.push((cause, what)),
@@ -154,7 +157,8 @@ fn judged(section: &Section, entries: &[&Entry], seen: &[Seen], daemon: &str) ->
                 1 => format!("; 1 where daemons differ, as is known of {daemon}"),
                 n => format!("; {n} where daemons differ, as is known of {daemon}"),
             };
-            let message = format!("{right} of {} answers of {daemon} are as the protocol says{said}", entries.len());
+            let message =
+                format!("{right} of {} answers of {daemon} are as the protocol says{said}", entries.len());
             Check::pass(name, message)
         }
     };
@@ -179,10 +183,16 @@ fn came(entry: &Entry, seen: Option<&Seen>, daemon: &str) -> Came {
             Ok(_) => return Came::Right,
             Err(why) => why,
         };
-        let known = entry.known.iter().filter(of_daemon).find(|k| {
-            k.events.as_ref().is_some_and(|wanted| expected(wanted, &seen.events).is_ok())
-        });
-        let had = if seen.events.is_empty() { "none".to_owned() } else { format!("`{}`", seen.events.join("`, `")) };
+        let known = entry
+            .known
+            .iter()
+            .filter(of_daemon)
+            .find(|k| k.events.as_ref().is_some_and(|wanted| expected(wanted, &seen.events).is_ok()));
+        let had = if seen.events.is_empty() {
+            "none".to_owned()
+        } else {
+            format!("`{}`", seen.events.join("`, `"))
+        };
         return match known {
             Some(k) => Came::Deviates(format!("{}: {why}; {says}; {} ({})", entry.id, k.because, k.source)),
             None => Came::Wrong(
@@ -199,7 +209,8 @@ fn came(entry: &Entry, seen: Option<&Seen>, daemon: &str) -> Came {
     let Some(reply) = &seen.reply else {
         let silent = |k: &&Known| k.gets.iter().any(|a| matches!(a, Answer::Silence));
         if let Some(k) = entry.known.iter().filter(of_daemon).find(silent) {
-            let how = format!("{}: no answer, expected {wanted}; {says}; {} ({})", entry.id, k.because, k.source);
+            let how =
+                format!("{}: no answer, expected {wanted}; {says}; {} ({})", entry.id, k.because, k.source);
             return Came::Deviates(how);
         }
         return Came::Wrong(Cause::StoreSilent, format!("{who} got no answer, expected {wanted}; {says}"));
@@ -221,10 +232,9 @@ fn came(entry: &Entry, seen: Option<&Seen>, daemon: &str) -> Came {
             k.because,
             k.source
         )),
-        None => Came::Wrong(
-            Cause::StoreAnswer,
-            format!("{who} got {}, expected {wanted}; {says}", reply.words()),
-        ),
+        None => {
+            Came::Wrong(Cause::StoreAnswer, format!("{who} got {}, expected {wanted}; {says}", reply.words()))
+        }
     }
 }
 

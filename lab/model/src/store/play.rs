@@ -116,7 +116,8 @@ impl<'a> Player<'a> {
             return Some(turn);
         }
         while let Some(&entry) = self.entries.get(self.at) {
-            let turn = |send: Vec<Vec<u8>>, replies| Turn { on: entry.on.clone(), send, close: false, replies };
+            let turn =
+                |send: Vec<Vec<u8>>, replies| Turn { on: entry.on.clone(), send, close: false, replies };
             self.last = Some(entry.on.clone());
             if let Some(rest) = self.rest.take() {
                 let request = self.request;
@@ -231,11 +232,7 @@ impl<'a> Player<'a> {
         let closed = self.connections.get(&entry.on).is_some_and(|c| c.closed || c.silent);
         if self.asked && (closed || expected(wanted, events).is_ok() || self.looks >= AGAIN) {
             let events = self.connections.get_mut(&entry.on).map(|c| std::mem::take(&mut c.events));
-            self.seen.push(Seen {
-                id: entry.id.clone(),
-                reply: None,
-                events: events.unwrap_or_default(),
-            });
+            self.seen.push(Seen { id: entry.id.clone(), reply: None, events: events.unwrap_or_default() });
             (self.asked, self.looks) = (false, 0);
             self.at += 1;
             return None;
@@ -277,9 +274,13 @@ impl<'a> Player<'a> {
         let payload = self.named(&text::show(&message.payload));
         let Some(connection) = self.connections.get_mut(on) else { return };
         if message.kind == wire::WATCH_EVENT {
-            let mut event = payload.strip_suffix('|').map_or_else(|| format!("{payload} (not ended)"), str::to_owned);
+            let mut event =
+                payload.strip_suffix('|').map_or_else(|| format!("{payload} (not ended)"), str::to_owned);
             if (message.request, message.transaction) != (0, 0) {
-                event.push_str(&format!(" (request {}, transaction {})", message.request, message.transaction));
+                event.push_str(&format!(
+                    " (request {}, transaction {})",
+                    message.request, message.transaction
+                ));
             }
             connection.events.push(event);
             return;
@@ -321,7 +322,8 @@ impl<'a> Player<'a> {
         while let Some(at) = rest.find(&domid) {
             let (before, after) = (&rest[..at], &rest[at + domid.len()..]);
             let joined = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
-            let name = !joined(before.chars().last().or_else(|| out.chars().last())) && !joined(after.chars().next());
+            let name = !joined(before.chars().last().or_else(|| out.chars().last()))
+                && !joined(after.chars().next());
             let stands = name && names_a_domain(&format!("{out}{before}"), after);
             out.push_str(before);
             out.push_str(if stands { DOMID } else { &domid });
@@ -337,7 +339,8 @@ fn names_a_domain(before: &str, after: &str) -> bool {
     let ends = |c: Option<char>| c.is_none_or(|c| matches!(c, '|' | '/'));
     let permission = |c: char| matches!(c, 'n' | 'r' | 'w' | 'b');
     let alone = before.strip_suffix(permission).is_some_and(|b| b.is_empty() || b.ends_with('|'));
-    ends(after.chars().next()) && (before.is_empty() || before.ends_with("/domain/") || before.ends_with("Domain/") || alone)
+    ends(after.chars().next())
+        && (before.is_empty() || before.ends_with("/domain/") || before.ends_with("Domain/") || alone)
 }
 
 /// Whether events are as wanted: each group in its order, what is more between them allowed, since watches may be triggered spuriously

@@ -327,7 +327,8 @@ mod tests {
     fn the_trace_reads() {
         let trace = shipped().unwrap();
         assert!(trace.entries().count() > 100);
-        let about = ["values", "directories", "paths", "permissions", "watches", "transactions", "requests", "quota"];
+        let about =
+            ["values", "directories", "paths", "permissions", "watches", "transactions", "requests", "quota"];
         for name in about {
             assert!(trace.sections.iter().any(|s| s.section == name), "{name}");
         }

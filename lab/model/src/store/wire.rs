@@ -156,9 +156,8 @@ mod tests {
     }
 
     fn message() -> impl Strategy<Value = Message> {
-        (any::<u32>(), any::<u32>(), any::<u32>(), prop::collection::vec(any::<u8>(), 0..200)).prop_map(
-            |(kind, request, transaction, payload)| Message { kind, request, transaction, payload },
-        )
+        (any::<u32>(), any::<u32>(), any::<u32>(), prop::collection::vec(any::<u8>(), 0..200))
+            .prop_map(|(kind, request, transaction, payload)| Message { kind, request, transaction, payload })
     }
 
     proptest! {

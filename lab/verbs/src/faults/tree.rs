@@ -218,8 +218,9 @@ pub(super) fn break_tools(
                 let io = |e: std::io::Error| format!("{}: {e}", path.display());
                 let mut bytes = fs::read(&path).map_err(io)?;
                 for (from, to) in words {
-                    changed += reword(&mut bytes, from.as_bytes(), to.as_bytes())
-                        .ok_or_else(|| format!("{}: it has no `{from}`, or `{to}` is not as long", path.display()))?;
+                    changed += reword(&mut bytes, from.as_bytes(), to.as_bytes()).ok_or_else(|| {
+                        format!("{}: it has no `{from}`, or `{to}` is not as long", path.display())
+                    })?;
                 }
                 fs::write(&path, bytes).map_err(io)?;
             }

@@ -48,7 +48,8 @@ const GOOD: &[(&str, &[(&str, &str)])] = &[
 ];
 
 fn evidence<'a>(nodes: impl IntoIterator<Item = (&'a str, &'a str)>) -> AgentEvidence {
-    let mut text = "home /local/domain/3\n/local/domain/3 = \"\"\n/local/domain/3/device/vif/0 = \"\"\n".to_owned();
+    let mut text =
+        "home /local/domain/3\n/local/domain/3 = \"\"\n/local/domain/3/device/vif/0 = \"\"\n".to_owned();
     for (path, value) in nodes {
         text.push_str(&format!("/local/domain/3/{path} = \"{value}\"\n"));
     }
@@ -75,7 +76,8 @@ fn each_node_that_is_missing_or_wrong_is_caught() {
         for (path, value) in *nodes {
             let is = |node: &&Node| {
                 let wanted = node.path.replace(VIF, "0");
-                let by_path = wanted == *path || wanted.strip_suffix(ANY).is_some_and(|f| path.starts_with(f));
+                let by_path =
+                    wanted == *path || wanted.strip_suffix(ANY).is_some_and(|f| path.starts_with(f));
                 by_path && node.value.is_match(value)
             };
             let node = contract_of.nodes.iter().find(is).unwrap();
@@ -103,7 +105,8 @@ fn each_node_that_is_missing_or_wrong_is_caught() {
 #[test]
 fn what_is_not_the_guests_own_is_none_of_its() {
     // Another domain whose number begins alike, and a node without a value.
-    let text = "home /local/domain/3\n/local/domain/31/data/x = \"1\"\n/local/domain/3/data/y = \"2\"\n(noise)\n";
+    let text =
+        "home /local/domain/3\n/local/domain/31/data/x = \"1\"\n/local/domain/3/data/y = \"2\"\n(noise)\n";
     let nodes = nodes(text);
     assert_eq!(nodes.into_iter().collect::<Vec<_>>(), [("data/y".to_owned(), "2".to_owned())]);
 }

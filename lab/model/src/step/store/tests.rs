@@ -2,12 +2,12 @@
 
 use super::*;
 use crate::evidence::CommandEnd;
+use crate::step::testing::{bad, ended, facts, judge, ran, said};
 use crate::store::play::{Player, Turn};
 use crate::store::text;
 use crate::store::trace::{Answer, Group};
 use crate::store::wire::{Message, WATCH_EVENT, number};
 use crate::verdict::Verdict;
-use crate::step::testing::{bad, ended, facts, judge, ran, said};
 use std::collections::BTreeMap;
 
 const BASE: &str = "/xenlab-base";
@@ -121,11 +121,15 @@ impl Daemon<'_> {
     }
 
     fn answer(&mut self, entry: &Entry, asked: Message) -> Vec<u8> {
-        let named = |text: &str| text::bytes(&text.replace('~', BASE).replace("<guest>", &DOMID.to_string())).unwrap();
+        let named = |text: &str| {
+            text::bytes(&text.replace('~', BASE).replace("<guest>", &DOMID.to_string())).unwrap()
+        };
         let (mut kind, mut payload) = match entry.gets.first().unwrap() {
             Answer::Ok => (asked.kind, b"OK\0".to_vec()),
             Answer::Exactly(text) => (asked.kind, named(text)),
-            Answer::Names(names) => (asked.kind, names.iter().flat_map(|n| named(&format!("{n}|"))).collect()),
+            Answer::Names(names) => {
+                (asked.kind, names.iter().flat_map(|n| named(&format!("{n}|"))).collect())
+            }
             Answer::Transaction => {
                 self.transaction += 1;
                 (asked.kind, named(&format!("{}|", self.transaction)))
@@ -163,8 +167,7 @@ fn found() -> CommandResult {
 fn played(lie: Option<(&str, Lie)>, domid: Option<u32>, pieces: usize) -> StoreEvidence {
     let trace = shipped().unwrap();
     let entries = trace.entries().filter(|e| domid.is_some() || !e.needs_guest()).collect();
-    let mut daemon =
-        Daemon { entries, at: 0, told: false, transaction: 40, bytes: BTreeMap::new(), lie };
+    let mut daemon = Daemon { entries, at: 0, told: false, transaction: 40, bytes: BTreeMap::new(), lie };
     let mut player = Player::new(trace, BASE, domid);
     let mut turns = 0;
     while let Some(turn) = player.turn() {
@@ -190,7 +193,8 @@ fn a_daemon_that_keeps_to_the_document_passes() {
     for (domid, pieces) in [(None, 4096), (Some(DOMID), 4096), (Some(DOMID), 1), (Some(DOMID), 7)] {
         let checks = judge(&step(), &played(None, domid, pieces), &facts());
         assert_eq!(bad(&checks), Vec::<String>::new(), "{checks:#?}");
-        let sections = trace.sections.iter().filter(|s| domid.is_some() || s.entries.iter().any(|e| !e.needs_guest()));
+        let sections =
+            trace.sections.iter().filter(|s| domid.is_some() || s.entries.iter().any(|e| !e.needs_guest()));
         assert_eq!(checks.len(), sections.count());
     }
 }
@@ -215,7 +219,12 @@ fn every_single_lie_is_caught_and_said_of_nothing_else() {
                     _ => "store.answer",
                 };
                 // A lie about events may come to light where they are next looked at.
-                assert_eq!(bad(&checks), [format!("{} fail {cause}", section.section)], "{lie:?} of {}", entry.id);
+                assert_eq!(
+                    bad(&checks),
+                    [format!("{} fail {cause}", section.section)],
+                    "{lie:?} of {}",
+                    entry.id
+                );
                 let message = said(&checks, &section.section);
                 assert!(message.contains(&entry.id) && message.contains("xenstore.txt"), "{message}");
                 assert!(!message.contains(" more)"), "{lie:?}: {message}");
