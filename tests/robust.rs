@@ -37,6 +37,8 @@ mod selftest;
 mod store;
 #[path = "robust/template.rs"]
 mod template;
+#[path = "robust/tools.rs"]
+mod tools;
 #[path = "robust/xsa.rs"]
 mod xsa;
 #[path = "robust/xtf.rs"]

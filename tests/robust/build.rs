@@ -51,12 +51,12 @@ if grep -q TOOL $1; then frobnicate $1; exit; fi
 cp $1 $2
 "#;
 
-struct Trees {
-    bench: Bench,
+pub struct Trees {
+    pub bench: Bench,
 }
 
 impl Trees {
-    fn new() -> Trees {
+    pub fn new() -> Trees {
         let bench = Bench::with_store();
         let bin = bench.path("bin");
         fs::create_dir(&bin).expect("a folder");
@@ -85,15 +85,15 @@ impl Trees {
         me
     }
 
-    fn tree(&self) -> PathBuf {
+    pub fn tree(&self) -> PathBuf {
         self.bench.path("tree")
     }
 
-    fn xen(&self, name: &str) -> PathBuf {
+    pub fn xen(&self, name: &str) -> PathBuf {
         self.tree().join("xen").join(name)
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub fn write(&self, name: &str, text: &str) {
         fs::create_dir_all(self.tree().join("xen")).expect("a folder");
         fs::write(self.xen(name), text).expect("a file of one's own");
     }
@@ -107,13 +107,13 @@ impl Trees {
         PathBuf::from(all[0]["hypervisor"]["file"].as_str().expect("a file"))
     }
 
-    fn path_with(&self, dirs: &[&Path]) -> OsString {
+    pub fn path_with(&self, dirs: &[&Path]) -> OsString {
         let old = std::env::var_os("PATH").unwrap_or_default();
         let all = dirs.iter().map(|d| d.to_path_buf()).chain(std::env::split_paths(&old));
         std::env::join_paths(all).expect("a search path")
     }
 
-    fn command<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
+    pub fn command<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = self.bench.command(args);
         command
             .env("PATH", self.path_with(&[&self.bench.path("bin")]))
@@ -122,22 +122,22 @@ impl Trees {
         command
     }
 
-    fn did<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Did {
+    pub fn did<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Did {
         xenlab_tests::finish(self.command(args))
     }
 
-    fn spec(&self) -> String {
+    pub fn spec(&self) -> String {
         format!("source:{}", self.tree().display())
     }
 
-    fn inspect(&self, more: &[&str]) -> Did {
+    pub fn inspect(&self, more: &[&str]) -> Did {
         let spec = self.spec();
         let mut args = vec!["inspect", &spec, "--arch", "x86_64"];
         args.extend(more);
         self.did(args)
     }
 
-    fn ends(&self, more: &[&str], code: i32, says: &[&str]) -> String {
+    pub fn ends(&self, more: &[&str], code: i32, says: &[&str]) -> String {
         let did = self.inspect(more).expect(code).unwrap_or_else(|e| panic!("{more:?}: {e}"));
         let all = format!("{}{}", did.stdout, did.stderr);
         for part in says {
@@ -149,20 +149,31 @@ impl Trees {
 
     /// Objects made in the last build.
     fn made(&self) -> Vec<String> {
-        let log = below(&self.bench.store.clone().expect("a store").join("builds"))
-            .into_iter()
-            .filter(|p| p.ends_with("build.log"))
-            .max_by_key(|p| fs::metadata(p).and_then(|m| m.modified()).ok())
-            .expect("a log is kept");
-        let text = fs::read_to_string(log).expect("a log");
+        self.made_of("the build of Xen of ")
+    }
+
+    /// Objects made in the last build whose workspace is called so.
+    pub fn made_of(&self, label: &str) -> Vec<String> {
+        let text = self.log_of(label);
         let mut made: Vec<String> =
             text.lines().filter_map(|l| l.strip_prefix("  CC      ")).map(str::to_owned).collect();
         made.sort();
         made
     }
 
+    /// The log of the last build whose workspace is called so.
+    pub fn log_of(&self, label: &str) -> String {
+        let log = below(&self.bench.store.clone().expect("a store").join("builds"))
+            .into_iter()
+            .filter(|p| p.ends_with("build.log"))
+            .filter(|p| fs::read_to_string(p.with_file_name("label")).is_ok_and(|l| l.starts_with(label)))
+            .max_by_key(|p| fs::metadata(p).and_then(|m| m.modified()).ok())
+            .expect("a log is kept");
+        fs::read_to_string(log).expect("a log")
+    }
+
     /// What lies in the user's tree, names and content.
-    fn snapshot(&self) -> Vec<(PathBuf, Vec<u8>)> {
+    pub fn snapshot(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut all: Vec<_> =
             below(&self.tree()).into_iter().map(|p| (p.clone(), fs::read(p).unwrap_or_default())).collect();
         all.sort();

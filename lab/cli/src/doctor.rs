@@ -26,6 +26,8 @@ pub fn doctor(args: &Doctor, global: &Global) -> Result<Exit, Failure> {
         .map(|arch| (arch, xenlab_machine::qemu::find(arch, None).map_err(|e| e.to_string())))
         .collect();
     let store = crate::run::open_store(global, std::sync::Arc::new(xenlab_model::event::Silent));
+    let tools: Vec<(Arch, Result<(), String>)> =
+        Arch::ALL.into_iter().map(|arch| (arch, tools_from_source(arch))).collect();
     let mut deep = Vec::new();
     if args.deep {
         deep = crate::run::probe_accelerators(global)?;
@@ -44,6 +46,7 @@ pub fn doctor(args: &Doctor, global: &Global) -> Result<Exit, Failure> {
                 Err(e) => json!({"arch": a, "error": e}),
             }).collect::<Vec<_>>(),
             "programs": programs.iter().map(|(n, p)| json!({"program": n.program, "path": p, "for": n.what_for})).collect::<Vec<_>>(),
+            "tools_from_source": tools.iter().map(|(a, t)| json!({"arch": a, "why_not": t.as_ref().err()})).collect::<Vec<_>>(),
             "store": match &store { Ok(s) => json!({"path": s.root()}), Err(e) => json!({"error": e.message}) },
             "accelerators": deep.iter().map(|(a, name, why)| json!({"arch": a, "accelerator": name, "because": why})).collect::<Vec<_>>(),
         });
@@ -109,6 +112,13 @@ pub fn doctor(args: &Doctor, global: &Global) -> Result<Exit, Failure> {
             ),
         }
     }
+    for (arch, tools) in &tools {
+        let what = format!("Xen's tools for {arch}");
+        match tools {
+            Ok(()) => line(Some(true), &what, "can be built from source"),
+            Err(why) => line(None, &what, &format!("are borrowed for a Xen from source: {why}")),
+        }
+    }
     match &store {
         Ok(s) => line(Some(true), "store", &s.root().display().to_string()),
         Err(e) => line(Some(false), "store", &e.message),
@@ -129,4 +139,17 @@ pub fn doctor(args: &Doctor, global: &Global) -> Result<Exit, Failure> {
     }
     print(&text)?;
     Ok(if able { Exit::Passed } else { Exit::Lab })
+}
+
+/// Why the tools of a Xen from source cannot be built here.
+fn tools_from_source(arch: Arch) -> Result<(), String> {
+    let missing = xenlab_xen::missing_for_tools(arch).map_err(|e| e.to_string())?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let how = match packages::install_command(&missing) {
+        Some(command) => format!("; to build them: {command}"),
+        None => String::new(),
+    };
+    Err(format!("missing {}{how}", missing.join(", ")))
 }

@@ -11,7 +11,7 @@ pub struct RecipeArgs {
     /// A patch for a build from source, applied as patch -p1 does; repeated, in this order
     #[arg(long = "patch", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub patches: Vec<PathBuf>,
-    /// An option of a build from source: debug, flask or efi=true or false, extra-version=TEXT, changeset=TEXT, CONFIG_NAME=VALUE,
+    /// An option of a build from source: debug, flask, efi or tools=true or false, extra-version=TEXT, changeset=TEXT, CONFIG_NAME=VALUE,
     /// or kconfig=FILE with such lines; repeated
     #[arg(long = "build-option", value_name = "KEY=VALUE")]
     pub options: Vec<String>,
@@ -71,12 +71,13 @@ impl RecipeArgs {
                 "debug" => options.debug = flag()?,
                 "flask" => options.flask = flag()?,
                 "efi" => options.efi = flag()?,
+                "tools" => options.tools = flag()?,
                 "extra-version" => options.extra_version = Some(value.to_owned()),
                 "changeset" => options.changeset = Some(value.to_owned()),
                 "kconfig" => options.kconfig.push(value.to_owned()),
                 _ => {
                     return Err(wrong(
-                        "debug, flask, efi, extra-version, changeset, kconfig or CONFIG_NAME as its key",
+                        "debug, flask, efi, tools, extra-version, changeset, kconfig or CONFIG_NAME as its key",
                     ));
                 }
             }

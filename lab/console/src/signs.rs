@@ -6,7 +6,7 @@ mod rules;
 
 use crate::clean::head;
 use crate::demux::{Line, Speaker};
-use crate::marker::Markers;
+use crate::marker::{FAILED, Markers};
 use crate::matcher::{Pattern, PatternSet};
 pub use rules::RULES;
 use std::sync::LazyLock;
@@ -108,26 +108,20 @@ impl SignTracker {
             return None;
         }
         if let Some((word, reason)) = self.markers.find(line)
-            && word == "failed"
+            && word == FAILED
         {
-            return Some(Sign {
-                code: failed(&reason),
-                fatal: true,
-                class: Class::Reason,
-                weight: 90,
-                speaker: line.speaker,
-                text: cut(&format!("xenlab: failed: {reason}")),
-                start: line.start,
-                end: line.end,
-            });
+            return Some(said_failed(&reason, line.speaker, line.start, line.end));
         }
         let rule = best(SET.matches(line.speaker, &line.text))?;
         Some(sign(rule, &line.text, line.start, line.end))
     }
 
-    /// The console ended or fell silent: gives the panic whose box was never closed.
+    /// The console ended or fell silent: gives the panic whose box was never closed, or the failure of whose reason no more came.
     pub fn finish(&mut self) -> Option<Sign> {
-        self.open.take().map(PanicBox::close)
+        if let Some(open) = self.open.take() {
+            return Some(open.close());
+        }
+        self.markers.finish().map(|(reason, at)| said_failed(&reason, Speaker::Dom0, at.start, at.end))
     }
 
     fn in_box(&mut self, line: &Line<'_>) -> Option<Sign> {
@@ -140,7 +134,7 @@ impl SignTracker {
             open.text.push(' ');
             open.text.push_str(text);
         }
-        if closed || open.lines >= MAX_BOX { self.finish() } else { None }
+        if closed || open.lines >= MAX_BOX { self.open.take().map(PanicBox::close) } else { None }
     }
 }
 
@@ -177,6 +171,20 @@ fn sign(rule: &Rule, text: &str, start: u64, end: u64) -> Sign {
     }
 }
 
+/// What dom0's init says of a failure of its own.
+fn said_failed(reason: &str, speaker: Speaker, start: u64, end: u64) -> Sign {
+    Sign {
+        code: failed(reason),
+        fatal: true,
+        class: Class::Reason,
+        weight: 90,
+        speaker,
+        text: cut(&format!("xenlab: failed: {reason}")),
+        start,
+        end,
+    }
+}
+
 fn cut(text: &str) -> String {
     head(text.trim_end(), MAX_REASON).to_owned()
 }
@@ -190,8 +198,16 @@ fn failed(reason: &str) -> &'static str {
         "xen-init-dom0" => "build.tools-failed",
         "store" | "store-none" | "store-absent" => "store.absent",
         "no-xen" | "not-a-control-domain" => "dom0.not-under-xen",
-        _ => "dom0.not-ready",
+        _ => NOT_READY,
     }
+}
+
+/// Where the reason is none that is known, or a service's name.
+const NOT_READY: &str = "dom0.not-ready";
+
+/// Whether a reason begins with one of the words that have a cause of their own.
+pub(crate) fn known_reason(reason: &str) -> bool {
+    failed(reason) != NOT_READY
 }
 
 #[cfg(test)]

@@ -151,7 +151,7 @@ impl Preparer {
             tools: build.tools.as_ref().map(ToolsTree::from),
             suite: suite(&case.subject, &build),
         };
-        if let Some(message) = too_new(&request) {
+        if let Some(message) = too_new(&request).or_else(|| libc_too_old(&request, &build)) {
             return Err(EngineError::BadInput { cause: Cause::LabInternal, message });
         }
         let key = format!("{request:?}");
@@ -422,13 +422,33 @@ fn suite(subject: &Subject, build: &XenBuild) -> String {
         }
     }
     // What brings its own C library asks nothing of the userland's.
-    let own = |tools: &&xenlab_xen::Tools| {
-        let loader = tools.interpreter.as_ref().and_then(|path| path.strip_prefix(&tools.mount).ok());
-        loader.is_some_and(|loader| tools.files.iter().any(|f| f == loader))
-    };
-    let needs = build.tools.as_ref().filter(|t| !own(t)).map_or((0, 0), glibc_needed);
+    let needs = build.tools.as_ref().filter(|t| !own_libc(t)).map_or((0, 0), glibc_needed);
     let fits = SUITES.iter().find(|(_, has)| *has >= needs);
     fits.map_or("sid", |(suite, _)| suite).to_owned()
+}
+
+/// What is wrong with tools that name a C library later than that of the userland the scenario names: none of them would start.
+fn libc_too_old(request: &Dom0Request, build: &XenBuild) -> Option<String> {
+    let (UserlandSpec::Minimal { suite } | UserlandSpec::Systemd { suite }) = &request.userland else {
+        return None;
+    };
+    let suite = suite.as_ref()?;
+    let has = SUITES.iter().find(|(name, _)| name == suite)?.1;
+    let tools = build.tools.as_ref().filter(|tools| !own_libc(tools))?;
+    let needs = glibc_needed(tools);
+    (needs > has).then(|| {
+        format!(
+            "the tools of {} name version {}.{} of the C library, and the userland of {suite} has {}.{}: leave its suite out, \
+             or have a later one",
+            tools.from, needs.0, needs.1, has.0, has.1
+        )
+    })
+}
+
+/// They bring their own C library.
+fn own_libc(tools: &xenlab_xen::Tools) -> bool {
+    let loader = tools.interpreter.as_ref().and_then(|path| path.strip_prefix(&tools.mount).ok());
+    loader.is_some_and(|loader| tools.files.iter().any(|f| f == loader))
 }
 
 /// The highest `GLIBC_2.N` symbol version that the tools' programs name.

@@ -37,6 +37,9 @@ pub struct BuildOptions {
     /// The image for EFI firmware.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub efi: Option<bool>,
+    /// Build the tools, too. When not said they are built where this host can, and borrowed where it cannot; with false they are borrowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<bool>,
     /// Kconfig options, NAME=VALUE each (`SHADOW_PAGING=n`), or files of such lines; the last word on an option counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kconfig: Vec<String>,
@@ -62,6 +65,7 @@ impl BuildOptions {
             flag("debug", self.debug),
             flag("flask", self.flask),
             flag("efi", self.efi),
+            flag("tools", self.tools),
             text("extra-version", &self.extra_version),
             text("changeset", &self.changeset),
         ]

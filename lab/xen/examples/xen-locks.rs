@@ -28,5 +28,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("{path}: {} packages", lock.packages.len());
         }
     }
+    // What Xen's tools are linked with when they are cross-compiled.
+    let lock = debian::packages(&store, &xenlab_xen::sysroot_request(Arch::Aarch64), None)?.lock;
+    let path = format!("{dir}/sysroot-bookworm-arm64.json");
+    std::fs::write(&path, serde_json::to_string_pretty(&lock)? + "\n")?;
+    println!("{path}: {} packages", lock.packages.len());
     Ok(())
 }

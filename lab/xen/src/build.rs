@@ -24,6 +24,9 @@ pub struct XenBuild {
     /// Whose the tools are where the build has none and nobody named any: no part of what is under test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub borrowed: Option<XenSpec>,
+    /// What its source has and could not be built here, each with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
     /// Headers, libraries to link with, pkg-config modules.
     pub development: Option<Development>,
     /// What lies in `boot/`.

@@ -219,6 +219,9 @@ impl XenBuild {
         lacks(self.declared.is_none(), "a declared version (give one with --expect-version)");
         lacks(self.tools.is_none(), "tools (name another build's with --tools)");
         lacks(self.development.is_none(), "development files (no pkgconfig/*.pc)");
+        for what in &self.left_out {
+            lacks(true, what);
+        }
         if let Some(lender) = &self.borrowed {
             lacks(
                 true,

@@ -36,12 +36,14 @@ pub enum XenError {
     BadOption { spec: String, why: String },
     #[error("{spec}: {} changed while the tree was read; run the same again", .path.display())]
     SourceChanged { spec: String, path: PathBuf },
-    #[error("{spec} does not build for {arch}; the first error, of {}:\n{first}", .log.display())]
+    #[error("{spec} cannot be built for {arch}; the first error, of {}:\n{first}", .log.display())]
     Compile { spec: String, arch: xenlab_model::Arch, first: String, log: PathBuf, of_source: bool },
     #[error("`{program}` is needed and not installed; {hint}")]
     ToolMissing { program: String, hint: String },
     #[error("`{program}` does not work: {why}")]
     Tool { program: String, why: String },
+    #[error("the libraries of {arch} that Xen's tools link with cannot be had: {source}")]
+    NoSysroot { arch: xenlab_model::Arch, source: StoreError },
     #[error(transparent)]
     Child(xenlab_host::child::ChildError),
     #[error("{spec}: {source}")]
@@ -68,7 +70,7 @@ impl XenError {
             XenError::NoPermission { .. } | XenError::Unreadable { .. } => Cause::LabInternal,
             XenError::ToolMissing { .. } | XenError::Tool { .. } => Cause::HostTool,
             XenError::Child(e) => e.cause(),
-            XenError::Store { source, .. } => source.cause(),
+            XenError::Store { source, .. } | XenError::NoSysroot { source, .. } => source.cause(),
         }
     }
 
@@ -78,12 +80,18 @@ impl XenError {
             XenError::Store { source, .. } => source.is_bad_input(),
             XenError::ToolMissing { .. }
             | XenError::Tool { .. }
+            | XenError::NoSysroot { .. }
             | XenError::Child(_)
             | XenError::Compile { .. }
             | XenError::SourceChanged { .. }
             | XenError::Unreadable { .. } => false,
             _ => true,
         }
+    }
+
+    /// It is the host that lacks what a build takes.
+    pub(crate) fn is_for_want_of_host(&self) -> bool {
+        matches!(self, XenError::ToolMissing { .. } | XenError::NoSysroot { .. })
     }
 
     pub(crate) fn store(spec: &str) -> impl Fn(StoreError) -> XenError + use<> {

@@ -38,7 +38,7 @@ pub use kconfig::Kconfig;
 pub use libraries::{Library, libraries};
 pub use pkg_config::pkg_config;
 pub use provider::{PROVIDERS, Provided, Provider, store_path};
-pub use source::{Fix, History, SourceTree, commit_in};
+pub use source::{Fix, History, SourceTree, commit_in, sysroot_request};
 pub use trace::{locate, symbols};
 pub use tree::{Node, Tree};
 
@@ -62,32 +62,45 @@ pub fn provide(subject: &Subject, arch: Arch, store: &Store) -> Result<XenBuild,
         });
     };
     let mut borrowed = None;
+    let mut boot = main.boot;
+    let mut left_out = main.left_out;
     let (tools, development) = match &subject.tools {
         None if main.tools.is_none() && subject.hypervisor.is_source() => {
-            borrowed = lender(&hypervisor);
-            match &borrowed {
-                Some(spec) => (part(spec, &Recipe::default(), arch, store)?.tools, None),
+            let asked = subject.recipe.options.tools;
+            match own_tools(&subject.hypervisor, &subject.recipe, asked, arch, store)? {
+                Some(own) => {
+                    // A policy of Flask's is installed with the tools.
+                    boot.files.extend(own.boot.files);
+                    left_out.extend(own.left_out);
+                    (own.tools, own.development)
+                }
                 None => {
-                    let branch = hypervisor.branch().unwrap_or_else(|| "this version".to_owned());
-                    let message = format!(
-                        "it has no tools, and no Debian suite known here has those of Xen {branch}; name some with --tools SPEC"
-                    );
-                    store.note(format!("{}: {message}", subject.hypervisor));
-                    (None, None)
+                    borrowed = lender(&hypervisor);
+                    match &borrowed {
+                        Some(spec) => (part(spec, &Recipe::default(), arch, store)?.tools, None),
+                        None => {
+                            let branch = hypervisor.branch().unwrap_or_else(|| "this version".to_owned());
+                            let message = format!(
+                                "it has no tools, and no Debian suite known here has those of Xen {branch}; name some with --tools SPEC"
+                            );
+                            store.note(format!("{}: {message}", subject.hypervisor));
+                            (None, None)
+                        }
+                    }
                 }
             }
         }
         None => (main.tools, main.development),
         Some(spec) => {
-            let other = part(spec, &Recipe::default(), arch, store)?;
-            if other.tools.is_none() {
-                return Err(XenError::NotABuild {
-                    spec: spec.to_string(),
-                    path: other.root,
-                    looked_for: "{usr/,usr/local/,}{s,}bin/xl and libxenctrl.so.*: it is named as tools"
-                        .into(),
-                });
-            }
+            let other = match spec.is_source() {
+                // Of a source that is named for its tools nothing else is built.
+                true => own_tools(spec, &Recipe::default(), Some(true), arch, store)?,
+                false => Some(part(spec, &Recipe::default(), arch, store)?),
+            };
+            let Some(other) = other.filter(|o| o.tools.is_some()) else {
+                return Err(no_tools(spec, "it is named as tools"));
+            };
+            left_out.extend(other.left_out);
             (other.tools, other.development)
         }
     };
@@ -99,8 +112,9 @@ pub fn provide(subject: &Subject, arch: Arch, store: &Store) -> Result<XenBuild,
         hypervisor,
         tools,
         borrowed,
+        left_out,
         development,
-        boot: main.boot,
+        boot,
         declared: expected.or(main.declared),
     })
 }
@@ -117,6 +131,48 @@ pub fn source_tree(
     let Some((origin, package)) = provider::source_of(&subject.hypervisor, store)? else { return Ok(None) };
     let tree = SourceTree::open(&subject.hypervisor.to_string(), &origin, &subject.recipe, store)?;
     Ok(Some((tree, package)))
+}
+
+/// The tools of a source, built from it unless `asked` says no. Where they cannot be built on this host and nobody asked for them this
+/// is said, and there are none.
+fn own_tools(
+    spec: &XenSpec,
+    recipe: &Recipe,
+    asked: Option<bool>,
+    arch: Arch,
+    store: &Store,
+) -> Result<Option<Provided>, XenError> {
+    let Some(provider) = provider::of(spec).filter(|_| asked != Some(false)) else { return Ok(None) };
+    match provider.tools(spec, recipe, arch, store) {
+        Ok(None) if asked == Some(true) => Err(no_tools(spec, "its tools are asked for")),
+        Err(e) if asked.is_none() && e.is_for_want_of_host() => {
+            store.note(format!(
+                "{spec}: its tools are not built for {arch}: {e}; with --build-option tools=false this is not tried"
+            ));
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
+fn no_tools(spec: &XenSpec, why: &str) -> XenError {
+    let path = match spec {
+        XenSpec::Source { path, .. } | XenSpec::Dir(path) | XenSpec::File(path) => path.clone(),
+        _ => spec.to_string().into(),
+    };
+    let looked_for = match spec.is_source() {
+        true => format!("tools/configure: {why}"),
+        false => format!("{{usr/,usr/local/,}}{{s,}}bin/xl and libxenctrl.so.*: {why}"),
+    };
+    XenError::NotABuild { spec: spec.to_string(), path, looked_for }
+}
+
+/// What building the tools of a Xen from source takes that this host has not, by the names of programs and headers.
+///
+/// # Errors
+/// There is no compiler for the architecture, or it does not work.
+pub fn missing_for_tools(arch: Arch) -> Result<Vec<&'static str>, XenError> {
+    source::tools::missing(arch)
 }
 
 /// The Debian suites whose tools a hypervisor can borrow, by its major.minor: `xl` and libxc work with no other.

@@ -34,7 +34,35 @@ struct Row {
 }
 
 const ROWS: &[Row] = &[
-    Row { name: "as it is", args: &[], not_for: &[], exit: 0, says: &[] },
+    // The modules of a build's own tools are looked at; those of borrowed ones are not.
+    Row {
+        name: "as it is",
+        args: &["--build-option", "tools=true"],
+        not_for: &[],
+        exit: 0,
+        says: &["xentoolcore"],
+    },
+    Row {
+        name: "borrowed tools",
+        args: &["--build-option", "tools=false"],
+        not_for: &[],
+        exit: 0,
+        says: &["not from this build"],
+    },
+    Row {
+        name: "tools that are broken",
+        args: &["--patch", "fixtures/patches/xl-refuses.patch"],
+        not_for: &[],
+        exit: 1,
+        says: &["xl: this one was patched not to list"],
+    },
+    Row {
+        name: "tools that do not compile",
+        args: &["--patch", "fixtures/patches/xl-wrong.patch"],
+        not_for: &[],
+        exit: 1,
+        says: &["build.compile", "xl_info.c", "no_such_thing"],
+    },
     // dom0-boot compares what runs with what was declared, the extra version with it.
     Row {
         name: "another version",

@@ -15,6 +15,10 @@ impl Cause {
                 "the message names the source file and line of the check: look at what changed there since the last good build, and \
                  take the `called from` line into a report to xen-devel"
             }
+            Cause::BuildFailed => {
+                "the log has every command; where it is the tools that do not compile and the hypervisor is what matters, \
+                 `--build-option tools=false` takes those of the Debian suite of the same version, and `--tools SPEC` any others"
+            }
             Cause::XenMemory => "give Xen more: take `mem=` out of xen.args, or raise machine.memory",
             Cause::XenIommu => {
                 "the machine has no IOMMU: take `dom0=pvh` or `iommu=required` out of xen.args, or add one \

@@ -58,6 +58,7 @@ fn build() -> XenBuild {
         },
         tools: Some(tools),
         borrowed: None,
+        left_out: Vec::new(),
         development: None,
         boot: BootFiles::default(),
         declared: None,

@@ -102,6 +102,7 @@ impl Tree {
             arch: host(),
             hypervisor,
             borrowed: None,
+            left_out: Vec::new(),
             tools: scan.tools,
             development: scan.development,
             boot: BootFiles::default(),

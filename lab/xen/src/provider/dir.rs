@@ -48,6 +48,7 @@ impl Provider for Dir {
                 tools: None,
                 development: None,
                 declared,
+                left_out: Vec::new(),
             });
         }
         // A source tree that was not built is only its sources: walking them finds nothing.

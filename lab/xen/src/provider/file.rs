@@ -35,7 +35,15 @@ impl Provider for File {
         beside(&name, &mut h, arch, store)?;
         let declared = path.parent().and_then(|dir| declared::makefile(&dir.join("Makefile")));
         let boot = bare(&h);
-        Ok(Provided { root: path, hypervisor: Some(h), tools: None, development: None, boot, declared })
+        Ok(Provided {
+            root: path,
+            hypervisor: Some(h),
+            tools: None,
+            development: None,
+            boot,
+            declared,
+            left_out: Vec::new(),
+        })
     }
 }
 

@@ -45,6 +45,17 @@ pub trait Provider: Sync {
         arch: Arch,
         store: &Store,
     ) -> Result<Provided, XenError>;
+    /// Tools that are built apart from the hypervisor, where [`provide`](Self::provide) has none: only when they are wanted. None where
+    /// the source has none.
+    fn tools(
+        &self,
+        _spec: &XenSpec,
+        _recipe: &Recipe,
+        _arch: Arch,
+        _store: &Store,
+    ) -> Result<Option<Provided>, XenError> {
+        Ok(None)
+    }
 }
 
 /// Every provider.
@@ -76,6 +87,8 @@ pub struct Provided {
     pub boot: BootFiles,
     /// The provider's own word on the version.
     pub declared: Option<Declared>,
+    /// What its source has and could not be built, each with the reason.
+    pub left_out: Vec<String>,
 }
 
 /// What is kept of an image, by its digest.
@@ -240,6 +253,7 @@ pub(crate) fn from_trees(
         development: found.development,
         boot: found.boot,
         declared: None,
+        left_out: Vec::new(),
     })
 }
 

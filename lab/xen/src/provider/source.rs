@@ -1,4 +1,4 @@
-//! `source:PATH[@REV]` and `debsrc:SUITE[@VERSION]`: the hypervisor, built here by the tree's own build system.
+//! `source:PATH[@REV]` and `debsrc:SUITE[@VERSION]`: hypervisor and tools, built here by the tree's own build system.
 
 use super::{Provided, Provider, from_tree};
 use crate::error::XenError;
@@ -43,6 +43,16 @@ impl Provider for Source {
         let origin = Origin::of(&name, path, rev.as_deref(), store)?;
         built(&name, &origin, recipe, arch, store)
     }
+
+    fn tools(
+        &self,
+        spec: &XenSpec,
+        recipe: &Recipe,
+        arch: Arch,
+        store: &Store,
+    ) -> Result<Option<Provided>, XenError> {
+        tools(spec, recipe, arch, store)
+    }
 }
 
 impl Provider for DebSrc {
@@ -78,6 +88,16 @@ impl Provider for DebSrc {
             h.package_version = Some(package);
         }
         Ok(provided)
+    }
+
+    fn tools(
+        &self,
+        spec: &XenSpec,
+        recipe: &Recipe,
+        arch: Arch,
+        store: &Store,
+    ) -> Result<Option<Provided>, XenError> {
+        tools(spec, recipe, arch, store)
     }
 }
 
@@ -151,4 +171,20 @@ fn built(
         return Err(XenError::NotABuild { spec: from, path: root, looked_for });
     }
     Ok(Provided { declared: built.declared, ..provided })
+}
+
+/// The tools of the same source.
+fn tools(spec: &XenSpec, recipe: &Recipe, arch: Arch, store: &Store) -> Result<Option<Provided>, XenError> {
+    let Some((origin, _)) = origin(spec, store)? else { return Ok(None) };
+    let name = spec.to_string();
+    let Some(built) = source::tools::build(&name, &origin, recipe, arch, store)? else { return Ok(None) };
+    let root = built.entry.file("root");
+    let from = format!("{name}{recipe}");
+    let provided = from_tree(&from, &root, &built.entry.digest, None, arch, store)?;
+    if provided.tools.as_ref().is_none_or(|t| !t.programs.contains_key("xl")) {
+        let looked_for =
+            "{usr/,usr/local/,}{s,}bin/xl: the tree's `make install-tools` put none there".to_owned();
+        return Err(XenError::NotABuild { spec: from, path: root, looked_for });
+    }
+    Ok(Some(Provided { left_out: built.left_out, ..provided }))
 }

@@ -27,11 +27,19 @@ pub(super) type Listing = BTreeMap<String, File>;
 pub(super) type Changed = BTreeMap<String, Option<(Vec<u8>, bool)>>;
 
 /// What builds leave behind in a tree that git does not watch over: suffixes of files, and whole names.
-const LEFT: &[&str] = &[".o", ".a", ".d", ".d2", ".cmd", ".tmp", ".orig", ".rej", ".pyc"];
+const LEFT: &[&str] = &[
+    ".o", ".a", ".d", ".d2", ".cmd", ".tmp", ".orig", ".rej", ".pyc", ".opic", ".so", ".cma", ".cmi", ".cmo",
+    ".cmx", ".cmxa", ".cmxs",
+];
 const LEFT_NAMES: &[&str] = &[
     ".git",
     ".hg",
     ".pc",
+    "Paths.mk",
+    "Tools.mk",
+    "Toplevel.mk",
+    "config.log",
+    "config.status",
     ".config",
     ".config.old",
     "__pycache__",
@@ -48,8 +56,13 @@ const LEFT_NAMES: &[&str] = &[
 /// More than any Xen tree has, with all it downloads.
 const MOST: usize = 100_000;
 
-/// The files of a folder. Hashes are kept in `memory` by the files' stamps.
-pub(super) fn list(name: &str, folder: &Path, memory: &Path) -> Result<Listing, XenError> {
+/// The files of a folder that are wanted. Hashes are kept in `memory` by the files' stamps.
+pub(super) fn list(
+    name: &str,
+    folder: &Path,
+    memory: &Path,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<Listing, XenError> {
     let mut known: BTreeMap<String, (Stamp, String)> =
         std::fs::read(memory).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
     let names = match folder.join(".git").exists() {
@@ -58,7 +71,7 @@ pub(super) fn list(name: &str, folder: &Path, memory: &Path) -> Result<Listing, 
     };
     let mut listing = Listing::new();
     let mut seen = BTreeMap::new();
-    for path in names {
+    for path in names.into_iter().filter(|p| wanted(p)) {
         let at = folder.join(&path);
         // What git knows and is gone is gone.
         let Ok(meta) = at.symlink_metadata() else { continue };

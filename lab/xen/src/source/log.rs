@@ -38,6 +38,10 @@ pub(super) fn first_error(log: &str) -> First {
         return First { text, of_source: false, program: Some(program) };
     }
     let of_source = |l: &&str| {
+        // configure speaks of the host.
+        if l.starts_with("configure: error: ") {
+            return false;
+        }
         let word = l.contains(": error: ") || l.contains(": fatal error: ");
         let linker = l.contains("undefined reference to") || l.contains("multiple definition of");
         let asm = l.contains(": Error: ");
@@ -45,6 +49,7 @@ pub(super) fn first_error(log: &str) -> First {
     };
     let of_make = |l: &&str| {
         l.contains("*** ")
+            || l.starts_with("configure: error: ")
             || l.starts_with("make") && l.contains("Error ")
             || l.contains(": error")
             || l.contains(": cannot ")
@@ -90,7 +95,9 @@ fn missing(line: &str) -> Option<String> {
     static MAKE: LazyLock<Option<Regex>> = LazyLock::new(|| {
         Regex::new(r"^(?:make(?:\[\d+\])?|\S*env): ['‘]?([\w.+-]+)['’]?: No such file or directory$").ok()
     });
-    [&SHELL, &MAKE].iter().find_map(|r| Some(r.as_ref()?.captures(line.trim())?[1].to_owned()))
+    static CONFIGURE: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"^configure: error: Unable to find ([\w.+-]+), please install").ok());
+    [&SHELL, &MAKE, &CONFIGURE].iter().find_map(|r| Some(r.as_ref()?.captures(line.trim())?[1].to_owned()))
 }
 
 #[cfg(test)]
@@ -132,9 +139,13 @@ mod tests {
             ("bash: line 2: python3: command not found\n", "python3"),
             ("tools/x.sh: 8: m4: not found\n", "m4"),
             ("/usr/bin/env: 'python': No such file or directory\n", "python"),
+            ("configure: error: Unable to find iasl, please install iasl\n", "iasl"),
         ] {
             assert_eq!(first_error(log).program.as_deref(), Some(program));
         }
+        let first =
+            first_error("checking for yajl_alloc in -lyajl... no\nconfigure: error: Could not find yajl\n");
+        assert!(!first.of_source && first.text.ends_with("Could not find yajl"), "{first:?}");
         assert_eq!(first_error("hello\n").text, "hello");
     }
 }

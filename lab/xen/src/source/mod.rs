@@ -1,4 +1,4 @@
-//! Building Xen's hypervisor from source, with the tree's own build system.
+//! Building Xen from source, with the tree's own build system: the hypervisor, and beside it the tools ([`tools`]).
 //!
 //! The user's tree is only read. What is to be built is laid into a workspace of the store ([`lay`]), one for each source,
 //! architecture, set of options and compiler, where it stays with its objects: the next build of it writes the files that changed
@@ -13,28 +13,32 @@ mod make;
 mod options;
 mod origin;
 mod patch;
+mod run;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tools;
 
 pub use advisory::{Fix, SourceTree};
 pub use history::{History, commit_in};
 pub(crate) use origin::{Origin, SourceFiles};
+pub use tools::sysroot_request;
 
 use crate::build::Declared;
-use crate::declared;
 use crate::error::XenError;
 use crate::provider::{read_json, write_json};
-use lay::Listing;
+use lay::{Changed, Listing};
 use make::Toolchain;
 use options::Wanted;
+use run::Runner;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::Path;
 use xenlab_model::arch::Arch;
 use xenlab_model::recipe::Recipe;
 use xenlab_store::{Entry, Key, Store, StoreError, Workspace};
 
 /// Changes when the same inputs would be built otherwise.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What was built.
 pub(crate) struct Built {
@@ -42,16 +46,35 @@ pub(crate) struct Built {
     pub(crate) entry: Entry,
     /// The tree's own word on its version, with the extra version that was asked for.
     pub(crate) declared: Option<Declared>,
+    /// What the tree has and this host or architecture could not build, each with the reason.
+    pub(crate) left_out: Vec<String>,
 }
 
 /// Kept beside what was installed.
 #[derive(Serialize, Deserialize)]
 struct Record {
     declared: Option<Declared>,
+    #[serde(default)]
+    left_out: Vec<String>,
 }
 
 /// Set in a workspace while something is changed in it. A lab that was killed there leaves objects that are cut off and look new.
 const UNFINISHED: &str = "unfinished";
+
+/// A part of a source that is built by itself: its own files of the tree, its own workspace, its own key. So a change that
+/// concerns only one leaves the other as it is.
+trait Part: Sync {
+    /// What people call it, before "of NAME": nothing for the hypervisor, which is what a Xen is.
+    fn noun(&self) -> &'static str;
+    /// A path of the tree is part of what it is built from.
+    fn takes(&self, path: &str) -> bool;
+    /// Files of the lab's own that are put over the tree.
+    fn over(&self) -> Changed;
+    /// Builds and installs into `root`; what had to be left out.
+    fn build(&self, run: &Runner<'_>, root: &Path, differs: &BTreeSet<String>) -> Result<(), XenError>;
+    /// What goes into the record.
+    fn record(&self, src: &Path) -> Record;
+}
 
 /// The hypervisor of a source, from the store or built now. `name` is what the user calls it.
 pub(crate) fn build(
@@ -61,55 +84,37 @@ pub(crate) fn build(
     arch: Arch,
     store: &Store,
 ) -> Result<Built, XenError> {
-    let wrap = XenError::store(name);
     let tools = Toolchain::find(arch)?;
     let wanted = Wanted::of(name, &recipe.options, arch)?;
     let patches = patch::read(name, &recipe.patches)?;
     let label = format!("{name}{recipe} for {arch}");
+    let changeset = recipe.options.changeset.clone().unwrap_or_else(|| origin.changeset());
     let at = Key::new("xen-build")
         .part("source", origin.place())
         .part("arch", arch)
         .part("options", wanted.canonical())
         .part("compiler", &tools.versions);
-    let space = store.workspace(&at, &format!("the build of {label}")).map_err(&wrap)?;
-    // What lies in a folder is read each time; what is told of a revision or an archive needs no reading.
-    let listing = match origin.folder() {
-        Some(folder) => Some(lay::list(name, folder, &space.path().join("stamps.json"))?),
-        None => None,
-    };
-    let content = match &listing {
-        Some(listing) => lay::digest(listing),
-        None => origin.identity(),
-    };
-    let changeset = recipe.options.changeset.clone().unwrap_or_else(|| origin.changeset());
     let mut key = Key::new("xen-hypervisor")
-        .part("source", content)
         .part("arch", arch)
         .part("options", wanted.canonical())
         .part("changeset", &changeset)
         .part("compiler", &tools.versions)
         .part("format", FORMAT);
+    // All of them, the tools' too: each has to apply.
     for (at, patch) in patches.iter().enumerate() {
         key = key.part(&format!("patch-{at}"), xenlab_store::hash_bytes(&patch.bytes));
     }
-    let work = Work { name, origin, space: &space, arch, store, tools: &tools, wanted: &wanted };
-    let entry = store
-        .get_or_make::<Failed>(&key, &format!("Xen of {label}"), |dir| {
-            work.make(dir, listing, &patches, &changeset).map_err(Failed)
-        })
-        .map_err(|Failed(e)| match e {
-            // What the store said of itself has no name yet.
-            XenError::Store { source, .. } => XenError::Store { spec: name.to_owned(), source },
-            e => e,
-        })?;
+    let part = make::Hypervisor { name, arch, tools: &tools, wanted: &wanted, changeset };
+    let content = |_: &dyn Part| Ok(origin.identity());
+    let built = Work { name, origin, arch, store, part: &part, patches: &patches }
+        .built(&at, key, &label, &content)?;
     if recipe.options.flask == Some(true) && !make::has_checkpolicy() {
         store.note(format!(
             "{name}: built with Flask and without a policy, since checkpolicy is not installed: such a Xen panics unless `xen.args` has flask=permissive or flask=disabled; {}",
             xenlab_host::packages::hint("checkpolicy")
         ));
     }
-    let record: Record = read_json(&entry, "build.json").map_err(&wrap)?;
-    Ok(Built { entry, declared: record.declared })
+    Ok(built)
 }
 
 /// An error of a making, so that what the store says becomes one too.
@@ -121,36 +126,69 @@ impl From<StoreError> for Failed {
     }
 }
 
-/// A build about to be done.
+/// A part about to be built.
 struct Work<'a> {
     name: &'a str,
     origin: &'a Origin,
-    space: &'a Workspace,
     arch: Arch,
     store: &'a Store,
-    tools: &'a Toolchain,
-    wanted: &'a Wanted,
+    part: &'a dyn Part,
+    patches: &'a [patch::Patch],
 }
 
 impl Work<'_> {
-    fn make(
+    /// From the store, or built in the workspace `at`. `content` says what changes with the source where it is no folder.
+    fn built(
         &self,
-        dir: &Path,
-        listing: Option<Listing>,
-        patches: &[patch::Patch],
-        changeset: &str,
-    ) -> Result<(), XenError> {
-        let store = XenError::store(self.name);
+        at: &Key,
+        key: Key,
+        label: &str,
+        content: &dyn Fn(&dyn Part) -> Result<String, XenError>,
+    ) -> Result<Built, XenError> {
+        let (name, store) = (self.name, self.store);
+        let wrap = XenError::store(name);
+        let what = match self.part.noun() {
+            "" => format!("Xen of {label}"),
+            noun => format!("{noun}{label}"),
+        };
+        let space = store.workspace(at, &format!("the build of {what}")).map_err(&wrap)?;
+        // What lies in a folder is read each time; what is told of a revision or an archive needs no reading.
+        let listing = match self.origin.folder() {
+            Some(folder) => {
+                Some(lay::list(name, folder, &space.path().join("stamps.json"), &|p| self.part.takes(p))?)
+            }
+            None => None,
+        };
+        let content = match &listing {
+            Some(listing) => lay::digest(listing),
+            None => content(self.part)?,
+        };
+        let key = key.part("source", content);
+        let entry = store
+            .get_or_make::<Failed>(&key, &what, |dir| self.make(&space, dir, listing).map_err(Failed))
+            .map_err(|Failed(e)| match e {
+                // What the store said of itself has no name yet.
+                XenError::Store { source, .. } => XenError::Store { spec: name.to_owned(), source },
+                e => e,
+            })?;
+        let record: Record = read_json(&entry, "build.json").map_err(&wrap)?;
+        Ok(Built { entry, declared: record.declared, left_out: record.left_out })
+    }
+
+    fn make(&self, space: &Workspace, dir: &Path, listing: Option<Listing>) -> Result<(), XenError> {
+        let what = format!("building {}{} for {}", self.part.noun(), self.name, self.arch);
         let task = self.store.task(
-            &format!("build:{}:{}", self.name, self.arch),
-            &format!("building {} for {}: reading the source", self.name, self.arch),
+            &format!("build:{}{}:{}", self.part.noun(), self.name, self.arch),
+            &format!("{what}: reading the source"),
             0,
             "objects",
         );
-        if self.space.path().join(UNFINISHED).exists() {
-            self.space.clear().map_err(&store)?;
+        if space.path().join(UNFINISHED).exists() {
+            space.clear().map_err(XenError::store(self.name))?;
         }
-        let result = self.laid(dir, listing, patches, changeset, &task);
+        let (name, arch, store) = (self.name, self.arch, self.store);
+        let run = Runner { name, arch, store, space, task: &task, noun: self.part.noun(), what: &what };
+        let result = self.laid(&run, dir, listing);
         // The compiler's words are for the one place where the failure is told in full.
         let brief = result
             .as_ref()
@@ -161,70 +199,64 @@ impl Work<'_> {
     }
 
     /// Sets or takes away the mark.
-    fn mark(&self, set: bool) -> Result<(), XenError> {
-        let path = self.space.path().join(UNFINISHED);
+    fn mark(&self, space: &Workspace, set: bool) -> Result<(), XenError> {
+        let path = space.path().join(UNFINISHED);
         let done = if set { std::fs::write(&path, "") } else { std::fs::remove_file(&path) };
         done.map_err(|e| io(self.name, "write", &path, e))
     }
 
-    fn laid(
-        &self,
-        dir: &Path,
-        listing: Option<Listing>,
-        patches: &[patch::Patch],
-        changeset: &str,
-        task: &xenlab_store::Task,
-    ) -> Result<(), XenError> {
-        let src = self.space.path().join("src");
+    fn laid(&self, run: &Runner<'_>, dir: &Path, listing: Option<Listing>) -> Result<(), XenError> {
+        let (space, takes) = (run.space, |p: &str| self.part.takes(p));
         let unpacked;
         let (folder, mut listing) = match (self.origin.folder(), listing) {
             (Some(folder), Some(listing)) => (folder.to_owned(), listing),
             _ => {
                 unpacked = self.origin.unpack(self.name, self.store)?;
-                let listing = lay::list(self.name, unpacked.root(), &unpacked.root().join("../stamps.json"))?;
+                let memory = unpacked.root().join("../stamps.json");
+                let listing = lay::list(self.name, unpacked.root(), &memory, &takes)?;
                 (unpacked.root().to_owned(), listing)
             }
         };
         origin::is_xen(self.name, &folder)?;
         // A distribution's own patches come first.
         let mut all = self.origin.series(self.name, &folder)?;
-        all.extend_from_slice(patches);
+        all.extend_from_slice(self.patches);
         let mut changed = patch::apply(self.name, &folder, &all, self.store)?;
-        changed.insert(".scmversion".to_owned(), Some((format!("{changeset}\n").into_bytes(), false)));
+        changed.retain(|path, _| takes(path));
+        changed.extend(self.part.over());
         lay::over(&mut listing, &changed);
-        task.say(&format!("building {} for {}: laying out the source", self.name, self.arch));
+        run.say("laying out the source");
         let lay = || {
-            self.mark(true)?;
-            lay::lay(self.name, &folder, &listing, &changed, self.space.path())
+            self.mark(space, true)?;
+            lay::lay(self.name, &folder, &listing, &changed, space.path())
         };
         let differs = lay()?;
-        let make = make::Make { work: self, src: &src, task };
-        let before = self.space.path().join("build.log").exists();
-        let mut result = make.all(&dir.join("root"), &differs);
+        let before = run.log().exists();
+        let root = dir.join("root");
+        let mut result = run.begin().and_then(|()| self.part.build(run, &root, &differs));
         if before && matches!(&result, Err(XenError::Compile { of_source: false, .. })) {
             // Not the compiler's word on a file: what an older tree left behind may be to blame, so this is not believed.
             self.store.note(format!(
                 "{}: make failed on what was built before; building all of it anew",
                 self.name
             ));
-            self.space.clear().map_err(XenError::store(self.name))?;
-            let root = dir.join("root");
+            space.clear().map_err(XenError::store(self.name))?;
             if root.exists() {
                 std::fs::remove_dir_all(&root)
                     .map_err(|e| XenError::store(self.name)(StoreError::io("remove", &root, e)))?;
             }
-            result = make.all(&root, &lay()?);
+            result = lay().and_then(|differs| {
+                run.begin()?;
+                self.part.build(run, &root, &differs)
+            });
         }
         // A make that ended by itself, well or not, left nothing half written.
         if !matches!(result, Err(XenError::Child(_) | XenError::Store { .. })) {
-            self.mark(false)?;
+            self.mark(space, false)?;
         }
         result?;
-        let declared = declared::makefile(&src.join("xen/Makefile")).map(|d| Declared {
-            version: self.wanted.version(&src.join("xen/Makefile")).unwrap_or(d.version),
-            by: format!("xen/Makefile of {}", self.name),
-        });
-        write_json(&dir.join("build.json"), &Record { declared }).map_err(XenError::store(self.name))
+        let record = self.part.record(&run.src());
+        write_json(&dir.join("build.json"), &record).map_err(XenError::store(self.name))
     }
 }
 

@@ -119,6 +119,17 @@ impl Origin {
         }
     }
 
+    /// The same of the files that are wanted: of a revision git knows what each of them is.
+    pub(super) fn identity_of(&self, wanted: &dyn Fn(&str) -> bool) -> Result<String, XenError> {
+        let Origin::Revision { repo, commit, .. } = self else { return Ok(self.identity()) };
+        let asked = git(repo).args(["ls-tree", "-r", "-z", "--full-tree", commit]).stdout_limit(64 << 20);
+        let said = asked.checked().map_err(make::child)?;
+        let text = said.stdout.text();
+        let lines = text.split('\0').filter(|l| l.split_once('\t').is_some_and(|(_, path)| wanted(path)));
+        let list: Vec<&str> = lines.collect();
+        Ok(format!("files {}", xenlab_store::hash_bytes(list.join("\n").as_bytes())))
+    }
+
     /// What Xen is to say of where it comes from.
     pub(super) fn changeset(&self) -> String {
         match self {

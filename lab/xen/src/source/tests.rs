@@ -35,7 +35,7 @@ fn only_what_differs_is_written() {
     tree(&from);
     fs::create_dir(&space).expect("made");
     let memory = space.join("stamps.json");
-    let mut listing = list("x", &from, &memory).expect("listed");
+    let mut listing = list("x", &from, &memory, &|_| true).expect("listed");
     let names: Vec<&str> = listing.keys().map(String::as_str).collect();
     assert_eq!(names, ["run.sh", "xen/Makefile", "xen/a.c", "xen/b.c"], "what a build left is no source");
     let first = digest(&listing);
@@ -53,7 +53,7 @@ fn only_what_differs_is_written() {
     // Changed, gone, patched, new by a patch.
     fs::write(from.join("xen/a.c"), "changed\n").expect("written");
     fs::remove_file(from.join("run.sh")).expect("removed");
-    listing = list("x", &from, &memory).expect("listed");
+    listing = list("x", &from, &memory, &|_| true).expect("listed");
     assert_ne!(digest(&listing), first);
     let changed: Changed = [("xen/new.h".to_owned(), Some((b"new\n".to_vec(), false)))].into();
     over(&mut listing, &changed);
@@ -66,7 +66,7 @@ fn only_what_differs_is_written() {
     let kept = fs::metadata(space.join("src/xen/Makefile")).and_then(|m| m.modified()).expect("there");
     assert_eq!(kept, old, "what did not change keeps its time");
     // Without the patch its file goes.
-    let listing = list("x", &from, &memory).expect("listed");
+    let listing = list("x", &from, &memory, &|_| true).expect("listed");
     assert_eq!(lay("x", &from, &listing, &none, &space).expect("laid"), set(&["xen/new.h"]));
 }
 
@@ -75,7 +75,7 @@ fn a_tree_that_changes_under_the_lab_is_an_error() {
     let dir = tempfile::tempdir().expect("a folder");
     tree(dir.path());
     let space = tempfile::tempdir().expect("a folder");
-    let listing = list("x", dir.path(), &space.path().join("stamps.json")).expect("listed");
+    let listing = list("x", dir.path(), &space.path().join("stamps.json"), &|_| true).expect("listed");
     fs::write(dir.path().join("xen/a.c"), "another\n").expect("written");
     let e = lay("x", dir.path(), &listing, &Changed::new(), space.path()).expect_err("not what was listed");
     assert!(matches!(e, XenError::SourceChanged { .. }) && !e.is_bad_input(), "{e}");
@@ -87,7 +87,7 @@ fn a_digest_is_of_names_modes_and_bytes() {
     let dir = tempfile::tempdir().expect("a folder");
     tree(dir.path());
     let memory = dir.path().join("../none/stamps.json");
-    let now = || lay::digest(&list("x", dir.path(), &memory).expect("listed"));
+    let now = || lay::digest(&list("x", dir.path(), &memory, &|_| true).expect("listed"));
     let first = now();
     assert_eq!(now(), first);
     fs::set_permissions(dir.path().join("xen/a.c"), fs::Permissions::from_mode(0o755)).expect("set");
