@@ -216,6 +216,11 @@ fn came(entry: &Entry, seen: Option<&Seen>, daemon: &str) -> Came {
         return Came::Wrong(Cause::StoreSilent, format!("{who} got no answer, expected {wanted}; {says}"));
     };
     if let Some(other) = reply.other_transaction {
+        if let Some(k) = entry.known.iter().filter(of_daemon).find(|k| k.transaction == Some(other)) {
+            let how =
+                format!("{}: an answer for transaction {other}; {} ({})", entry.id, k.because, k.source);
+            return Came::Deviates(format!("{how}; xenstore.txt: replies have the request's tx_id"));
+        }
         let message = format!("{who} got an answer for transaction {other}, expected its own; {says}");
         return Came::Wrong(Cause::StoreAnswer, message);
     }

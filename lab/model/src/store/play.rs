@@ -229,8 +229,11 @@ impl<'a> Player<'a> {
     /// The request before events are looked at; none: they have been.
     fn look(&mut self, entry: &Entry, wanted: &[Group]) -> Option<Vec<u8>> {
         let events = self.connections.get(&entry.on).map_or(&[][..], |c| &c.events);
-        let closed = self.connections.get(&entry.on).is_some_and(|c| c.closed || c.silent);
-        if self.asked && (closed || expected(wanted, events).is_ok() || self.looks >= AGAIN) {
+        let of = self.connections.get(&entry.on);
+        let (closed, silent) = of.map_or((false, false), |c| (c.closed, c.silent));
+        let enough = || silent || expected(wanted, events).is_ok() || self.looks >= AGAIN;
+        // A connection that is closed takes no more requests.
+        if closed || (self.asked && enough()) {
             let events = self.connections.get_mut(&entry.on).map(|c| std::mem::take(&mut c.events));
             self.seen.push(Seen { id: entry.id.clone(), reply: None, events: events.unwrap_or_default() });
             (self.asked, self.looks) = (false, 0);

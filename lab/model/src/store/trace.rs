@@ -105,6 +105,9 @@ pub struct Known {
     /// The events that it sends.
     #[serde(default)]
     pub events: Option<Vec<Group>>,
+    /// The transaction that its answer names instead of the request's.
+    #[serde(default)]
+    pub transaction: Option<u32>,
     /// Why, and how that is known.
     pub because: String,
     /// The file of Xen's source that does it.

@@ -88,14 +88,14 @@ fn each_node_that_is_missing_or_wrong_is_caught() {
             // Of several drivers that are listed, those that are left are shown.
             match (node.optional, node.path.ends_with(ANY)) {
                 (true, _) => assert!(checks.is_empty(), "{path}: {checks:?}"),
-                (false, false) => assert_eq!(checks, [format!("{path} fail agent.missing")]),
-                (false, true) => assert_eq!(checks, [format!("{} fail agent.value", node.path)]),
+                (false, false) => assert_eq!(checks, [format!("{path} FAIL agent.missing")]),
+                (false, true) => assert_eq!(checks, [format!("{} FAIL agent.value", node.path)]),
             }
             let lie = if value.is_empty() { "x" } else { "" };
             let wrong = evidence(nodes.iter().map(|(p, v)| (*p, if p == path { lie } else { *v })));
             let checks = judge(&step(contract), &wrong, &facts());
             let name = node.path.replace(VIF, "0");
-            assert_eq!(bad(&checks), [format!("{name} fail agent.value")], "{path}");
+            assert_eq!(bad(&checks), [format!("{name} FAIL agent.value")], "{path}");
             assert!(said(&checks, &name).contains(&node.source));
             assert_eq!(said(&checks, &name).starts_with("contract only"), contract_of.contract_only);
         }
@@ -115,7 +115,7 @@ fn what_is_not_the_guests_own_is_none_of_its() {
 fn a_guest_that_is_gone_and_a_contract_that_is_none() {
     let command = ran("list", 1, "", "g1 is an invalid domain identifier");
     let gone = AgentEvidence { domains: vec![Published { domain: "g1".into(), command, timed_out: None }] };
-    assert_eq!(bad(&judge(&step("windows-pv"), &gone, &facts())), ["contract fail guest.gone"]);
+    assert_eq!(bad(&judge(&step("windows-pv"), &gone, &facts())), ["contract FAIL guest.gone"]);
     assert_eq!(step("windows").check().len(), 1);
     assert!(step("xen-guest-agent").check().is_empty());
 }

@@ -39,6 +39,7 @@ struct Daemon<'a> {
     told: bool,
     transaction: u32,
     bytes: BTreeMap<String, Vec<u8>>,
+    closed: Vec<String>,
     lie: Option<(&'a str, Lie)>,
 }
 
@@ -67,6 +68,9 @@ impl Daemon<'_> {
                     };
                 }
                 Ok(Some(asked)) => {
+                    while self.closed.contains(&self.entries[self.at].on) {
+                        self.at += 1;
+                    }
                     let entry = self.entries[self.at];
                     let sync = asked.kind == number("GET_DOMAIN_PATH").unwrap() && asked.payload == b"0\0";
                     if sync {
@@ -77,6 +81,7 @@ impl Daemon<'_> {
                     }
                     let entry = self.pass(false);
                     if self.lies(entry) == Some(Lie::Closed) {
+                        self.closed.push(turn.on.clone());
                         return (out, true);
                     }
                     out.extend(self.answer(entry, asked));
@@ -87,9 +92,9 @@ impl Daemon<'_> {
         (out, false)
     }
 
-    /// The entry that is played now, those that look at events having been passed.
+    /// The entry that is played now, those that look at events or are of a connection that is closed having been passed.
     fn pass(&mut self, close: bool) -> &'static Entry {
-        while self.entries[self.at].events.is_some() {
+        while self.entries[self.at].events.is_some() || self.closed.contains(&self.entries[self.at].on) {
             self.at += 1;
         }
         self.told = false;
@@ -167,7 +172,15 @@ fn found() -> CommandResult {
 fn played(lie: Option<(&str, Lie)>, domid: Option<u32>, pieces: usize) -> StoreEvidence {
     let trace = shipped().unwrap();
     let entries = trace.entries().filter(|e| domid.is_some() || !e.needs_guest()).collect();
-    let mut daemon = Daemon { entries, at: 0, told: false, transaction: 40, bytes: BTreeMap::new(), lie };
+    let mut daemon = Daemon {
+        entries,
+        at: 0,
+        told: false,
+        transaction: 40,
+        bytes: BTreeMap::new(),
+        closed: Vec::new(),
+        lie,
+    };
     let mut player = Player::new(trace, BASE, domid);
     let mut turns = 0;
     while let Some(turn) = player.turn() {
@@ -221,7 +234,7 @@ fn every_single_lie_is_caught_and_said_of_nothing_else() {
                 // A lie about events may come to light where they are next looked at.
                 assert_eq!(
                     bad(&checks),
-                    [format!("{} fail {cause}", section.section)],
+                    [format!("{} FAIL {cause}", section.section)],
                     "{lie:?} of {}",
                     entry.id
                 );
@@ -253,30 +266,30 @@ fn what_a_daemon_is_known_for_is_told_and_passes_for_it_alone() {
     assert_eq!(bad(&checks), Vec::<String>::new());
     let check = checks.iter().find(|c| c.name == "quota").unwrap();
     assert!(check.shown.iter().any(|(_, text)| text.contains("which xs_wire.h does not list")), "{check:?}");
-    assert_eq!(bad(&quota("xenstored")), ["quota fail store.answer"]);
+    assert_eq!(bad(&quota("xenstored")), ["quota FAIL store.answer"]);
     let silent = |exe: &str| {
         let mut evidence = played(Some(("payload-none", Lie::Nothing)), None, 4096);
         evidence.found.stdout.text = format!("pid=5 exe=/usr/sbin/{exe} comm=x from=proc\n");
         bad(&judge(&step(), &evidence, &facts()))
     };
     assert!(silent("oxenstored").is_empty());
-    assert_eq!(silent("xenstored"), ["requests fail store.silent"]);
+    assert_eq!(silent("xenstored"), ["requests FAIL store.silent"]);
 }
 
 #[test]
 fn a_trace_that_was_not_played_is_no_pass() {
     let mut evidence = played(None, None, 4096);
     evidence.seen.truncate(9);
-    assert!(bad(&judge(&step(), &evidence, &facts())).contains(&"transactions fail store.silent".to_owned()));
+    assert!(bad(&judge(&step(), &evidence, &facts())).contains(&"transactions FAIL store.silent".to_owned()));
     for (failed, cause) in [
-        (ran("join", NO_CLIENT, "", ""), "trace fail store.client"),
-        (ran("join", 1, "", "there is no socket"), "trace fail store.absent"),
-        (ended("join", CommandEnd::TimedOut(60), "", ""), "trace fail step.timeout"),
+        (ran("join", NO_CLIENT, "", ""), "trace FAIL store.client"),
+        (ran("join", 1, "", "there is no socket"), "trace FAIL store.absent"),
+        (ended("join", CommandEnd::TimedOut(60), "", ""), "trace FAIL step.timeout"),
     ] {
         let evidence = StoreEvidence { seen: Vec::new(), failed: Some(Box::new(failed)), ..evidence.clone() };
         assert_eq!(bad(&judge(&step(), &evidence, &facts())), [cause]);
     }
     let strays = vec!["a: READ x to request 3".to_owned()];
     let evidence = StoreEvidence { strays, ..played(None, None, 4096) };
-    assert_eq!(bad(&judge(&step(), &evidence, &facts())), ["strays fail store.answer"]);
+    assert_eq!(bad(&judge(&step(), &evidence, &facts())), ["strays FAIL store.answer"]);
 }
