@@ -559,6 +559,9 @@ pub struct BenchOf {
     /// The QEMU binary
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub qemu: Option<PathBuf>,
+    /// The machine's processors [default: as a scenario's]
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<u32>,
     /// As JSON, alone on stdout
     #[arg(long)]
     pub json: bool,

@@ -38,6 +38,7 @@ fn choose(of: &BenchOf, n: usize) -> Result<Chosen, Failure> {
         xen: vec![of.xen.clone()],
         arch,
         qemu: of.qemu.clone(),
+        sets: of.cpus.iter().map(|n| format!("machine.cpus={n}")).collect(),
         ..Scenarios::default()
     };
     let cases = select::cases(&select, &facts::host())?;

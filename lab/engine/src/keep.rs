@@ -89,7 +89,8 @@ impl Work<'_> {
     /// Keeps the machine, if it is to be kept and is still there: frozen where it stands, with a [`Door`] for whoever looks. The run owns
     /// it: it ends with an interrupt, by `kill` in the debugger, or after an hour, and leaves nothing.
     pub(crate) async fn keep(&self, done: &Done, of: &Staying) {
-        let passed = || judge::case(self.case, &done.evidence, &done.facts, None).verdict == Verdict::Pass;
+        let so_far = || judge::case(self.case, &done.evidence, &done.facts, None);
+        let passed = || so_far().verdict == Verdict::Pass;
         let machine = &of.machine;
         let note = |message| self.lab.sink.emit(What::Note { case: Some(self.shown.to_owned()), message });
         let wanted = match &self.lab.keep {
@@ -126,9 +127,16 @@ impl Work<'_> {
             Err(_) if by_guest => return note("its machine is gone and cannot be kept".to_owned()),
             Err(why) => return note(format!("cannot be kept: {why}")),
         };
+        let verdict = so_far();
+        if verdict.verdict != Verdict::Pass {
+            let cause = verdict.cause.as_ref().map(|c| format!(" {}:", c.code())).unwrap_or_default();
+            note(format!("so far {}:{cause} {}", verdict.verdict.word(), verdict.message));
+        }
         for line in self.ways_in(&door.kept) {
             note(line);
         }
+        let case = self.shown.to_owned();
+        self.lab.sink.emit(What::StepStarted { case, step: "kept".to_owned(), title: "kept".to_owned() });
         tokio::select! {
             () = xenlab_host::interrupt::wait() => {}
             () = gone(machine, by_guest) => note("the machine that was kept has ended".to_owned()),
@@ -157,7 +165,7 @@ impl Work<'_> {
     fn ways_in(&self, kept: &Kept) -> Vec<String> {
         let socket = kept.gdb.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
         let mut lines = vec![
-            "is kept, frozen where it stands, for an hour at most; Ctrl-C ends it, and the run".to_owned(),
+            "its machine is kept, frozen where it stands, for an hour at most; Ctrl-C ends it, and the run".to_owned(),
             "from another terminal: `xenlab console` shows its console, `xenlab gdb` where Xen stands, `xenlab ssh` logs in to dom0 (a frozen \
              machine goes on then)"
                 .to_owned(),

@@ -86,6 +86,7 @@ pub fn cannot(arch: crate::Arch, steps: &[Step], facts: &Facts) -> Option<String
         crate::step::Body::Xtf(xtf) => xtf.cannot(arch, facts),
         crate::step::Body::Domain(domain) => domain.guest.as_ref()?.cannot(facts),
         crate::step::Body::Device(device) => device.guest.as_ref()?.cannot(facts),
+        crate::step::Body::Vchan(vchan) => vchan.cannot(facts),
         _ => None,
     })
 }

@@ -134,6 +134,9 @@ causes! {
     DeviceNotDetached = "device.not-detached", Build, "a device could not be detached from a guest";
     DeviceData = "device.data", Xen, "what comes out of a device is not what went in";
     DeviceState = "device.state", Xen, "a guest has not the memory or processors that it was given";
+    VchanNotConnected = "vchan.not-connected", Build, "two domains could not be connected by a vchan";
+    VchanData = "vchan.data", Xen, "what comes out of a vchan is not what went in";
+    VchanEnd = "vchan.end", Build, "an end of a vchan did not see that the other end is gone";
     AgentMissing = "agent.missing", Scenario, "a guest does not publish in the store what its agent's contract says";
     AgentValue = "agent.value", Scenario, "what a guest publishes in the store is not what its agent's contract says";
     XtfNotBuilt = "xtf.not-built", Scenario, "the XTF tree has no such file";

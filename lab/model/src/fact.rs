@@ -183,6 +183,7 @@ pub const FACTS: &[FactInfo] = {
         ),
         f("build.config", Set, Build, "options set to y in the build's .config, without CONFIG_"),
         f("build.shadow-paging", Flag, Build, "the .config has SHADOW_PAGING=y"),
+        f("build.programs", Set, Build, "programs of Xen's tools that steps work with and the build has"),
         f("build.xenstored", Set, Build, "store daemons the build has: xenstored, oxenstored"),
         f(
             "build.device-model",

@@ -38,6 +38,9 @@ pub struct GuestConfig {
     /// Its network interfaces, by names that steps have for them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub vifs: BTreeMap<String, Vif>,
+    /// Programs of dom0 that the small guest is given, with their libraries as dom0 has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<String>,
     /// Added to its kernel's command line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
@@ -137,6 +140,14 @@ pub fn files(name: &str) -> (String, String) {
     (format!("{folder}/kernel"), format!("{folder}/initrd"))
 }
 
+/// Where in dom0 the initramfs of a guest lies that is given programs: made of its own and of what dom0 has.
+pub fn with_programs(domain: &str) -> String {
+    format!("{}/{domain}.initrd", crate::device::FOLDER)
+}
+
+/// What programs of Xen's tools need of a guest's kernel: hypercalls, event channels, and memory of other domains or for them.
+const FOR_PROGRAMS: [&str; 4] = ["xen-privcmd", "xen-evtchn", "xen-gntdev", "xen-gntalloc"];
+
 /// The fault of emulators because of which a guest with nested paging reads a wrong address of its own page faults.
 const CR2: &str = "npt-mov-cr2";
 
@@ -194,6 +205,7 @@ impl Guest {
         let config = &self.config;
         let mut lines = vec![format!("name = \"{domain}\""), format!("kernel = \"{kernel}\"")];
         if config.kernel == GuestKernel::Tiny || config.initrd.is_some() {
+            let initrd = if config.programs.is_empty() { initrd } else { with_programs(domain) };
             lines.push(format!("ramdisk = \"{initrd}\""));
         }
         match config.kind {
@@ -206,8 +218,11 @@ impl Guest {
         }
         let mut args = vec!["console=hvc0".to_owned(), format!("xenlab.nonce={nonce}")];
         // The small guest's init loads them.
+        let for_programs = FOR_PROGRAMS.map(|module| (module, !config.programs.is_empty()));
         for (module, wanted) in
             [("xen-blkfront", !config.disks.is_empty()), ("xen-netfront", !config.vifs.is_empty())]
+                .into_iter()
+                .chain(for_programs)
         {
             if wanted && self.is_tiny() {
                 args.push(format!("xenlab.module={module}"));

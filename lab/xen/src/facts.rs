@@ -39,6 +39,7 @@ impl XenBuild {
         let mut parts = vec!["hypervisor"];
         if let Some(t) = &self.tools {
             parts.push("tools");
+            f.set("build.programs", FactValue::Set(t.programs.keys().cloned().collect()));
             f.set("build.xenstored", FactValue::Set(t.daemons.clone()));
             if let Some(d) = t.device_model.as_ref().filter(|d| d.own) {
                 f.set("build.device-model", text(&d.path.display().to_string()));

@@ -120,6 +120,7 @@ fn a_destdir() {
         ("build.config", set(&["X86", "SHADOW_PAGING"])),
         ("build.shadow-paging", FactValue::Flag(true)),
         ("build.xenstored", set(&["oxenstored"])),
+        ("build.programs", set(&["oxenstored", "xl"])),
         ("build.pkg-config", set(&["xencall"])),
         ("build.parts", set(&["hypervisor", "tools", "development"])),
     ] {

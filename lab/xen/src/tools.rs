@@ -206,6 +206,8 @@ fn wanted(path: &Path) -> bool {
         || name.ends_with(".a")
         || name.ends_with(".la")
         || name.ends_with(".h")
+        // For linking OCaml programs; what one loads when it runs is a `.cmxs`.
+        || [".cma", ".cmi", ".cmo", ".cmt", ".cmti", ".cmx", ".cmxa", ".mli"].iter().any(|s| name.ends_with(s))
         // The name a linker looks for, of a library that has a version; plugins have none and stay.
         || (name.starts_with("libx") && name.ends_with(".so"));
     !unwanted
@@ -247,6 +249,7 @@ mod tests {
             "usr/local/lib/libxenctrl.so.4.20",
             "usr/lib/xen-4.17/lib/x86_64-linux-gnu/xenfsimage/zfs/fsimage.so",
             "etc/init.d/xencommons",
+            "usr/local/lib/xen/ocaml/xsd_glue/xenctrl_plugin/domain_getinfo_v1.cmxs",
         ] {
             assert!(wanted(Path::new(p)), "{p}");
         }
@@ -255,6 +258,7 @@ mod tests {
             "usr/share/doc/xen/README",
             "usr/share/man/man1/xl.1.gz",
             "usr/include/xenctrl.h",
+            "usr/local/lib/ocaml/4.13.1/xenctrl/xenctrl.cmxa",
             "usr/lib/libxenctrl.a",
             "usr/lib/libxenctrl.so",
             "usr/lib/pkgconfig/xenlight.pc",

@@ -24,6 +24,9 @@ enum Verb {
         /// Install missing host packages first (needs root or sudo)
         #[arg(long)]
         install: bool,
+        /// Faults that are caught by the same code on each architecture on both of them, not on one
+        #[arg(long)]
+        everything: bool,
     },
     /// Boot many times in a row and count verdicts; any but Pass fails
     Soak(soak::Soak),
@@ -39,7 +42,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
-        Verb::Test { install } => test(install),
+        Verb::Test { install, everything } => test(install, everything),
         Verb::Soak(soak) => soak.run(),
         Verb::Restores(restores) => restores.run(),
         Verb::Builds(builds) => builds.run(),
@@ -57,9 +60,17 @@ fn main() -> ExitCode {
 
 /// Runs a command with the terminal's own streams; its failure ends the task.
 fn sh(program: &str, args: &[&str]) -> Result<()> {
+    sh_with(program, args, None)
+}
+
+/// The same with this in its environment.
+fn sh_with(program: &str, args: &[&str], variable: Option<(&str, &str)>) -> Result<()> {
     eprintln!("xtask: {program} {}", args.join(" "));
-    let status =
-        Command::new(program).args(args).status().with_context(|| format!("cannot start {program}"))?;
+    let status = Command::new(program)
+        .args(args)
+        .envs(variable)
+        .status()
+        .with_context(|| format!("cannot start {program}"))?;
     if !status.success() {
         bail!("`{program} {}` ended with {status}", args.join(" "));
     }
@@ -77,12 +88,16 @@ fn release_binary() -> Result<String> {
     Ok(format!("{target}/release/xenlab"))
 }
 
-fn test(install: bool) -> Result<()> {
+fn test(install: bool, everything: bool) -> Result<()> {
     let lab = release_binary()?;
     if install {
         sh(&lab, &["doctor", "--install", "--tests"])?;
     }
     cargo(&["fmt", "--all", "--check"])?;
     cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
-    cargo(&["test", "--workspace", "--locked"])
+    // Every target but the documentation, which has no examples to be run.
+    let tests: &[&str] = &["test", "--workspace", "--locked", "--lib", "--bins", "--tests"];
+    let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let everything = everything.then_some(("XENLAB_TEST_EVERYTHING", "1"));
+    sh_with(&program, tests, everything)
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use xenlab_model::device::FOLDER;
 use xenlab_model::evidence::{Captured, CommandEnd, CommandResult, Loss};
 use xenlab_model::fact::Facts;
-use xenlab_model::guest::Guest;
+use xenlab_model::guest::{Guest, files, with_programs};
 use xenlab_model::step::Observation;
 use xenlab_model::step::domain::{Act, Domain, DomainEvidence, Seen};
 use xenlab_model::step::leaks::LeaksEvidence;
@@ -131,9 +131,10 @@ impl Dom0<'_> {
         let (name, log, path) = (quote(domain), quote(&log(domain)), quote(&path));
         let paging = guest.paging(facts).map_or_else(String::new, |p| format!("echo paging {p}\n"));
         let last = format!(
-            "{}rm -f {log}\nxl create -q {path} </dev/null >&2 || exit\n{paging}echo domid $(xl domid {name})\n\
+            "{}{}rm -f {log}\nxl create -q {path} </dev/null >&2 || exit\n{paging}echo domid $(xl domid {name})\n\
              xl list --long {name} | sed -n 's/.*\"type\": \"\\([a-z]*\\)\".*/type \\1/p' | head -n 1\n",
-            before(guest, domain)
+            before(guest, domain),
+            programs(guest, domain)
         );
         let mut scripts = scripts::put_files(&files, &last);
         let last = scripts.pop().unwrap_or_default();
@@ -179,6 +180,16 @@ impl Dom0<'_> {
             tokio::time::sleep(AGAIN).await;
         }
     }
+}
+
+/// Makes the initramfs of a guest that is given programs of dom0.
+fn programs(guest: &Guest, domain: &str) -> String {
+    if guest.config.programs.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> = guest.config.programs.iter().map(|name| quote(name)).collect();
+    let (initrd, to) = (quote(&files(&guest.name).1), quote(&with_programs(domain)));
+    format!("names=\"{}\" initrd={initrd} to={to}\n{}", names.join(" "), include_str!("domain/programs.sh"))
 }
 
 /// A look's output taken apart: state and nonce in the first two lines, then the console.

@@ -8,6 +8,7 @@ mod dom0;
 mod domain;
 pub mod scripts;
 mod store;
+mod vchan;
 mod xtf;
 
 use crate::boot::Running;
@@ -150,6 +151,7 @@ async fn observe(
                 Body::Xtf(step) => dom0.xtf(step, &prepared.facts, &hub, limit).await?,
                 Body::Domain(step) => dom0.domain(step, &prepared.facts, &hub).await?,
                 Body::Device(step) => dom0.device(step, &hub).await?,
+                Body::Vchan(step) => dom0.vchan(step, &hub, limit).await?,
                 Body::Leaks(_) => dom0.leaks().await,
                 Body::Store(step) => dom0.store(step).await,
                 Body::Agent(step) => dom0.agent(step).await,

@@ -5,6 +5,7 @@ use super::diagnostic::Diagnostic;
 use super::tree::Node;
 use crate::guest::{Guest, GuestConfig};
 use crate::step::domain::Act;
+use crate::step::vchan::{DOM0, PROGRAM, Side, Vchan};
 use crate::step::{Body, Step};
 
 /// `leaks` compares with what there was before the first guest.
@@ -23,6 +24,55 @@ pub(super) fn leaks_of_something(
     diagnostics.push(d.help("put `domain: {create: NAME}` before it, and what ends the guest"));
 }
 
+/// The guests at the ends of a `vchan` step.
+fn of_vchan(
+    vchan: &mut Vchan,
+    config: &Config,
+    body: Option<&Node>,
+    list: &Node,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    for side in [Side::Server, Side::Client] {
+        let (word, name) = (side.word(), vchan.of(side).to_owned());
+        if name == DOM0 {
+            continue;
+        }
+        let origin = body.map_or(&list.origin, |b| b.get(word).map_or(&b.origin, |n| &n.origin));
+        let mut wrong = |message: String, expected: String| {
+            diagnostics.push(Diagnostic::new(origin, message).expected(expected));
+        };
+        let Some(of) = config.guests.get(&name) else {
+            let known = config.guests.keys().map(String::as_str).chain([DOM0]);
+            let expected = known.clone().collect::<Vec<_>>().join(", ");
+            let d = Diagnostic::new(origin, format!("there is no guest `{name}`"));
+            diagnostics.push(d.expected(expected).nearest(&name, known));
+            continue;
+        };
+        let guest = match of.kind.on(config.arch) {
+            Ok(kind) => Guest { name: name.clone(), config: GuestConfig { kind, ..of.clone() } },
+            Err(why) => {
+                wrong(format!("guest `{name}`: {why}"), "a type that the architecture has".to_owned());
+                continue;
+            }
+        };
+        if !guest.is_tiny() {
+            let expected = "a guest with `kernel: xenlab:tiny`".to_owned();
+            wrong("only the lab's own guest can be an end of a vchan".to_owned(), expected);
+        } else if guest.config.copies != 1 {
+            wrong(
+                format!("there are {} of guest `{name}`", guest.config.copies),
+                "a guest that is one domain".to_owned(),
+            );
+        } else if !guest.config.programs.iter().any(|p| p == PROGRAM) {
+            wrong(
+                format!("guest `{name}` has no {PROGRAM}"),
+                format!("`programs: [{PROGRAM}]` under `guests.{name}`"),
+            );
+        }
+        vchan.guests.push(guest);
+    }
+}
+
 /// The guest that a step names.
 pub(super) fn of_step(
     step: &mut Body,
@@ -39,13 +89,16 @@ pub(super) fn of_step(
         Body::Agent(agent) => Some(("guest", agent.guest.clone())),
         _ => None,
     };
-    let Some((word, name)) = named else { return };
     let (list, rest) = match path.strip_prefix("setup[") {
         Some(rest) => (setup, rest),
         None => (steps, path.trim_start_matches("steps[")),
     };
     let index = rest.trim_end_matches(']').parse::<usize>().ok();
     let body = index.and_then(|i| list.items().get(i)?.get(kind));
+    if let Body::Vchan(vchan) = step {
+        of_vchan(vchan, config, body, list, diagnostics);
+    }
+    let Some((word, name)) = named else { return };
     let origin = |key: &str| body.map_or(&list.origin, |b| b.get(key).map_or(&b.origin, |n| &n.origin));
     let known = config.guests.keys().map(String::as_str);
     let Some(of) = config.guests.get(&name) else {

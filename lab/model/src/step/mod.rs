@@ -30,6 +30,7 @@ pub mod store;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod under_xen;
+pub mod vchan;
 pub mod xenstored;
 pub mod xl_info;
 pub mod xtf;
@@ -194,6 +195,7 @@ steps! {
     Xtf: xtf::Xtf;
     Domain: domain::Domain;
     Device: device::Device;
+    Vchan: vchan::Vchan;
     Leaks: leaks::Leaks;
     Store: store::Store;
     Agent: agent::Agent;

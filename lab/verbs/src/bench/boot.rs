@@ -104,6 +104,7 @@ async fn one(bench: &BootBench<'_>, case: &Case) -> Result<(Value, usize), Engin
     let value = json!({
         "qemu": prepared.qemu.version.to_string(), "accel": prepared.accel.accel.name(),
         "xen": case.subject.to_string(), "userland": case.config.dom0.userland.to_string(),
+        "cpus": case.config.machine.cpus,
         "bare_cold": summary(&bare, bare_failed), "lab_cold": summary(&lab_seconds, lab_failed),
         "stages": {"prepare": stage("prepare"), "boot": stage("boot"), "connect": stage("connect"), "checks": stage("checks"),
                    "teardown": stage("teardown")},

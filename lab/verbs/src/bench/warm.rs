@@ -281,6 +281,7 @@ async fn one(bench: &WarmBench<'_>, case: &Case) -> Result<(Value, usize), Engin
     let value = json!({
         "qemu": prepared.qemu.version.to_string(), "accel": prepared.accel.accel.name(),
         "xen": case.subject.to_string(), "userland": case.config.dom0.userland.to_string(),
+        "cpus": case.config.machine.cpus,
         "bare_restore": restores.summary(), "clone_first_command": firsts.summary(),
         "pool_first_command": pooled.summary(),
         "clone_judged": by_port.summary(), "clone_judged_ssh": by_ssh.summary(), "clone_stages": Stages::medians(&of_clones, &["prepare", "clone", "connect", "checks", "teardown"]),

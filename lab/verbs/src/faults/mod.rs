@@ -52,6 +52,29 @@ impl Row {
     pub fn good_without(&self) -> bool {
         !self.mutations.is_empty() && !self.fails_without
     }
+
+    /// Whether what catches it is other code on another architecture: what is broken is what processors run before dom0's first program, or
+    /// nothing is.
+    pub fn differs_by_arch(&self) -> bool {
+        let differs = |mutation: &Mutation| match mutation {
+            Mutation::Image(_)
+            | Mutation::Efi(_)
+            | Mutation::Swapped(_)
+            | Mutation::NoInitramfs
+            | Mutation::CutInitramfs
+            | Mutation::NoXen => true,
+            Mutation::Development(_)
+            | Mutation::Tools(_)
+            | Mutation::NoDisks
+            | Mutation::Init(_)
+            | Mutation::Shell(_)
+            | Mutation::File(..)
+            | Mutation::Qemu(_)
+            | Mutation::StoreEntry
+            | Mutation::ChangedMeanwhile => false,
+        };
+        self.mutations.is_empty() || self.mutations.iter().any(differs)
+    }
 }
 
 /// What must be said.

@@ -14,6 +14,8 @@ fn tree(dir: &Path) {
         ("xen/a.c", "a\n"),
         ("xen/a.o", "object\n"),
         ("xen/.config", "CONFIG_X=y\n"),
+        ("tools/a.opic", "object\n"),
+        ("config/Tools.mk", "CONFIG_X=y\n"),
         ("xen/include/generated/autoconf.h", "x\n"),
         ("run.sh", "#!/bin/sh\n"),
     ] {

@@ -21,6 +21,7 @@ mod good;
 mod guests;
 mod machine;
 mod store;
+mod vchan;
 mod xen;
 
 use super::{Expect, Row};
@@ -31,7 +32,7 @@ use xenlab_model::verdict::Verdict;
 /// Every row.
 pub const ROWS: &[Row] = &concat();
 
-const PARTS: [&[Row]; 9] = [
+const PARTS: [&[Row]; 10] = [
     xen::ROWS,
     boot::ROWS,
     build::ROWS,
@@ -41,6 +42,7 @@ const PARTS: [&[Row]; 9] = [
     guests::ROWS,
     devices::ROWS,
     store::ROWS,
+    vchan::ROWS,
 ];
 
 const COUNT: usize = {

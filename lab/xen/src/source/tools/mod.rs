@@ -49,8 +49,21 @@ const CONFIGURE: &[&str] = &[
     "--with-system-ipxe=/usr/lib/ipxe/qemu/pxe-rtl8139.rom",
 ];
 
-/// Folders that no tools are built from, but for what [`OF_XEN`] names.
-const OTHERS: &[&str] = &["xen/", "docs/", "stubdom/", "extras/", "automation/", "debian/", "misc/"];
+/// What no tools are built from, but for what [`OF_XEN`] names: other parts of the tree, and what releases bring along or git has cloned
+/// into it, some of it larger than Xen.
+const OTHERS: &[&str] = &[
+    "xen/",
+    "docs/",
+    "stubdom/",
+    "extras/",
+    "automation/",
+    "debian/",
+    "misc/",
+    "tools/qemu-xen",
+    "tools/firmware/seabios-dir",
+    "tools/firmware/ovmf-dir",
+    "tools/firmware/etherboot/ipxe",
+];
 
 /// Files and folders of the hypervisor's that the tools of Xen 4.17 to 4.23 are built from, by the Makefiles and sources that name
 /// them: `tools/include/Makefile`, `tools/libs/guest`, `tools/tests`, `tools/fuzz`, `tools/flask/policy`, `version.sh`.
@@ -342,6 +355,7 @@ mod tests {
             "xen/Kconfig",
             "docs/man/xl.1.pod.in",
             "stubdom/Makefile",
+            "tools/qemu-xen/configure",
         ] {
             assert!(!takes(of_xen), "{of_xen}");
         }
