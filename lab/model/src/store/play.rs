@@ -300,6 +300,8 @@ impl<'a> Player<'a> {
         if let Awaited::Entry(at) = awaited {
             let entry = self.entries[at];
             let sent = self.transaction(entry);
+            // A transaction may have the number of the guest, and is not it.
+            let payload = if entry.binds.is_some() { text::show(&message.payload) } else { payload };
             if let (Some(name), Ok(number)) = (&entry.binds, payload.trim_end_matches('|').parse()) {
                 self.transactions.insert(name.clone(), number);
             }
