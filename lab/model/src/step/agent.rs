@@ -156,7 +156,7 @@ fn found(node: &Node, path: &str, nodes: &BTreeMap<String, String>) -> Found {
     let below =
         |path: &String| path.strip_prefix(folder).is_some_and(|rest| !rest.is_empty() && !rest.contains('/'));
     let all: Vec<(&String, &String)> = nodes.iter().filter(|(path, _)| below(path)).collect();
-    if let Some((path, value)) = all.iter().find(|(_, value)| node.value.is_match(value)) {
+    if all.iter().any(|(_, value)| node.value.is_match(value)) {
         return Found::Right;
     }
     match all.as_slice() {
