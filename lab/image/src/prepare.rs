@@ -1,6 +1,6 @@
 //! From what is asked for to what a machine is given.
 
-use crate::guest::{self, GuestFiles};
+use crate::guest::{self, DomainFiles, GuestFiles};
 use crate::tools::ToolsTree;
 use crate::{ImageError, Layout, device_model, initramfs, tools, userland};
 use std::collections::BTreeSet;
@@ -46,6 +46,8 @@ pub struct Dom0 {
     /// The device model of HVM guests: `build PATH` for the build's own, `debian:SUITE VERSION` for one that was laid beside
     /// it; none: there is none.
     pub device_model: Option<String>,
+    /// What domains boot that Xen makes by itself.
+    pub domains: Vec<DomainFiles>,
     /// What it is made of, for `inputs.json` and for hashing again before something is blamed.
     pub parts: Vec<Part>,
     /// The program that the initramfs hands over to.
@@ -137,6 +139,7 @@ pub fn prepare(request: &Dom0Request, store: &Store) -> Result<Dom0, ImageError>
         layout,
         lacks,
         device_model,
+        domains: guest::domains(store, &request.guests, &suite, request.arch)?,
         release: release.filter(|r| !r.is_empty()),
         parts,
         init: userland.init,
