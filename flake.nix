@@ -18,6 +18,9 @@
         default = xenlab;
       });
 
+      # For a system that is to be booted with `nixos:TOPLEVEL`.
+      nixosModules.default = ./nix/nixos.nix;
+
       # A derivation that boots a Xen and fails where the lab does: for `passthru.tests` of a package. `pkgs` is what it is built with.
       lib.mkXenTest =
         {

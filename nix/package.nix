@@ -7,6 +7,7 @@
   openssl,
   zlib,
   dpkg,
+  e2fsprogs,
   nix,
   openssh,
   qemu,
@@ -40,6 +41,7 @@ rustPlatform.buildRustPackage {
     wrapProgram $out/bin/xenlab --prefix PATH : ${
       lib.makeBinPath [
         dpkg
+        e2fsprogs
         nix
         openssh
         qemu

@@ -1,32 +1,38 @@
 # `mkXenTest { xen, arch, scenario, … }`: a derivation whose build boots that Xen and judges it. No network, no root, no HOME, no KVM: dom0's
-# kernel and userland are Debian's packages as the locks name them, each an input with its hash. In `$out` are `junit.xml`, `summary.md`, `events.jsonl`
+# kernel and userland are Debian's packages as the locks name them, each an input with its hash. `mkXenTest { nixos = …; }` boots a NixOS system that has
+# nix/nixos.nix among its modules (`config.system.build.toplevel`), with its own Xen, kernel and userland. In `$out` are `junit.xml`, `summary.md`, `events.jsonl`
 # and a bundle for each case; where a case fails the build does, with the summary in its log.
 {
   lib,
   runCommand,
   fetchurl,
   closureInfo,
+  e2fsprogs,
   nix,
   pkg-config,
   xenlab,
 }:
 
 {
-  # The package under test, with its outputs.
-  xen,
+  # The package under test, with its outputs; or
+  xen ? null,
+  # the system.
+  nixos ? null,
   arch ? "x86_64",
   # A file in the scenario language; what it says of `xen` and `arch` is replaced.
-  scenario ? ../scenarios/dom0-boot.yaml,
+  scenario ? if nixos == null then ../scenarios/dom0-boot.yaml else ../scenarios/nixos.yaml,
   # Debian's suite that dom0 is of.
   suite ? "bookworm",
   # Sets of packages beside those of every dom0: `systemd` for that userland, `device-model` for HVM guests.
   sets ? [ ],
   # `PATH=VALUE`, as for `xenlab run --set`; an axis of the scenario is replaced by a single value.
-  set ? [ "dom0.userland=minimal:${suite}" ],
+  set ? if nixos == null then [ "dom0.userland=minimal:${suite}" ] else [ ],
   # Where Debian's pools are.
   archive ? "mirror://debian",
   security ? "https://security.debian.org/debian-security",
 }:
+
+assert lib.elem null [ xen nixos ] && !(xen == null && nixos == null);
 
 let
   debian =
@@ -49,11 +55,8 @@ let
 
   locks =
     map (lock suite debian) (
-      [
-        "initramfs"
-        "minimal"
-      ]
-      ++ sets
+      # Of a system no more is taken than a busybox, for the shell on the lab's ports.
+      (if nixos == null then [ "initramfs" "minimal" ] else [ "busybox" ]) ++ sets
     )
     ++ firmware;
 
@@ -67,7 +70,7 @@ let
     };
 
   # The outputs that are looked at.
-  outputs = map (name: xen.${name}) (
+  outputs = if nixos != null then [ nixos ] else map (name: xen.${name}) (
     lib.filter (
       name:
       !(lib.elem name [
@@ -79,9 +82,11 @@ let
   );
 in
 
-runCommand "xen-test-${xen.version or "unknown"}-${arch}"
+runCommand "xen-test-${if nixos == null then xen.version or "unknown" else "nixos"}-${arch}"
   {
     nativeBuildInputs = [
+      # Disks of systems.
+      e2fsprogs
       nix
       # For the step that uses the development files.
       pkg-config
@@ -105,7 +110,7 @@ runCommand "xen-test-${xen.version or "unknown"}-${arch}"
     nix-store --load-db <"$closure/registration"
 
     status=0
-    xenlab run ${scenario} --offline --locked --xen nix:${builtins.head outputs} --arch ${arch} --report "$TMPDIR/report" ${
+    xenlab run ${scenario} --offline --locked --xen ${if nixos == null then "nix" else "nixos"}:${builtins.head outputs} --arch ${arch} --report "$TMPDIR/report" ${
       lib.concatMapStringsSep " " (value: "--set ${lib.escapeShellArg value}") set
     } || status=$?
     cat "$TMPDIR/report/summary.md"

@@ -27,6 +27,8 @@ mod kill;
 mod layers;
 #[path = "robust/nix.rs"]
 mod nix;
+#[path = "robust/nixos.rs"]
+mod nixos;
 #[path = "robust/pool.rs"]
 mod pool;
 #[path = "robust/real.rs"]

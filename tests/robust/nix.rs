@@ -171,7 +171,7 @@ let
     runCommand = name: attrs: script: attrs // { inherit name script; };
     fetchurl = { url, sha256 }: "${url} ${sha256}";
     closureInfo = { rootPaths }: "${toString rootPaths}";
-    nix = "nix"; pkg-config = "pkg-config"; xenlab = "xenlab";
+    e2fsprogs = "e2fsprogs"; nix = "nix"; pkg-config = "pkg-config"; xenlab = "xenlab";
   };
   made = mkXenTest {
     xen = { version = "4.17.7"; outputs = [ "out" "man" "boot" ]; inherit out; boot = "BOOT"; man = "MAN"; };

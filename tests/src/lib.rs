@@ -1,5 +1,6 @@
 //! What the end-to-end tests share: the program under test, running it, and reading what it left.
 
+pub mod nixos;
 pub mod xtf;
 
 use serde_json::Value;

@@ -35,6 +35,8 @@ pub const NEEDS: &[Need] = &[
     Need { program: "python3", what_for: "building Xen from source", always: false },
     Need { program: "patch", what_for: "patches for a Xen from source", always: false },
     Need { program: "git", what_for: "revisions of a Xen from source", always: false },
+    Need { program: "mke2fs", what_for: "disks of NixOS systems", always: false },
+    Need { program: "debugfs", what_for: "disks of NixOS systems", always: false },
     Need { program: "ssh", what_for: "xenlab shell", always: false },
 ];
 
@@ -47,6 +49,8 @@ pub const TEST_NEEDS: &[Need] = &[
     Need { program: "setpriv", what_for: "a run as nobody", always: false },
     Need { program: "nix-instantiate", what_for: "evaluates a package's metadata", always: false },
     Need { program: "nix-store", what_for: "a Nix store", always: false },
+    Need { program: "nix-build", what_for: "a NixOS system", always: false },
+    Need { program: "depmod", what_for: "the modules of that", always: false },
     Need { program: "patchelf", what_for: "programs that run in a Nix store", always: false },
     Need { program: "readelf", what_for: "what those need", always: false },
     Need { program: "unsquashfs", what_for: "the libraries of a userland", always: false },

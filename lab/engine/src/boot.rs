@@ -6,7 +6,7 @@ use crate::bundle::Bundle;
 use crate::door::Typed;
 use crate::exec;
 use crate::hub::{Clock, Hub};
-use crate::layer::{Keys, initrd};
+use crate::layer::{self, Keys, initrd};
 use crate::limits;
 use crate::pool::{Started, Warm};
 use crate::prepare::{Parts, Prepared};
@@ -151,9 +151,17 @@ pub fn spec(case: &Case, parts: &Parts, accel: Accel, initrd: Payload) -> Result
     spec.dom0_memory = config.dom0.memory;
     spec.dom0_vcpus = config.dom0.vcpus;
     let guests = !config.guests.is_empty();
-    spec.xen_args = quirks::xen_args(config.arch, accel, parts.qemu.version, &config.xen.args, guests);
-    spec.dom0_args.clone_from(&config.dom0.args);
-    spec.disks = parts.dom0.disks.iter().map(Disk::read_only).collect();
+    let (mut xen_args, mut dom0_args) = (Vec::new(), Vec::new());
+    if let Some(system) = &parts.dom0.system {
+        xen_args.clone_from(&system.xen_args);
+        dom0_args.clone_from(&system.kernel_args);
+    }
+    xen_args.extend(config.xen.args.iter().cloned());
+    dom0_args.extend(config.dom0.args.iter().cloned());
+    spec.xen_args = quirks::xen_args(config.arch, accel, parts.qemu.version, &xen_args, guests);
+    spec.dom0_args = dom0_args;
+    let disk = if parts.dom0.system.is_some() { Disk::snapshot } else { Disk::read_only };
+    spec.disks = parts.dom0.disks.iter().map(disk).collect();
     spec.devices.clone_from(&config.machine.devices);
     for files in &parts.dom0.domains {
         let Some(guest) = config.guests.get(&files.name) else { continue };
@@ -213,6 +221,7 @@ pub async fn boot(
     let kept = Kept { nonce: case.nonce.clone(), keys: Keys::generate()? };
     let initrd = initrd(case, prepared, &kept.keys, &kept.nonce, &dir).await?;
     let mut spec = spec(case, &prepared.parts, prepared.accel.accel, initrd)?;
+    spec.disks.extend(layer::seed(&prepared.dom0, &dir));
     let mut test = None;
     if as_dom0(&case.steps).is_some() {
         // What is recorded of it is what ran, whatever becomes of the tree.
@@ -313,7 +322,7 @@ async fn write_disk(
     if let Some(flash) = &mut disk.flash {
         flash.vars.clone_from(&vars);
     }
-    let (of, path) = (spec.clone(), disk.path.clone());
+    let (of, path, system) = (spec.clone(), disk.path.clone(), prepared.dom0.system.clone());
     disk.bytes = crate::blocking(move || {
         let (xen_args, kernel_args) = (argv::xen_command_line(&of), argv::dom0_command_line(&of));
         let files = BootFiles {
@@ -322,6 +331,7 @@ async fn write_disk(
             kernel: &of.kernel.path,
             kernel_args: &kernel_args,
             initrd: (!of.kernel_alone).then_some(of.initrd.path.as_path()),
+            names: system.as_ref().map(|s| (s.kernel_name.as_str(), s.initrd_name.as_str())),
         };
         firmware.write(&files, &path, &vars).map_err(|e| EngineError::part(e.cause(), e))
     })
@@ -632,7 +642,8 @@ pub async fn bare(case: &Case, prepared: &Arc<Prepared>) -> Result<f64, EngineEr
     let keys = Keys::generate()?;
     let nonce = crate::random_hex(16);
     let initrd = initrd(case, prepared, &keys, &nonce, &dir).await?;
-    let spec = spec(case, &prepared.parts, prepared.accel.accel, initrd)?;
+    let mut spec = spec(case, &prepared.parts, prepared.accel.accel, initrd)?;
+    spec.disks.extend(layer::seed(&prepared.dom0, &dir));
     let mut machine = Machine::start(&spec, dir.clone(), StartOptions::default())
         .await
         .map_err(|e| EngineError::part(e.cause(), &e))?;

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use xenlab_guest::serial;
 use xenlab_host::rundir::RunDir;
-use xenlab_image::{CaseLayer, HostKey, UserKey};
-use xenlab_machine::Payload;
+use xenlab_image::{CaseLayer, Dom0, HostKey, UserKey};
+use xenlab_machine::{Disk, Payload};
 use xenlab_model::case::Case;
 use xenlab_model::cause::Cause;
 
@@ -55,6 +55,17 @@ pub fn digest(case: &Case, prepared: &Prepared) -> String {
     crate::digest_hex(&xenlab_image::case_layer(&layer(case, prepared, &keys, ""), &prepared.dom0))
 }
 
+/// In a run folder, the disk by which a system is told what others find in their initramfs.
+const SEED: &str = "seed";
+/// That disk's serial number, by which the system finds it (`nix/nixos.nix`).
+const SERIAL: &str = "xenlab";
+
+/// That disk; none where dom0 has the lab's own initramfs.
+pub fn seed(dom0: &Dom0, dir: &RunDir) -> Option<Disk> {
+    let serial = Some(SERIAL.to_owned());
+    dom0.system.as_ref().map(|_| Disk { serial, ..Disk::read_only(dir.path().join(SEED)) })
+}
+
 /// dom0's initramfs with the case's own layer, in the run folder.
 pub async fn initrd(
     case: &Case,
@@ -66,6 +77,15 @@ pub async fn initrd(
     let mut layer = layer(case, prepared, keys, nonce);
     if let Some(plant) = &prepared.plant {
         plant.layer(&mut layer)?;
+    }
+    if let Some(system) = prepared.dom0.system.clone() {
+        // Its initramfs is its own; what it is told lies on a disk beside.
+        let (arch, to) = (case.config.arch, dir.path().join(SEED));
+        crate::blocking(move || {
+            xenlab_image::write_seed(&system, &layer, arch, &to).map_err(|e| EngineError::part(e.cause(), &e))
+        })
+        .await?;
+        return Payload::of(&prepared.dom0.initrd).map_err(|e| EngineError::part(Cause::LabInternal, e));
     }
     let path = dir.path().join("initrd");
     let (dom0, to) = (prepared.dom0.clone(), path.clone());

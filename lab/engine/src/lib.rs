@@ -20,6 +20,8 @@ pub mod replay;
 pub mod run;
 pub mod samples;
 pub mod shared;
+mod suite;
+mod system;
 pub mod template;
 pub mod trace;
 pub mod turn;

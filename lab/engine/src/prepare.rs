@@ -4,7 +4,8 @@ use crate::EngineError;
 use crate::budget::Admission;
 use crate::plant::Plant;
 use crate::shared::Shared;
-use std::collections::BTreeMap;
+use crate::suite::{libc_too_old, suite, too_new};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use xenlab_image::{Dom0, Dom0Request, Firmware, GuestFiles, ToolsTree};
@@ -18,7 +19,7 @@ use xenlab_model::event::{Sink, What};
 use xenlab_model::fact::{FactValue, Facts};
 use xenlab_model::guest::{GuestConfig, GuestStart};
 use xenlab_model::scenario::config::{AccelChoice, BootWay};
-use xenlab_model::spec::{DeviceModelSpec, Subject, UserlandSpec, XenSpec};
+use xenlab_model::spec::Subject;
 use xenlab_store::Store;
 use xenlab_xen::{Hypervisor, XenBuild};
 
@@ -151,17 +152,29 @@ impl Preparer {
             tools: build.tools.as_ref().map(ToolsTree::from),
             suite: suite(&case.subject, &build),
         };
-        if let Some(message) = too_new(&request).or_else(|| libc_too_old(&request, &build)) {
+        // A system brings what it needs, whatever the scenario says of a userland.
+        let apart = || too_new(&request).or_else(|| libc_too_old(&request, &build));
+        if let Some(message) = build.system.is_none().then(apart).flatten() {
             return Err(EngineError::BadInput { cause: Cause::LabInternal, message });
         }
-        let key = format!("{request:?}");
+        if let Some(system) = &build.system {
+            crate::system::can_do(case, system)?;
+            if let Some(message) = crate::system::not_used(&config.dom0) {
+                self.sink.emit(What::Note { case: Some(case.shown()), message });
+            }
+        }
+        let system = build.system.clone();
+        let key = format!("{request:?} {:?}", system.as_ref().map(|s| &s.toplevel));
         let store = self.store.clone();
         let dom0 = self
             .dom0s
             .get(key, || async move {
                 crate::blocking(move || {
-                    xenlab_image::prepare(&request, &store)
-                        .map_err(|e| of_input(e.is_bad_input(), e.cause(), &e))
+                    let made = match &system {
+                        Some(system) => xenlab_image::system(&store, system, request.arch),
+                        None => xenlab_image::prepare(&request, &store),
+                    };
+                    made.map_err(|e| of_input(e.is_bad_input(), e.cause(), &e))
                 })
                 .await
             })
@@ -377,7 +390,12 @@ impl Prepared {
             }
         }
         let of_firmware = self.firmware.iter().flat_map(|f| &f.parts);
+        let mut seen = BTreeSet::new();
         for part in self.dom0.parts.iter().chain(of_firmware) {
+            // An entry of several parts is hashed as a whole.
+            if !seen.insert(&part.entry.dir) {
+                continue;
+            }
             if let Err(e) = store.verify(&part.entry) {
                 changed.push(format!("{}: {e}", part.role));
             }
@@ -391,88 +409,6 @@ fn artefact(role: &str, path: &Path, digest: String) -> Artefact {
     Artefact { role: role.to_owned(), path: path.display().to_string(), digest, size }
 }
 
-/// Suites that a userland can be of, oldest first, and their C library's version (package libc6).
-const SUITES: &[(&str, (u32, u32))] = &[("bookworm", (2, 36)), ("trixie", (2, 41)), ("sid", (u32::MAX, 0))];
-
-/// What is wrong with a device model of a later suite than the userland's: it would not start, for want of its C library.
-fn too_new(request: &Dom0Request) -> Option<String> {
-    let DeviceModelSpec::Debian { suite: Some(model) } = &request.device_model else { return None };
-    let userland = match &request.userland {
-        UserlandSpec::Minimal { suite } | UserlandSpec::Systemd { suite } => {
-            suite.as_ref().unwrap_or(&request.suite)
-        }
-        UserlandSpec::Tar(_) => return None,
-    };
-    let age = |suite: &str| SUITES.iter().position(|(name, _)| *name == suite);
-    (age(model)? > age(userland)?).then(|| {
-        format!(
-            "dom0.device-model is of {model}, whose C library the userland of {userland} has not; leave its suite out, \
-             or have a userland of {model}: `dom0.userland: minimal:{model}`"
-        )
-    })
-}
-
-/// The suite of dom0's userland and kernel where the scenario names none: that of the packages under test; for a build from
-/// elsewhere the oldest whose C library its tools can use.
-fn suite(subject: &Subject, build: &XenBuild) -> String {
-    let named = [subject.tools.as_ref(), build.borrowed.as_ref(), Some(&subject.hypervisor)];
-    for spec in named.into_iter().flatten() {
-        if let XenSpec::Debian { suite, .. } = spec {
-            return suite.clone();
-        }
-    }
-    // What brings its own C library asks nothing of the userland's.
-    let needs = build.tools.as_ref().filter(|t| !own_libc(t)).map_or((0, 0), glibc_needed);
-    let fits = SUITES.iter().find(|(_, has)| *has >= needs);
-    fits.map_or("sid", |(suite, _)| suite).to_owned()
-}
-
-/// What is wrong with tools that name a C library later than that of the userland the scenario names: none of them would start.
-fn libc_too_old(request: &Dom0Request, build: &XenBuild) -> Option<String> {
-    let (UserlandSpec::Minimal { suite } | UserlandSpec::Systemd { suite }) = &request.userland else {
-        return None;
-    };
-    let suite = suite.as_ref()?;
-    let has = SUITES.iter().find(|(name, _)| name == suite)?.1;
-    let tools = build.tools.as_ref().filter(|tools| !own_libc(tools))?;
-    let needs = glibc_needed(tools);
-    (needs > has).then(|| {
-        format!(
-            "the tools of {} name version {}.{} of the C library, and the userland of {suite} has {}.{}: leave its suite out, \
-             or have a later one",
-            tools.from, needs.0, needs.1, has.0, has.1
-        )
-    })
-}
-
-/// They bring their own C library.
-fn own_libc(tools: &xenlab_xen::Tools) -> bool {
-    let loader = tools.interpreter.as_ref().and_then(|path| path.strip_prefix(&tools.mount).ok());
-    loader.is_some_and(|loader| tools.files.iter().any(|f| f == loader))
-}
-
-/// The highest `GLIBC_2.N` symbol version that the tools' programs name.
-fn glibc_needed(tools: &xenlab_xen::Tools) -> (u32, u32) {
-    const MARK: &[u8] = b"GLIBC_";
-    let mut highest = (0, 0);
-    for path in tools.programs.values() {
-        let relative = path.strip_prefix(&tools.mount).unwrap_or(path);
-        let relative = relative.strip_prefix("/").unwrap_or(relative);
-        let Ok(bytes) = std::fs::read(tools.root.join(relative)) else { continue };
-        let mut rest = bytes.as_slice();
-        while let Some(at) = rest.windows(MARK.len()).position(|w| w == MARK) {
-            rest = &rest[at + MARK.len()..];
-            let end = rest.iter().position(|b| !b.is_ascii_digit() && *b != b'.').unwrap_or(0);
-            let mut numbers =
-                std::str::from_utf8(&rest[..end]).unwrap_or_default().split('.').map(str::parse::<u32>);
-            if let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) {
-                highest = highest.max((major, minor));
-            }
-        }
-    }
-    highest
-}
-
 /// What the guests of a case boot, whichever of them its steps create: a template has no steps, and the same disks.
 fn guests(case: &Case) -> Vec<GuestFiles> {
     let of = |(name, guest): (&String, &GuestConfig)| GuestFiles {
@@ -482,41 +418,4 @@ fn guests(case: &Case) -> Vec<GuestFiles> {
         by_xen: guest.start == GuestStart::Xen,
     };
     case.config.guests.iter().map(of).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_model_is_no_newer_than_the_userland() {
-        let wrong = |userland: &str, device_model: &str| {
-            let request = Dom0Request {
-                arch: Arch::X86_64,
-                userland: userland.parse().unwrap(),
-                kernel: None,
-                device_model: device_model.parse().unwrap(),
-                guests: Vec::new(),
-                tools: None,
-                suite: "bookworm".to_owned(),
-            };
-            too_new(&request)
-        };
-        let message = wrong("minimal", "debian:trixie").unwrap();
-        assert!(
-            message.contains("`dom0.userland: minimal:trixie`") && message.contains("bookworm"),
-            "{message}"
-        );
-        assert!(wrong("systemd:bookworm", "debian:sid").is_some());
-        for (userland, model) in [
-            ("minimal", "none"),
-            ("minimal", "debian"),
-            ("minimal", "debian:bookworm"),
-            ("minimal:trixie", "debian:bookworm"),
-            ("systemd:trixie", "debian:trixie"),
-            ("tar:/root.tar", "debian:trixie"),
-        ] {
-            assert_eq!(wrong(userland, model), None, "{userland} {model}");
-        }
-    }
 }

@@ -80,27 +80,34 @@ impl HostKey {
     }
 }
 
-/// The layer alone, for a root of `disks` images whose init is `init`.
-fn layer(case: &CaseLayer, disks: usize, init: &str) -> Vec<u8> {
-    let mut cpio = Cpio::new();
-    cpio.file("xenlab/nonce", 0o644, format!("{}\n", case.nonce).as_bytes());
+/// The store daemon to start, as settings name it; empty: what the build prefers.
+fn store(case: &CaseLayer) -> &'static str {
+    match case.store {
+        None => "",
+        Some(StoreDaemon::Xenstored) => "xenstored",
+        Some(StoreDaemon::Oxenstored) => "oxenstored",
+        Some(StoreDaemon::None) => "none",
+    }
+}
+
+/// `/xenlab/settings`.
+pub(crate) fn settings(case: &CaseLayer, more: &[(&str, String)]) -> String {
     let mut settings: BTreeMap<&str, String> = case
         .settings
         .iter()
         .filter(|(k, _)| !k.is_empty() && k.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
         .map(|(k, v)| (k.as_str(), v.clone()))
         .collect();
-    settings.insert("disks", disks.to_string());
-    settings.insert("init", init.to_owned());
-    let store = match case.store {
-        None => "",
-        Some(StoreDaemon::Xenstored) => "xenstored",
-        Some(StoreDaemon::Oxenstored) => "oxenstored",
-        Some(StoreDaemon::None) => "none",
-    };
-    settings.insert("store", store.to_owned());
-    let text: String =
-        settings.iter().map(|(k, v)| format!("{k}='{}'\n", v.replace('\'', "'\\''"))).collect();
+    settings.extend(more.iter().cloned());
+    settings.insert("store", store(case).to_owned());
+    settings.iter().map(|(k, v)| format!("{k}='{}'\n", v.replace('\'', "'\\''"))).collect()
+}
+
+/// The layer alone, for a root of `disks` images whose init is `init`.
+fn layer(case: &CaseLayer, disks: usize, init: &str) -> Vec<u8> {
+    let mut cpio = Cpio::new();
+    cpio.file("xenlab/nonce", 0o644, format!("{}\n", case.nonce).as_bytes());
+    let text = settings(case, &[("disks", disks.to_string()), ("init", init.to_owned())]);
     cpio.file("xenlab/settings", 0o644, text.as_bytes());
     cpio.file("xenlab/host-key", 0o600, &case.host_key.dropbear);
     let keys: String = case.authorized_keys.iter().map(|k| format!("{}\n", k.trim())).collect();
@@ -119,6 +126,7 @@ fn layer(case: &CaseLayer, disks: usize, init: &str) -> Vec<u8> {
         format!("{}\n", case.host_key.public).as_bytes(),
     );
     // Debian's init script and upstream's launch-xenstore read from these which daemon to start.
+    let store = store(case);
     if !store.is_empty() {
         let chosen = if store == "none" { "/bin/false".to_owned() } else { format!("$(command -v {store})") };
         // And whether the console daemon keeps what guests say.

@@ -1,6 +1,7 @@
 //! From what is asked for to what a machine is given.
 
 use crate::guest::{self, DomainFiles, GuestFiles};
+use crate::system::SystemDom0;
 use crate::tools::ToolsTree;
 use crate::{ImageError, Layout, device_model, initramfs, tools, userland};
 use std::collections::BTreeSet;
@@ -50,6 +51,8 @@ pub struct Dom0 {
     pub domains: Vec<DomainFiles>,
     /// What it is made of, for `inputs.json` and for hashing again before something is blamed.
     pub parts: Vec<Part>,
+    /// What is particular of it where it is a system of its own.
+    pub system: Option<SystemDom0>,
     /// The program that the initramfs hands over to.
     pub(crate) init: String,
 }
@@ -57,7 +60,7 @@ pub struct Dom0 {
 /// A file that a machine uses.
 #[derive(Debug, Clone)]
 pub struct Part {
-    /// `kernel`, `initrd`, `userland`, `device-model`, `guests` or `tools`.
+    /// `kernel`, `initrd`, `userland`, `device-model`, `guests`, `tools`, or `system`, which is a system's disk.
     pub role: &'static str,
     /// The file.
     pub path: PathBuf,
@@ -142,6 +145,7 @@ pub fn prepare(request: &Dom0Request, store: &Store) -> Result<Dom0, ImageError>
         domains: guest::domains(store, &request.guests, &suite, request.arch)?,
         release: release.filter(|r| !r.is_empty()),
         parts,
+        system: None,
         init: userland.init,
     })
 }

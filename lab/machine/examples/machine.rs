@@ -6,9 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::io::AsyncReadExt;
 use xenlab_host::rundir::RunDir;
-use xenlab_machine::{
-    Accel, Disk, DiskAccess, Machine, MachineSpec, Payload, StartError, StartOptions, accel, qemu,
-};
+use xenlab_machine::{Accel, Disk, Machine, MachineSpec, Payload, StartError, StartOptions, accel, qemu};
 use xenlab_model::scenario::config::AccelChoice;
 
 #[tokio::main(flavor = "current_thread")]
@@ -22,7 +20,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let found = Arc::new(qemu::find(arch.parse()?, rest.first().map(Path::new))?);
     let files = (Payload::of(xen)?, Payload::of(kernel)?, Payload::of(initrd)?);
     let mut spec = MachineSpec::new(found, Accel::Tcg, files.0, files.1, files.2);
-    spec.disks.push(Disk { path: disk.into(), access: DiskAccess::Snapshot });
+    spec.disks.push(Disk::snapshot(disk));
     spec.dom0_args = ["quiet", "net.ifnames=0", "mitigations=off"].map(str::to_owned).to_vec();
     spec.xen_args.push("bootscrub=0".to_owned());
     let chosen =

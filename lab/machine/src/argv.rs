@@ -138,7 +138,8 @@ pub fn argv(spec: &MachineSpec, wiring: &Wiring) -> Result<Vec<OsString>, SpecEr
                 "",
             ),
         };
-        argv.pair("-device", &format!("virtio-blk-pci,drive=disk{i}"));
+        let serial = disk.serial.as_ref().map(|serial| format!(",serial={serial}")).unwrap_or_default();
+        argv.pair("-device", &format!("virtio-blk-pci,drive=disk{i}{serial}"));
     }
     if spec.network {
         // restrict=on: the guest reaches nothing but what it is asked through the forwarded port, which the host chooses.
@@ -484,8 +485,7 @@ pub(crate) mod tests {
             spec.dom0_args = vec!["quiet".to_owned(), "a=1,2".to_owned()];
             spec.kernel.path = "/odd,path/Image".into();
             spec.initrd.path = "/odd,path/initrd".into();
-            spec.disks =
-                vec![Disk { path: "/odd,path/root with space.img".into(), access: DiskAccess::Snapshot }];
+            spec.disks = vec![Disk::snapshot("/odd,path/root with space.img")];
             spec.network = false;
             spec.devices = vec!["usb-ehci,id=e".to_owned()];
             insta::assert_snapshot!(format!("{arch}-asked"), shown(&argv(&spec, &wiring()).unwrap()));

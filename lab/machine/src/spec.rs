@@ -69,12 +69,19 @@ pub struct Disk {
     pub path: PathBuf,
     /// What may be done to it.
     pub access: DiskAccess,
+    /// Its serial number, by which a guest that knows no other name finds it.
+    pub serial: Option<String>,
 }
 
 impl Disk {
     /// A disk the guest can only read.
     pub fn read_only(path: impl Into<PathBuf>) -> Disk {
-        Disk { path: path.into(), access: DiskAccess::ReadOnly }
+        Disk { path: path.into(), access: DiskAccess::ReadOnly, serial: None }
+    }
+
+    /// A disk the guest may write to; what it writes is gone with the machine.
+    pub fn snapshot(path: impl Into<PathBuf>) -> Disk {
+        Disk { access: DiskAccess::Snapshot, ..Disk::read_only(path) }
     }
 }
 

@@ -32,11 +32,7 @@ fn spec(dir: &Path) -> Option<MachineSpec> {
     let (xen, kernel, initrd) = (payload("xen", 70_000), payload("a,kernel", 3 << 20), payload("initrd", 5));
     let mut spec = MachineSpec::new(Arc::new(found), Accel::Tcg, xen, kernel, initrd);
     let disk = file("a,disk", 1 << 20);
-    spec.disks = vec![
-        Disk::read_only(&disk),
-        Disk::read_only(file("other", 4096)),
-        Disk { path: disk, access: DiskAccess::Snapshot },
-    ];
+    spec.disks = vec![Disk::read_only(&disk), Disk::read_only(file("other", 4096)), Disk::snapshot(disk)];
     Some(spec)
 }
 

@@ -137,7 +137,7 @@ async fn machines_that_no_template_can_be_taken_of() {
     let machine = Machine::start(&spec, rundir(), StartOptions::default()).await.unwrap();
     let error = machine.freeze(LIMIT).await.err().unwrap();
     assert!(matches!(&error, FreezeError::Impossible(why) if why.contains("not in a file")), "{error}");
-    spec.disks.push(xenlab_machine::Disk { path: "/d".into(), access: xenlab_machine::DiskAccess::Snapshot });
+    spec.disks.push(xenlab_machine::Disk::snapshot("/d"));
     assert!(spec.cannot_freeze().unwrap().contains("/d"));
 }
 

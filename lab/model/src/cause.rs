@@ -76,6 +76,7 @@ causes! {
     PkgConfigInvalid = "build.pkg-config-invalid", Build, "pkg-config cannot read a module";
     BootFileMissing = "build.boot-file-missing", Build, "a boot file or link is missing";
     BootFileWrong = "build.boot-file-wrong", Build, "a boot file or link is not what it should be";
+    Bootspec = "build.bootspec", Build, "a NixOS system's boot.json does not say how its Xen boots, or says what is not so";
     PartMissing = "build.part-missing", Build, "the build lacks a part the scenario needs";
     Dom0Panic = "dom0.panic", Dom0, "dom0's kernel panicked";
     Dom0InitDied = "dom0.init-died", Dom0, "the first program in dom0 ended, and its kernel gave up";

@@ -21,6 +21,8 @@ pub enum XenSpec {
     Dir(PathBuf),
     /// `nix:PATH`: an output in a Nix store, or a link to one as `nix-build` makes it.
     Nix(PathBuf),
+    /// `nixos:TOPLEVEL`: a NixOS system, whose Xen, kernel, initrd and command lines are what boots.
+    Nixos(PathBuf),
     /// `file:PATH`: a bare `xen`, `xen.gz` or `xen.efi`.
     File(PathBuf),
     /// `source:PATH[@REV]`: Xen's source, built here.
@@ -46,10 +48,16 @@ impl XenSpec {
             XenSpec::Debian { .. } => "debian",
             XenSpec::Dir(_) => "dir",
             XenSpec::Nix(_) => "nix",
+            XenSpec::Nixos(_) => "nixos",
             XenSpec::File(_) => "file",
             XenSpec::Source { .. } => "source",
             XenSpec::DebSrc { .. } => "debsrc",
         }
+    }
+
+    /// It is a whole system: kernel, initrd and userland of dom0 are its own.
+    pub fn is_system(&self) -> bool {
+        matches!(self, XenSpec::Nixos(_))
     }
 
     /// It is built here, so that it takes patches and options.
@@ -59,7 +67,7 @@ impl XenSpec {
 }
 
 /// The forms a Xen build can be named in, for messages.
-pub const XEN_SPEC_FORMS: &str = "debian:SUITE[@VERSION], dir:PREFIX, nix:STORE-PATH, file:PATH, source:PATH[@REV] or debsrc:SUITE[@VERSION]";
+pub const XEN_SPEC_FORMS: &str = "debian:SUITE[@VERSION], dir:PREFIX, nix:STORE-PATH, nixos:TOPLEVEL, file:PATH, source:PATH[@REV] or debsrc:SUITE[@VERSION]";
 
 fn word(s: &str, what: &str) -> Result<String, String> {
     if s.is_empty() || !s.chars().all(|c| c.is_ascii_alphanumeric() || "-+.~:".contains(c)) {
@@ -102,9 +110,10 @@ impl FromStr for XenSpec {
             }
             "dir" => path(rest, "dir:PREFIX").map(XenSpec::Dir),
             "nix" => path(rest, "nix:STORE-PATH").map(XenSpec::Nix),
+            "nixos" => path(rest, "nixos:TOPLEVEL").map(XenSpec::Nixos),
             "file" => path(rest, "file:PATH").map(XenSpec::File),
             _ => {
-                let known = ["debian", "dir", "nix", "file", "source", "debsrc"];
+                let known = ["debian", "dir", "nix", "nixos", "file", "source", "debsrc"];
                 let near = known.iter().find(|k| strsim::damerau_levenshtein(k, scheme) <= 2);
                 let hint = near.map(|k| format!(", did you mean `{k}:`?")).unwrap_or_default();
                 Err(format!("no provider is called `{scheme}:`{hint}; expected {XEN_SPEC_FORMS}"))
@@ -120,6 +129,7 @@ impl fmt::Display for XenSpec {
             XenSpec::Debian { suite, version: Some(v) } => write!(f, "debian:{suite}@{v}"),
             XenSpec::Dir(p) => write!(f, "dir:{}", p.display()),
             XenSpec::Nix(p) => write!(f, "nix:{}", p.display()),
+            XenSpec::Nixos(p) => write!(f, "nixos:{}", p.display()),
             XenSpec::File(p) => write!(f, "file:{}", p.display()),
             XenSpec::Source { path, rev: Some(rev) } => write!(f, "source:{}@{rev}", path.display()),
             XenSpec::Source { path, rev: None } => {
@@ -132,7 +142,7 @@ impl fmt::Display for XenSpec {
     }
 }
 
-text_serde!(XenSpec, "XenSpec", "^(debian|dir|nix|file|source|debsrc):.+$");
+text_serde!(XenSpec, "XenSpec", "^(debian|dir|nix|nixos|file|source|debsrc):.+$");
 
 /// The Xen build under test: its hypervisor, and where its tools come from when not from there too.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -329,6 +339,7 @@ mod tests {
             "debian:bookworm@4.17.5+72-g01140da4e8-1",
             "dir:/opt/xen",
             "nix:/nix/store/0c1f6qg1kzszkhqfc7dqrq3c8sk4b9m5-xen-4.20.1",
+            "nixos:/run/current-system",
             "file:xen/xen",
             "source:.",
             "source:/xen.git@origin/staging-4.20",

@@ -33,6 +33,56 @@ pub struct XenBuild {
     pub boot: BootFiles,
     /// Which version the build is declared to be.
     pub declared: Option<Declared>,
+    /// The system that it came in: then dom0 is that, as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<System>,
+}
+
+/// A NixOS system: what is booted of it, and what its disk must have. Paths are as the system itself names them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct System {
+    /// Its path in the store.
+    pub toplevel: PathBuf,
+    /// What every path is below on this machine.
+    pub root: PathBuf,
+    /// The store's folder.
+    pub store: PathBuf,
+    /// What it calls itself: `NixOS 25.05…`.
+    pub label: String,
+    /// dom0's kernel.
+    pub kernel: PathBuf,
+    /// dom0's initrd.
+    pub initrd: PathBuf,
+    /// What the initrd hands over to.
+    pub init: PathBuf,
+    /// The kernel's command line, but for `init=`.
+    pub kernel_params: Vec<String>,
+    /// Xen's command line.
+    pub xen_params: Vec<String>,
+    /// Everything that it needs, itself included: store paths.
+    pub closure: Vec<PathBuf>,
+    /// The file system that it wants to find its root on.
+    pub disk: RootDisk,
+    /// It has the lab's module (`nix/nixos.nix`), so that there is a way in and dom0 says that it is ready.
+    pub module: bool,
+}
+
+impl System {
+    /// Where a path of the system is on this machine.
+    pub fn physical(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+}
+
+/// By what a system finds its root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RootDisk {
+    /// The file system's label.
+    pub label: Option<String>,
+    /// Its UUID.
+    pub uuid: Option<String>,
+    /// Its type: one of ext2, ext3, ext4.
+    pub fs: String,
 }
 
 /// The hypervisor.

@@ -18,6 +18,9 @@ pub struct Description {
     pub arch: String,
     /// Declared version and by whom.
     pub declared: Option<crate::Declared>,
+    /// The system that it came in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<SystemDescription>,
     /// The hypervisor.
     pub hypervisor: HypervisorDescription,
     /// The EFI image, where it is another file.
@@ -63,6 +66,21 @@ pub struct HypervisorDescription {
 pub struct VersionDescription {
     pub version: String,
     pub from: VersionSource,
+}
+
+/// A NixOS system described. Fields as in [`crate::System`]; `closure` is the number of its store paths.
+#[derive(Debug, Clone, Serialize)]
+pub struct SystemDescription {
+    pub toplevel: PathBuf,
+    pub label: String,
+    pub kernel: PathBuf,
+    pub initrd: PathBuf,
+    pub init: PathBuf,
+    pub kernel_params: Vec<String>,
+    pub xen_params: Vec<String>,
+    pub closure: usize,
+    pub disk: crate::RootDisk,
+    pub module: bool,
 }
 
 /// The EFI image described. Fields as in [`crate::EfiImage`].
@@ -134,6 +152,18 @@ impl XenBuild {
             spec: self.subject.to_string(),
             arch: self.arch.to_string(),
             declared: self.declared.clone(),
+            system: self.system.as_ref().map(|s| SystemDescription {
+                toplevel: s.toplevel.clone(),
+                label: s.label.clone(),
+                kernel: s.kernel.clone(),
+                initrd: s.initrd.clone(),
+                init: s.init.clone(),
+                kernel_params: s.kernel_params.clone(),
+                xen_params: s.xen_params.clone(),
+                closure: s.closure.len(),
+                disk: s.disk.clone(),
+                module: s.module,
+            }),
             hypervisor: HypervisorDescription {
                 from: h.from.clone(),
                 file: h.original.clone(),
@@ -299,6 +329,24 @@ impl fmt::Display for Description {
         match &self.declared {
             Some(d) => line(f, "declared", format_args!("{} by {}", d.version, d.by))?,
             None => line(f, "declared", "nothing: no expected version")?,
+        }
+        if let Some(s) = &self.system {
+            writeln!(f, "system {}", s.toplevel.display())?;
+            line(f, "label", &s.label)?;
+            line(f, "kernel", s.kernel.display())?;
+            line(f, "initrd", s.initrd.display())?;
+            line(
+                f,
+                "kernel's line",
+                format_args!("init={} {}", s.init.display(), s.kernel_params.join(" ")),
+            )?;
+            line(f, "Xen's line", s.xen_params.join(" "))?;
+            line(f, "closure", format_args!("{} store paths", s.closure))?;
+            let by = s.disk.label.as_ref().map(|l| format!("label {l}"));
+            let by = by.or_else(|| s.disk.uuid.as_ref().map(|u| format!("UUID {u}")));
+            line(f, "root", format_args!("{}, by {}", s.disk.fs, by.as_deref().unwrap_or("/dev/vda")))?;
+            let module = "no: there is no way in (nix/nixos.nix)";
+            line(f, "lab's module", if s.module { "yes" } else { module })?;
         }
         writeln!(f, "hypervisor, from {}", h.from)?;
         line(f, "file", format_args!("{} ({}, {} bytes)", h.file.display(), h.kind, h.size))?;

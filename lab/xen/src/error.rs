@@ -28,6 +28,8 @@ pub enum XenError {
     Git { spec: String, path: PathBuf, said: String },
     #[error("{spec}: nix-store does not know {}: {said}", .path.display())]
     NotInStore { spec: String, path: PathBuf, said: String },
+    #[error("{spec}: {}: {why}", .path.display())]
+    Bootspec { spec: String, path: PathBuf, why: String },
     #[error("{spec}: {} is no archive that tar can read: {said}", .path.display())]
     NotAnArchive { spec: String, path: PathBuf, said: String },
     #[error("{spec}: the patch {} does not apply: {what}", .patch.display())]
@@ -66,6 +68,7 @@ impl XenError {
             | XenError::BadOption { .. } => Cause::SourceInvalid,
             XenError::SourceChanged { .. } => Cause::InputChanged,
             XenError::NotInStore { .. } => Cause::PartMissing,
+            XenError::Bootspec { .. } => Cause::Bootspec,
             XenError::WrongKind { .. } => Cause::ImageInvalid,
             XenError::NoPermission { .. } | XenError::Unreadable { .. } => Cause::LabInternal,
             XenError::ToolMissing { .. } | XenError::Tool { .. } => Cause::HostTool,

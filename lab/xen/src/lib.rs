@@ -11,6 +11,7 @@
 //! What is wrong *with* a build (damaged, for another machine, a part missing) is data in it; an error means that what was named
 //! could not be found or read at all.
 
+mod bootspec;
 mod build;
 mod declared;
 mod describe;
@@ -29,7 +30,9 @@ mod tools;
 mod trace;
 mod tree;
 
-pub use build::{BootFiles, Declared, Development, DeviceModel, EfiImage, Hypervisor, Tools, XenBuild};
+pub use build::{
+    BootFiles, Declared, Development, DeviceModel, EfiImage, Hypervisor, RootDisk, System, Tools, XenBuild,
+};
 pub use describe::Description;
 pub use differ::differ;
 pub use elf::{ElfInfo, read as read_elf};
@@ -53,6 +56,12 @@ use xenlab_store::{Store, StoreError};
 /// # Errors
 /// What was named cannot be found or read; see [`XenError::is_bad_input`].
 pub fn provide(subject: &Subject, arch: Arch, store: &Store) -> Result<XenBuild, XenError> {
+    if let Some(tools) = &subject.tools
+        && let Some(system) = [&subject.hypervisor, tools].into_iter().find(|spec| spec.is_system())
+    {
+        let why = "a NixOS system is booted whole, with its own tools: name it alone, or take the Xen out of it with nix:PATH";
+        return Err(XenError::BadOption { spec: system.to_string(), why: why.to_owned() });
+    }
     let main = part(&subject.hypervisor, &subject.recipe, arch, store)?;
     let Some(hypervisor) = main.hypervisor else {
         return Err(XenError::NoHypervisor {
@@ -116,6 +125,7 @@ pub fn provide(subject: &Subject, arch: Arch, store: &Store) -> Result<XenBuild,
         development,
         boot,
         declared: expected.or(main.declared),
+        system: main.system,
     })
 }
 

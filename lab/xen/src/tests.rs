@@ -291,7 +291,9 @@ fn errors_say_where_and_what_was_looked_for() {
 
 #[test]
 fn every_specification_has_its_one_provider() {
-    for spec in ["debian:trixie", "dir:/opt/xen", "file:xen", "source:xen@v1", "debsrc:trixie"] {
+    for spec in
+        ["debian:trixie", "dir:/opt/xen", "nix:r", "nixos:r", "file:xen", "source:xen@v1", "debsrc:trixie"]
+    {
         let spec: XenSpec = spec.parse().expect("a specification");
         let handling = PROVIDERS.iter().filter(|p| p.handles(&spec)).collect::<Vec<_>>();
         assert_eq!(handling.len(), 1);

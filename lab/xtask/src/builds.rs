@@ -143,7 +143,7 @@ impl Builds {
 }
 
 /// The text of every file of a report.
-fn below(dir: &Path) -> String {
+pub(crate) fn below(dir: &Path) -> String {
     let mut text = String::new();
     for item in std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()) {
         if item.is_dir() {

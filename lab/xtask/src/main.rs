@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode};
 mod builds;
 mod guest;
 mod known;
+mod nixos;
 mod restores;
 mod soak;
 
@@ -34,6 +35,8 @@ enum Verb {
     Restores(restores::Restores),
     /// Build Xen from source with patches and options, boot each, and see that it is judged as what it is
     Builds(builds::Builds),
+    /// Make NixOS systems by nix-build, boot them in every way, and see that each is judged as what it is
+    Nixos(nixos::Nixos),
     /// Write what is known of Xen's branches and releases anew, from a clone of Xen's repository
     KnownReleases(known::KnownReleases),
     /// Kill the lab at random moments and look for what it leaves behind
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Verb::Soak(soak) => soak.run(),
         Verb::Restores(restores) => restores.run(),
         Verb::Builds(builds) => builds.run(),
+        Verb::Nixos(nixos) => nixos.run(),
         Verb::KnownReleases(known) => known.run(),
         Verb::Kill(kill) => kill.run(),
     };

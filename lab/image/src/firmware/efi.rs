@@ -91,27 +91,33 @@ pub(super) fn firmware(store: &Store, way: BootWay, arch: Arch) -> Result<Firmwa
 pub(super) fn files<'a>(files: &BootFiles<'a>, way: BootWay, arch: Arch) -> Result<Files<'a>, ImageError> {
     let loader = names(arch).loader;
     let mut on = Files::default();
+    let image = format!("EFI/BOOT/{loader}.EFI");
     if way == BootWay::UefiUnified {
-        on.pieces(&format!("EFI/BOOT/{loader}.EFI"), unified::image(files)?);
-        return Ok(on);
+        on.pieces(&image, unified::image(files)?);
+        if files.names.is_none() {
+            return Ok(on);
+        }
+    } else {
+        on.file(&image, files.xen);
+        on.bytes(&format!("EFI/BOOT/{loader}.CFG"), config(files).into_bytes());
     }
-    on.file(&format!("EFI/BOOT/{loader}.EFI"), files.xen);
-    on.bytes(&format!("EFI/BOOT/{loader}.CFG"), config(files).into_bytes());
-    on.file("EFI/BOOT/kernel", files.kernel);
+    let (kernel, ramdisk) = files.names();
+    on.file(&format!("EFI/BOOT/{kernel}"), files.kernel);
     if let Some(initrd) = files.initrd {
-        on.file("EFI/BOOT/initrd", initrd);
+        on.file(&format!("EFI/BOOT/{ramdisk}"), initrd);
     }
     Ok(on)
 }
 
 /// Xen's configuration file. In a unified image it is the section `.config`, and the files named in it are sections, too.
 pub(super) fn config(files: &BootFiles<'_>) -> String {
+    let (kernel, ramdisk) = files.names();
     let mut text = format!(
-        "[global]\ndefault=xen\n\n[xen]\noptions={}\nkernel=kernel {}\n",
+        "[global]\ndefault=xen\n\n[xen]\noptions={}\nkernel={kernel} {}\n",
         files.xen_args, files.kernel_args
     );
     if files.initrd.is_some() {
-        text.push_str("ramdisk=initrd\n");
+        text.push_str(&format!("ramdisk={ramdisk}\n"));
     }
     text
 }
@@ -128,6 +134,7 @@ mod tests {
             kernel: Path::new("/x/vmlinux"),
             kernel_args: "console=hvc0",
             initrd: Some(Path::new("/x/initrd")),
+            names: None,
         };
         let text = config(&of);
         assert!(
@@ -141,6 +148,16 @@ mod tests {
             names(&of),
             ["EFI/BOOT/BOOTAA64.EFI", "EFI/BOOT/BOOTAA64.CFG", "EFI/BOOT/kernel", "EFI/BOOT/initrd"]
         );
+        of.names = Some(("h-linux-6.12-bzImage.efi", "h-initrd-linux-6.12-initrd.efi"));
+        // As nixpkgs' xen-boot-builder.sh writes it.
+        assert!(config(&of).ends_with(
+            "\n[xen]\noptions=console=com1 loglvl=all\nkernel=h-linux-6.12-bzImage.efi console=hvc0\nramdisk=h-initrd-linux-6.12-initrd.efi\n"
+        ));
+        assert_eq!(
+            names(&of)[2..],
+            ["EFI/BOOT/h-linux-6.12-bzImage.efi", "EFI/BOOT/h-initrd-linux-6.12-initrd.efi"]
+        );
+        of.names = None;
         of.initrd = None;
         assert!(!config(&of).contains("ramdisk"));
         assert_eq!(names(&of).len(), 3);

@@ -146,6 +146,7 @@ mod tests {
             kernel: Path::new("/x/vmlinux"),
             kernel_args: "it's=$x",
             initrd: None,
+            names: None,
         });
         let lines: Vec<&str> = text.lines().skip(3).collect();
         assert_eq!(

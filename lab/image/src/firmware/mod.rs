@@ -50,6 +50,16 @@ pub struct BootFiles<'a> {
     pub kernel_args: &'a str,
     /// dom0's initramfs.
     pub initrd: Option<&'a Path>,
+    /// What a boot loader of the system's own would call kernel and initramfs beside Xen's EFI image; none: names of the lab's. Its unified
+    /// image has no more than the configuration in it (nixpkgs, xen-boot-builder.sh).
+    pub names: Option<(&'a str, &'a str)>,
+}
+
+impl BootFiles<'_> {
+    /// Names beside Xen's EFI image.
+    pub(crate) fn names(&self) -> (&str, &str) {
+        self.names.unwrap_or(("kernel", "initrd"))
+    }
 }
 
 /// What a machine needs to boot in this way; made when the store does not have it. None where QEMU loads everything itself.

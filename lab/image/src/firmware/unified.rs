@@ -51,7 +51,9 @@ pub(super) fn image<'a>(files: &BootFiles<'a>) -> Result<Vec<Piece<'a>>, ImageEr
     let mut sections =
         vec![Section { name: ".config", bytes: text.len() as u64, content: Piece::Bytes(text) }];
     let named = [Some((".kernel", files.kernel)), files.initrd.map(|path| (".ramdisk", path))];
-    for (name, path) in named.into_iter().flatten() {
+    // What is not in it Xen looks for beside it.
+    let inside = named.into_iter().flatten().filter(|_| files.names.is_none());
+    for (name, path) in inside {
         sections.push(Section { name, bytes: size(path)?, content: Piece::File(path) });
     }
     with_sections(xen, sections).map_err(ImageError::Unified)

@@ -62,6 +62,7 @@ fn build() -> XenBuild {
         development: None,
         boot: BootFiles::default(),
         declared: None,
+        system: None,
     }
 }
 

@@ -107,6 +107,7 @@ impl Tree {
             development: scan.development,
             boot: BootFiles::default(),
             declared: None,
+            system: None,
         }
     }
 

@@ -48,6 +48,7 @@ impl Provider for Dir {
                 tools: None,
                 development: None,
                 declared,
+                system: None,
                 left_out: Vec::new(),
             });
         }

@@ -42,6 +42,7 @@ impl Provider for File {
             development: None,
             boot,
             declared,
+            system: None,
             left_out: Vec::new(),
         })
     }

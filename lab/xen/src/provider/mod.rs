@@ -3,7 +3,7 @@
 //! To add one: a variant of `model::spec::XenSpec`, a file here with a type that implements [`Provider`], and its line in
 //! [`PROVIDERS`].
 
-use crate::build::{BootFiles, Declared, Development, EfiImage, Hypervisor, Tools};
+use crate::build::{BootFiles, Declared, Development, EfiImage, Hypervisor, System, Tools};
 use crate::error::XenError;
 use crate::image::{self, Damage, Image, ImageKind};
 use crate::kconfig::Kconfig;
@@ -20,6 +20,7 @@ pub mod debian;
 mod dir;
 mod file;
 mod nix;
+mod nixos;
 mod source;
 
 pub(crate) use file::not_there;
@@ -60,7 +61,7 @@ pub trait Provider: Sync {
 
 /// Every provider.
 pub const PROVIDERS: &[&dyn Provider] =
-    &[&debian::Debian, &dir::Dir, &nix::Nix, &file::File, &source::Source, &source::DebSrc];
+    &[&debian::Debian, &dir::Dir, &nix::Nix, &nixos::Nixos, &file::File, &source::Source, &source::DebSrc];
 
 /// The provider of a specification.
 pub fn of(spec: &XenSpec) -> Option<&'static dyn Provider> {
@@ -87,6 +88,8 @@ pub struct Provided {
     pub boot: BootFiles,
     /// The provider's own word on the version.
     pub declared: Option<Declared>,
+    /// The system that it came in.
+    pub system: Option<System>,
     /// What its source has and could not be built, each with the reason.
     pub left_out: Vec<String>,
 }
@@ -253,6 +256,7 @@ pub(crate) fn from_trees(
         development: found.development,
         boot: found.boot,
         declared: None,
+        system: None,
         left_out: Vec::new(),
     })
 }

@@ -126,25 +126,25 @@ pub fn store_path(path: &Path) -> Option<PathBuf> {
     path.ancestors().find(named).map(Path::to_owned)
 }
 
-fn relative(path: &Path) -> PathBuf {
+pub(super) fn relative(path: &Path) -> PathBuf {
     path.strip_prefix("/").unwrap_or(path).to_owned()
 }
 
 /// Where a store path is.
 #[derive(Debug, PartialEq, Eq)]
-struct At {
+pub(super) struct At {
     /// What every path of the store is below, on this machine: `/`, or the folder of a store that lies elsewhere and believes itself to
     /// be `/nix/store` (`nix --store DIR`).
-    root: PathBuf,
+    pub(super) root: PathBuf,
     /// The store's folder, as its paths name it.
-    store: PathBuf,
+    pub(super) store: PathBuf,
     /// The store path that was named, as the store names it.
-    object: PathBuf,
+    pub(super) object: PathBuf,
 }
 
 impl At {
     /// The store path that this path is or lies in.
-    fn of(path: &Path) -> Option<At> {
+    pub(super) fn of(path: &Path) -> Option<At> {
         let mut before = PathBuf::new();
         for part in path.components() {
             if let Component::Normal(name) = part
@@ -166,15 +166,15 @@ impl At {
         None
     }
 
-    fn physical(&self, path: &Path) -> PathBuf {
+    pub(super) fn physical(&self, path: &Path) -> PathBuf {
         self.root.join(relative(path))
     }
 }
 
 /// The store, asked.
-struct Asked<'a> {
-    spec: &'a str,
-    at: &'a At,
+pub(super) struct Asked<'a> {
+    pub(super) spec: &'a str,
+    pub(super) at: &'a At,
 }
 
 impl Asked<'_> {
@@ -205,13 +205,13 @@ impl Asked<'_> {
     }
 
     /// Everything that these need, themselves included.
-    fn closure(&self, paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>, XenError> {
+    pub(super) fn closure(&self, paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>, XenError> {
         Ok(self.query("--requisites", paths)?.into_iter().map(PathBuf::from).collect())
     }
 
     /// The outputs of the derivation that the path is of, as far as they are there: the derivation knows them; where only its name is
     /// known, what has the same; and the links that `nix-build` makes beside the one that was given.
-    fn outputs(&self, given: &Path) -> Result<Vec<PathBuf>, XenError> {
+    pub(super) fn outputs(&self, given: &Path) -> Result<Vec<PathBuf>, XenError> {
         let object = &self.at.object;
         let mut found = BTreeSet::from([object.clone()]);
         let deriver = self.query("--deriver", std::slice::from_ref(object))?.pop().map(PathBuf::from);
