@@ -47,6 +47,10 @@ const FAULTS: &[(&str, &str)] = &[
     (r"Assertion '(.+)' failed at (\S+)", "a check in Xen's own source failed: `{1}` at {2}"),
     (r"kernel BUG at (\S+?)!?$", "a check in the kernel's own source failed: BUG at {1}"),
     (
+        r"Watchdog timer detects that CPU(\d+) is stuck",
+        "processor {1} did nothing for seconds: Xen's own watchdog ended it",
+    ),
+    (
         r"Early fatal page fault at \S+ \(cr2=([0-9a-f]+)",
         "Xen touched address {1}, where nothing is mapped (page fault), very early",
     ),
@@ -55,6 +59,10 @@ const FAULTS: &[(&str, &str)] = &[
         "Xen touched address {1}, where nothing is mapped (page fault)",
     ),
     (r"Data Abort Trap\. Syndrome=", "Xen touched an address where nothing is mapped (data abort)"),
+    (
+        r"Hypervisor Trap\. .*\bEC=0x0\b",
+        "Xen came to an instruction that its processor does not have (undefined instruction)",
+    ),
     (r"CPU\d+: Unexpected Trap: (.+)", "Xen was interrupted by something it has no handler for: {1}"),
     (
         r"GENERAL PROTECTION FAULT",
@@ -65,10 +73,6 @@ const FAULTS: &[(&str, &str)] = &[
         "Xen came to an instruction that its processor does not have (invalid opcode)",
     ),
     (r"FATAL TRAP: (.+)", "Xen was stopped by a trap it does not handle: {1}"),
-    (
-        r"Watchdog timer detects that CPU(\d+) is stuck",
-        "processor {1} did nothing for seconds: Xen's own watchdog ended it",
-    ),
     (
         r"d0v\d+ Unhandled: vec 14, #PF\[([0-9a-f]+)\]",
         "dom0's kernel touched memory that it must not, before it could handle that (page fault, error code {1})",
@@ -84,10 +88,30 @@ const FAULTS: &[(&str, &str)] = &[
     ),
     (r"Unable to handle kernel (.+) at virtual address (\S+)", "the kernel touched address {2}: {1}"),
     (
+        r"general protection fault(?:, probably for (.+?))?: [0-9a-f]{4} ",
+        "the kernel did something that its processor does not allow (general protection fault): {1}",
+    ),
+    (
+        r"^([a-z][a-z ]+): [0-9a-f]{4} \[#\d+\]",
+        "the kernel was stopped by a fault that it does not handle: {1}",
+    ),
+    (
+        r"Kernel panic - not syncing: No working init found",
+        "dom0's kernel could start none of the programs that it takes for the first one (init)",
+    ),
+    (
         r"Kernel panic - not syncing: Attempted to kill init! exitcode=(0x[0-9a-f]+)",
         "the first program in dom0 (init) ended, with code {1}; a kernel cannot go on without it",
     ),
     (r"Kernel panic - not syncing: (.+)", "dom0's kernel gave up: {1}"),
+    (
+        r"BUG: soft lockup - CPU#(\d+) stuck for (\d+s)",
+        "processor {1} of dom0 was busy in the kernel for {2}, and did nothing else (soft lockup)",
+    ),
+    (
+        r"INFO: task (.+):\d+ blocked for more than (\d+ seconds)",
+        "the program `{1}` has waited in dom0's kernel for more than {2}, most likely for a disk or another device",
+    ),
 ];
 
 struct Words {
@@ -98,6 +122,10 @@ struct Words {
     register: Regex,
     frame: Regex,
     linux_frame: Regex,
+    linux_begins: Regex,
+    linux_hangs: Regex,
+    linux_cr2: Regex,
+    walk: Regex,
     process: Regex,
 }
 
@@ -107,19 +135,30 @@ static WORDS: LazyLock<Words> = LazyLock::new(|| {
         faults: FAULTS.iter().map(|(pattern, words)| (regex(pattern), *words)).collect(),
         xen_at: regex(r"^RIP:\s+[0-9a-f]{4}:\[<([0-9a-f]+)>\](?: (\S+))?"),
         arm_at: regex(r"^PC:\s+([0-9a-f]+)(?: (\S+))?"),
-        linux_at: regex(r"(?:RIP: (?:0010|e030|e008):|\bpc : )(\S+)"),
+        // With the module that the function is of, if it is one's.
+        linux_at: regex(r"(?:RIP: (?:0010|e030|e008):|\bpc : )(\S+(?: \[\w+\])?)"),
         register: regex(
             r"(?i)\b(cr2|rsp|sp|rax|error_code|far_el2|hpfar_el2|esr_el2|hsr|esr)\b(?:: *| = |=)(?:[0-9a-f]{4}:)?(0x)?([0-9a-f]{5,16}|[0-9a-f]{4}\b)",
         ),
         frame: regex(r"^\[<[0-9a-f]{8,16}>\]\s+(?:[RSF]\s+)?([\w.#/-]+)\+0x"),
         linux_frame: regex(r"^(?:\? )?([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+"),
+        linux_begins: regex(
+            r"^(?:BUG: unable to handle |BUG: kernel NULL pointer|kernel BUG at |Unable to handle kernel |Internal error: |Oops: |Kernel panic - not syncing: |sysrq: Trigger a crash|general protection fault|[a-z][a-z ]+: [0-9a-f]{4} \[#\d+\])",
+        ),
+        linux_hangs: regex(
+            r"^(?:(?:watchdog: )?BUG: soft lockup - CPU#|INFO: task .+ blocked for more than )",
+        ),
+        linux_cr2: regex(r"^CR2: ([0-9a-f]{8,16})$"),
+        walk: regex(r"^(?:Pagetable walk from |L[1-5]\[)"),
         process: regex(r"\bPID: \d+ Comm: (\S+)"),
     }
 });
 
-/// The first crash of a console; of Linux's dumps the first too, since what comes later follows from it.
+/// The first crash of a console; of Linux's dumps the first too, since what comes later follows from it. Where nothing crashed, what
+/// dom0's kernel says of a hang.
 pub fn crash(lines: &[Line<'_>]) -> Option<Crash> {
-    let begin = lines.iter().position(begins)?;
+    let begin = lines.iter().position(begins).or_else(|| lines.iter().position(hangs))?;
+    let begin = dump_before(lines, begin).unwrap_or(begin);
     let who = match lines[begin].speaker {
         Speaker::Dom0 => Who::Dom0,
         _ if dom0_is_meant(&lines[begin].text) => Who::Dom0,
@@ -152,29 +191,48 @@ fn begins(line: &Line<'_>) -> bool {
     let text = line.text.as_ref();
     match line.speaker {
         Speaker::Xen => {
-            text.starts_with("----[ Xen-")
-                || text.starts_with("Panic on CPU ")
+            text.starts_with("Panic on CPU ")
                 || text.starts_with("Xen BUG at ")
                 || text.starts_with("Assertion '")
                 || text.starts_with("*** DOUBLE FAULT ***")
+                || text.starts_with("Early fatal page fault at ")
+                || text.starts_with("Watchdog timer detects that CPU")
                 || text.contains("Unexpected Trap: ")
                 || text.contains("Data Abort Trap. Syndrome=")
+                || text.starts_with("Hypervisor Trap. ")
                 || dom0_is_meant(text)
         }
-        Speaker::Dom0 => {
-            let text = without_time(text, Speaker::Dom0);
-            [
-                "BUG: unable to handle ",
-                "BUG: kernel NULL pointer",
-                "kernel BUG at ",
-                "Unable to handle kernel ",
-            ]
-            .iter()
-            .chain(&["Internal error: ", "Oops: ", "Kernel panic - not syncing: ", "sysrq: Trigger a crash"])
-            .any(|words| text.starts_with(words))
-        }
+        Speaker::Dom0 => WORDS.linux_begins.is_match(without_time(text, Speaker::Dom0)),
         _ => false,
     }
+}
+
+/// A line with which dom0's kernel tells of a processor or program that does not get on.
+fn hangs(line: &Line<'_>) -> bool {
+    line.speaker == Speaker::Dom0 && WORDS.linux_hangs.is_match(without_time(&line.text, Speaker::Dom0))
+}
+
+/// Where the registers and the stack begin that Xen dumped just before a panic. It dumps them for what it only warns of, too, and when it is asked
+/// to: what belongs to a panic is followed by nothing but the panic.
+fn dump_before(lines: &[Line<'_>], panic: usize) -> Option<usize> {
+    if !lines[panic].text.starts_with("Panic on CPU ") {
+        return None;
+    }
+    let mut in_trace = false;
+    let mut before = (0..panic).rev().filter(|&n| lines[n].speaker == Speaker::Xen);
+    for n in before.by_ref().take(DUMP) {
+        let text = lines[n].text.trim();
+        if text.starts_with("----[ Xen-") {
+            let warned = before.next().is_some_and(|n| lines[n].text.starts_with("Xen WARN at "));
+            return (!warned).then_some(n);
+        }
+        in_trace |= text.starts_with("[<");
+        let between = text.bytes().all(|b| b == b'*') || WORDS.walk.is_match(text);
+        if !in_trace && !between {
+            return None;
+        }
+    }
+    None
 }
 
 fn dom0_is_meant(text: &str) -> bool {
@@ -212,8 +270,18 @@ fn dissect(line: &str, speaker: Speaker, in_trace: &mut bool, found: &mut Crash)
         };
         found.at = at;
     }
+    // The address of the fault as the kernel kept it: in its dump of the registers CR2 may be that of a later one, of the dump's own making.
+    let kept = words.linux_cr2.captures(line).filter(|_| speaker == Speaker::Dom0);
+    if let Some(kept) = &kept
+        && !found.registers.iter().any(|(name, _)| name == "cr2")
+    {
+        found.registers.push(("cr2".to_owned(), kept[1].to_owned()));
+    }
     for register in words.register.captures_iter(line) {
         let name = register[1].to_ascii_lowercase();
+        if speaker == Speaker::Dom0 && name == "cr2" {
+            continue;
+        }
         if !found.registers.iter().any(|(n, _)| *n == name) {
             found.registers.push((name, register[3].to_owned()));
         }

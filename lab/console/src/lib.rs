@@ -21,6 +21,7 @@ mod matcher;
 mod phase;
 mod signs;
 mod tail;
+mod units;
 
 pub use bench::{Bench, bench};
 pub use catalogue::{Catalogue, Finding, Harmless};
@@ -31,3 +32,4 @@ pub use matcher::{Hit, Matcher, Pattern, PatternError, PatternSet};
 pub use phase::{Phase, PhaseTracker, Transition};
 pub use signs::{Class, MAX_REASON, RULES, Rule, Sign, SignTracker, explain};
 pub use tail::Tail;
+pub use units::failed_units;

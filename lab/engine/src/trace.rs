@@ -4,7 +4,7 @@
 use crate::bundle::{self, Bundle};
 use crate::limits;
 use std::sync::Arc;
-use xenlab_console::{Phase, Who, crash, lines};
+use xenlab_console::{Line, Phase, Who, crash, failed_units, lines};
 use xenlab_model::cause::Cause;
 use xenlab_model::evidence::{Evidence, Loss, WaitEnd};
 use xenlab_model::step::Observation;
@@ -40,12 +40,13 @@ pub async fn place(
     });
     // It is an extra: an end of which no more is known is one all the same.
     let Ok((told, place)) = found.await else { return };
-    for (code, line, into) in evidence.iter_mut().filter_map(ended) {
-        let of_xen = code == Cause::XenPanic.code()
-            || code == Cause::XenPageFault.code()
-            || code == Cause::XenBug.code();
-        if let Some(place) = place.as_ref().filter(|_| of_xen) {
-            line.push_str(&format!("; in {place}"));
+    for (by_line, into) in evidence.iter_mut().filter_map(ended) {
+        if let Some((code, line)) = by_line {
+            let of_xen =
+                [Cause::XenPanic, Cause::XenPageFault, Cause::XenBug].iter().any(|c| c.code() == code);
+            if let Some(place) = place.as_ref().filter(|_| of_xen) {
+                line.push_str(&format!("; in {place}"));
+            }
         }
         into.clone_from(&told);
     }
@@ -62,20 +63,34 @@ fn stopped(evidence: &mut Evidence) -> Option<&mut PhaseEvidence> {
 /// Values by label.
 type Told = Vec<(String, String)>;
 
-/// An end that a line on the console told: its code, the line, and where to put what is found out.
-fn ended(evidence: &mut Evidence) -> Option<(&String, &mut String, &mut Told)> {
+/// A bad end that the console may tell more of: the code and line that told it, where it was one, and where to put what is found out.
+fn ended(evidence: &mut Evidence) -> Option<(Option<(&String, &mut String)>, &mut Told)> {
     match &mut evidence.seen {
-        Err(Loss::Guest { code, line, told }) => Some((code, line, told)),
-        Ok(Observation::Phase(PhaseEvidence { end: WaitEnd::Failed { code, line }, told, .. })) => {
-            Some((code, line, told))
-        }
+        Err(Loss::Guest { code, line, told }) => Some((Some((code, line)), told)),
+        Ok(Observation::Phase(PhaseEvidence { end, told, .. })) => match end {
+            WaitEnd::Failed { code, line } => Some((Some((code, line)), told)),
+            WaitEnd::Stalled { .. } | WaitEnd::TimedOut { .. } | WaitEnd::Ended(_) => Some((None, told)),
+            WaitEnd::Reached | WaitEnd::Interrupted => None,
+        },
         _ => None,
     }
 }
 
-/// The dump of the first crash on a console, by label; `place` is what is known of it in the source.
+/// What a console tells of a bad end, by label: the dump of its first crash, and what dom0's systemd could not start. `place` is what is known of
+/// the crash in the source.
 fn dissected(build: &XenBuild, console: &[u8], place: Option<&str>) -> Told {
-    let Some(crash) = crash(&lines(console)) else { return Vec::new() };
+    let lines = lines(console);
+    let mut told = crashed(build, &lines, place);
+    let units = failed_units(&lines);
+    if !units.is_empty() {
+        told.push(("did not start".to_owned(), units.join("; ")));
+    }
+    told
+}
+
+/// The dump of the first crash on a console.
+fn crashed(build: &XenBuild, lines: &[Line<'_>], place: Option<&str>) -> Told {
+    let Some(crash) = crash(lines) else { return Vec::new() };
     let mut told = Vec::new();
     let mut say = |label: &str, value: Option<String>| told.extend(value.map(|v| (label.to_owned(), v)));
     say("what happened", crash.what);

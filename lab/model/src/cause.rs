@@ -79,7 +79,7 @@ causes! {
     Bootspec = "build.bootspec", Build, "a NixOS system's boot.json does not say how its Xen boots, or says what is not so";
     PartMissing = "build.part-missing", Build, "the build lacks a part the scenario needs";
     Dom0Panic = "dom0.panic", Dom0, "dom0's kernel panicked";
-    Dom0InitDied = "dom0.init-died", Dom0, "the first program in dom0 ended, and its kernel gave up";
+    Dom0InitDied = "dom0.init-died", Dom0, "the first program in dom0 ended or could not be started, and its kernel gave up";
     Dom0AskedToCrash = "dom0.asked-to-crash", Scenario, "something asked dom0's kernel to crash";
     Dom0Memory = "dom0.memory", Scenario, "dom0 has too little memory";
     Dom0NoRoot = "dom0.no-root", Dom0, "dom0's kernel found no root file system";

@@ -44,7 +44,13 @@ fn frames(console: &str) -> Vec<Frame> {
     static FRAME: LazyLock<Option<Regex>> = LazyLock::new(|| {
         Regex::new(r"^\(XEN\)\s+\[<([0-9a-f]{8,16})>\]\s+(?:[RSF]\s+)?([\w.#/-]+)\+0x[0-9a-f]+").ok()
     });
-    let mut lines = console.lines().skip_while(|l| !l.contains("Xen call trace:"));
+    // What Xen only warns of has a trace as well, and it goes on after it.
+    let mut warned = false;
+    let mut lines = console.lines().skip_while(|l| {
+        warned |= l.contains("Xen WARN at ");
+        let trace = l.contains("Xen call trace:");
+        !trace || std::mem::take(&mut warned)
+    });
     lines.next();
     lines
         .map_while(|l| {
@@ -107,6 +113,18 @@ fn lines(syms: &Path, frames: &[Frame]) -> Option<Vec<Option<String>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A debugging Xen warns of what QEMU's processor is before it fails for another reason.
+    #[test]
+    fn the_trace_of_a_warning_is_not_that_of_the_failure() {
+        let console = include_str!("../../../fixtures/console/x86_64-xen-bug.raw");
+        assert!(console.contains("Xen WARN at"));
+        let functions: Vec<String> = frames(console).into_iter().map(|f| f.function).collect();
+        assert_eq!(functions, ["break_here", "__start_xen", "__high_start"]);
+        // One that fails without a trace has none.
+        assert!(frames(include_str!("../../../fixtures/console/x86_64-xen-double-fault.raw")).is_empty());
+        assert!(frames(include_str!("../../../fixtures/console/x86_64-xen-warn.raw")).is_empty());
+    }
 
     #[test]
     fn traces_of_both_architectures() {

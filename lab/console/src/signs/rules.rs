@@ -9,8 +9,7 @@ pub(super) const PANIC: &str = r"^Panic on CPU \d+:";
 /// What Xen's EFI image was started from goes on with something else: the image was left, or never begun.
 const FIRMWARE_WENT_ON: &str = r#"^BdsDxe: (?:No bootable option|starting Boot\S+ "(?:UiApp|EFI Internal Shell)")|^UEFI Interactive Shell"#;
 /// The firmware's own exception handler, which holds until Xen has taken the machine over.
-const FIRMWARE_EXCEPTION: &str =
-    "^!!!! (?:X64|IA32) Exception Type - |^(?:Synchronous|SError) Exception at 0x";
+const FIRMWARE_EXCEPTION: &str = "^!!!! X64 Exception Type - |^(?:Synchronous|SError) Exception at 0x";
 const EXCEPTIONS: &str =
     "EDK II, UefiCpuPkg/Library/CpuExceptionHandlerLib, ArmPkg/Library/DefaultExceptionHandlerLib";
 
@@ -52,7 +51,13 @@ pub const RULES: &[Rule] = &[
     panic("xen.panic", Xen, 30, "FATAL TRAP: ", "xen/arch/x86/traps.c fatal_trap()"),
     panic("xen.page-fault", Xen, 30, "FATAL PAGE FAULT", "xen/arch/x86/traps.c do_page_fault()"),
     panic("xen.panic", Xen, 30, "GENERAL PROTECTION FAULT", "xen/arch/x86/traps.c do_general_protection()"),
-    panic("xen.panic", Xen, 30, "CONTROL-FLOW PROTECTION FAULT: ", "xen/arch/x86/traps.c do_entry_CP()"),
+    panic(
+        "xen.panic",
+        Xen,
+        30,
+        "CONTROL-FLOW PROTECTION FAULT: ",
+        "xen/arch/x86/traps.c do_entry_CP(); never seen here: QEMU's TCG has no CET",
+    ),
     panic(
         "xen.page-fault",
         Xen,
@@ -77,13 +82,7 @@ pub const RULES: &[Rule] = &[
         "xen/arch/arm/traps.c do_trap_hyp_sync(), do_trap_data_abort_guest()",
     ),
     // What Xen was asked for and this machine has not.
-    panic(
-        "xen.memory",
-        Xen,
-        80,
-        "Not enough memory to relocate Xen|Not enough memory for Xen|Unable to allocate (?:first )?xenheap|Out of memory for",
-        "xen/arch/x86/setup.c, xen/arch/arm/setup.c setup_mm()",
-    ),
+    panic("xen.memory", Xen, 80, "Not enough memory to relocate Xen", "xen/arch/x86/setup.c __start_xen()"),
     panic(
         "xen.iommu",
         Xen,
@@ -160,7 +159,7 @@ pub const RULES: &[Rule] = &[
         Xen,
         60,
         "Cannot construct Dom0. No guest interface available",
-        "xen/arch/x86/dom0_build.c construct_dom0()",
+        "xen/arch/x86/dom0_build.c construct_dom0(); never seen here: a Xen built with neither PV nor HVM",
     ),
     reason(
         "dom0.kernel-invalid",
@@ -230,6 +229,14 @@ pub const RULES: &[Rule] = &[
         Xen,
         true,
         15,
+        "^Entering ACPI S5 state",
+        "xen/arch/x86/acpi/power.c enter_state(): on x86 dom0 has Xen power the machine off by ACPI, and Xen says no more than this",
+    ),
+    reason(
+        "dom0.power-off",
+        Xen,
+        true,
+        15,
         r"Hardware (?:Dom\d+ shutdown|domain \d+ did unsupported soft reset)",
         "xen/common/shutdown.c hwdom_shutdown()",
     ),
@@ -256,7 +263,8 @@ pub const RULES: &[Rule] = &[
         false,
         85,
         r#"(?:^|\] )VFS: Cannot open root device "[^"(]+""#,
-        "init/do_mounts.c: root= names a device that is not there",
+        "init/do_mounts.c: root= names a device that is not there; never seen here: Debian's kernels have no file system built in, and \
+         go on to the panic at once",
     ),
     reason(
         "dom0.no-initramfs",
@@ -299,11 +307,11 @@ pub const RULES: &[Rule] = &[
         "mm/oom_kill.c dump_header()",
     ),
     panic(
-        "dom0.panic",
+        "dom0.init-died",
         Dom0,
         50,
         r"(?:^|\] )Kernel panic - not syncing: No working init found",
-        "init/main.c kernel_init()",
+        "init/main.c kernel_init(): none of the programs that it takes for the first one could be started",
     ),
     panic(
         "dom0.init-died",
@@ -326,8 +334,9 @@ pub const RULES: &[Rule] = &[
             "dom0.panic",
             Dom0,
             45,
-            r"(?:^|\] )(?:BUG: unable to handle |BUG: kernel NULL pointer|kernel BUG at |Unable to handle kernel |Internal error: |Oops: )",
-            "arch/x86/mm/fault.c, arch/x86/kernel/dumpstack.c, lib/bug.c, arch/arm64/mm/fault.c, arch/arm64/kernel/traps.c",
+            // What x86 dies of, by name, then in general: `divide error: 0000 [#1] PREEMPT SMP`.
+            r"(?:^|\] )(?:BUG: unable to handle |BUG: kernel NULL pointer|kernel BUG at |Unable to handle kernel |Internal error: |Oops: |general protection fault|[a-z][a-z ]+: [0-9a-f]{4} \[#\d+\])",
+            "arch/x86/mm/fault.c, arch/x86/kernel/dumpstack.c, traps.c, lib/bug.c, arch/arm64/mm/fault.c, arch/arm64/kernel/traps.c",
         )
     },
     reason(
@@ -372,14 +381,21 @@ pub const RULES: &[Rule] = &[
         r"^Gave up waiting for (?:root file system|suspend/resume) device|^ALERT!.* does not exist",
         "initramfs-tools scripts/local",
     ),
-    reason("dom0.no-root", Dom0, true, 80, "^dracut(?:-initqueue)?.*: Warning: Could not boot", "dracut"),
+    reason(
+        "dom0.no-root",
+        Dom0,
+        true,
+        80,
+        "^dracut(?:-initqueue)?.*: Warning: Could not boot",
+        "dracut; never seen here",
+    ),
     reason(
         "dom0.not-ready",
         Dom0,
         true,
         50,
         "^You are in emergency mode|^Give root password for maintenance",
-        "systemd emergency.service, sulogin",
+        "systemd emergency.service, sulogin; never seen here",
     ),
     reason(
         "store.absent",
@@ -387,7 +403,7 @@ pub const RULES: &[Rule] = &[
         false,
         50,
         r"Failed to start .*[Xx]en ?[Ss]tore",
-        "systemd: xenstored.service",
+        "systemd: xenstored.service; never seen here",
     ),
     // What comes before Xen: firmware and boot loader. Once Xen's EFI loader has said what it is, lines without a prefix count as its own.
     reason(
@@ -435,9 +451,18 @@ pub const RULES: &[Rule] = &[
         Xen,
         false,
         60,
-        r"^(?:No (?:configuration file found|(?:Dom0|initial domain) kernel(?: image)? specified)|Configuration file not found)\.|^Xen must be loaded |^PE invalid section size|^Cannot load files without a usable file system|^Out of static memory|^This build of Xen requires NX|^Unable to (?:add|create|find|set|setup|allocate) ",
-        "xen/common/efi/boot.c, xen/arch/*/efi/efi-boot.h: blexit()",
+        r"^(?:No (?:configuration file found|initial domain kernel specified)|Configuration file not found)\.|^Open failed for ",
+        "xen/common/efi/boot.c efi_start(), read_file(): blexit()",
     ),
-    reason("boot.exception", Firmware, true, 60, FIRMWARE_EXCEPTION, EXCEPTIONS),
-    reason("boot.exception", Xen, true, 60, FIRMWARE_EXCEPTION, EXCEPTIONS),
+    reason(
+        "boot.refused",
+        Xen,
+        false,
+        60,
+        r"^Xen must be loaded |^PE invalid section size|^Cannot load files without a usable file system|^Out of static memory|^This build of Xen requires NX|^Unable to (?:add|create|find|set|setup|allocate) |^(?:Seek|Get size|Allocation|Read) failed for ",
+        "xen/common/efi/boot.c, xen/arch/*/efi/efi-boot.h: blexit(); never seen here: each wants a firmware that fails, or an image laid out \
+         otherwise than Xen's own",
+    ),
+    reason("boot.exception", Firmware, true, 65, FIRMWARE_EXCEPTION, EXCEPTIONS),
+    reason("boot.exception", Xen, true, 65, FIRMWARE_EXCEPTION, EXCEPTIONS),
 ];
