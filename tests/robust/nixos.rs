@@ -164,6 +164,18 @@ fn what_is_wrong_with_a_system_is_told() {
     // Nothing is judged: it is told where the scenario names it.
     assert!(did.stderr.contains("scenario.yaml:4:6: nixos:"), "{}", did.stderr);
     assert!(did.stderr.contains("this system has no Xen"), "{}", did.stderr);
+    let caused = |path: &Path, more: &[&str], cause: &str, says: &str| {
+        let did = run(path, "dom0-ready", more);
+        let said = format!("{}{}", did.stdout, did.stderr);
+        assert_eq!(did.code, Some(1), "{said}");
+        assert!(said.contains(cause) && said.contains(says), "{said}");
+    };
+    caused(old, &[], "build.part-missing", "has no way in: import nix/nixos.nix");
+    let did = run(right, "dom0-ready", &["--tools", "debian:bookworm"]);
+    assert_eq!(did.code, Some(2), "{}", did.stderr);
+    assert!((did.stdout + &did.stderr).contains("booted whole, with its own tools"));
+    // A kernel that is none is found before a machine is made.
+    caused(right, &[], "dom0.kernel-invalid", "/bzImage is damaged");
     writable(&root);
 }
 

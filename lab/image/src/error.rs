@@ -37,6 +37,7 @@ impl ImageError {
         match self {
             ImageError::Store(e) => e.cause(),
             ImageError::KernelArch { .. } => Cause::WrongArchitecture,
+            ImageError::KernelDamaged { .. } => Cause::Dom0KernelInvalid,
             ImageError::NoBusybox { .. } => Cause::HostNetwork,
             _ => Cause::LabInternal,
         }
