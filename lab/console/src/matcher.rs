@@ -5,7 +5,7 @@
 
 use crate::demux::{Demux, Line, Speaker};
 use aho_corasick::{AhoCorasick, AhoCorasickKind, packed};
-use regex::RegexSet;
+use regex::{RegexSet, RegexSetBuilder};
 use regex_syntax::hir::{Hir, HirKind};
 
 /// Literals shorter than this are in every other line.
@@ -53,6 +53,10 @@ impl std::fmt::Display for PatternError {
 
 impl std::error::Error for PatternError {}
 
+/// Bytes that a thread keeps of what it has worked out of a set's automaton, once it has matched: a quarter of the library's own choice, since the
+/// lab is to stay small beside a guest that writes without end.
+const CACHE: usize = 512 << 10;
+
 /// Many patterns, for single lines.
 #[derive(Debug, Clone)]
 pub struct PatternSet {
@@ -85,7 +89,9 @@ impl PatternSet {
                 _ => needed = None,
             }
         }
-        let regexes = RegexSet::new(patterns.iter().map(|p| &p.regex))
+        let regexes = RegexSetBuilder::new(patterns.iter().map(|p| &p.regex))
+            .dfa_size_limit(CACHE)
+            .build()
             .map_err(|e| error(patterns.len() - 1, format!("all patterns together: {e}")))?;
         let needed = needed.map(Needed::new);
         Ok(PatternSet { regexes, of: patterns.into_iter().map(|p| p.of).collect(), needed })
