@@ -218,7 +218,12 @@ fn a_tree_is_built_once_and_only_what_changed_again() {
     assert_eq!(t.made(), ["a.o", "b.o"], "a.c is laid out anew as well");
     // Only what git watches over is the source, where git does.
     fs::remove_file(t.xen("a.h")).expect("a file of one's own");
-    t.ends(&[], 1, &["build.compile", "No rule to make target", "a.h"]);
+    let said = t.ends(&[], 1, &["build.compile", "No rule to make target", "a.h", "building all of it anew"]);
+    // Why the first one failed can still be read.
+    let (_, kept) = said.split_once("stays in ").expect("it says where");
+    let kept = kept.split(')').next().expect("a path").trim();
+    let first = fs::read_to_string(kept).expect("the log of the build before");
+    assert!(first.contains("No rule to make target"), "{first}");
 }
 
 #[test]

@@ -131,7 +131,16 @@ fn what_is_cut_out_never_makes_another_cause() {
         let text = String::from_utf8_lossy(&record);
         let (xen, dom0) = (text.contains("Panic on CPU "), text.contains("Kernel panic - not syncing"));
         let dom0 = dom0 || text.contains("Hardware Dom0 crashed");
-        let true_too = |code| matches!((code, xen, dom0), ("xen.panic", true, _) | ("dom0.panic", _, true));
+        // So is what came of a root that is not there.
+        let came_of_it = |code| match code {
+            "dom0.init-died" => text.contains("Attempted to kill init"),
+            "dom0.not-ready" => text.contains("emergency mode"),
+            _ => false,
+        };
+        let true_too = |code| {
+            matches!((code, xen, dom0), ("xen.panic", true, _) | ("dom0.panic", _, true))
+                || whole == Some("dom0.no-root") && came_of_it(code)
+        };
         for n in 0..102 {
             let (a, b) = (below(record.len() + 1), below(record.len() + 1));
             let (from, to) = (a.min(b), a.max(b));
@@ -217,6 +226,11 @@ const UNHEARD: &[(Speaker, &str, &str)] = &[
         Speaker::Xen,
         "Mismatch between Xen and DOM0 kernel",
         "a kernel for neither x86_64 nor i386 with PAE that has Xen's notes",
+    ),
+    (
+        Speaker::Dom0,
+        "^(?:Give root password) for maintenance",
+        "sulogin, where root has a password; the lab's has none",
     ),
     (Speaker::Dom0, "^Gave up waiting for (?:suspend/resume) device", "initramfs-tools goes on without it"),
     (

@@ -36,8 +36,8 @@ impl ImageError {
     pub fn cause(&self) -> Cause {
         match self {
             ImageError::Store(e) => e.cause(),
-            ImageError::KernelArch { .. } => Cause::WrongArchitecture,
-            ImageError::KernelDamaged { .. } => Cause::Dom0KernelInvalid,
+            ImageError::KernelArch { .. } | ImageError::KernelDamaged { .. } => Cause::Dom0KernelInvalid,
+            ImageError::Input { .. } | ImageError::Recipe { .. } => Cause::ScenarioInput,
             ImageError::NoBusybox { .. } => Cause::HostNetwork,
             _ => Cause::LabInternal,
         }

@@ -81,6 +81,7 @@ causes! {
     Dom0Panic = "dom0.panic", Dom0, "dom0's kernel panicked";
     Dom0InitDied = "dom0.init-died", Dom0, "the first program in dom0 ended or could not be started, and its kernel gave up";
     Dom0AskedToCrash = "dom0.asked-to-crash", Scenario, "something asked dom0's kernel to crash";
+    ScenarioInput = "scenario.input", Scenario, "what a machine is to be made of is not there or cannot be used";
     Dom0TooOld = "dom0.too-old", Scenario, "the userland has an older C library than what is to run in it";
     Dom0Memory = "dom0.memory", Scenario, "dom0 has too little memory";
     Dom0NoRoot = "dom0.no-root", Dom0, "dom0's kernel found no root file system";

@@ -372,16 +372,16 @@ pub const RULES: &[Rule] = &[
         Dom0,
         true,
         80,
-        "^dracut(?:-initqueue)?.*: Warning: Could not boot",
-        "dracut; never seen here",
+        r"(?:^|\] )(?:dracut[^ ]*:? )?Warning: (?:Could not boot|/dev/\S+ does not exist)",
+        "dracut modules.d/99base/dracut-lib.sh warn(), its die_hooks",
     ),
     reason(
         "dom0.not-ready",
         Dom0,
         true,
         50,
-        "^You are in emergency mode|^Give root password for maintenance",
-        "systemd emergency.service, sulogin; never seen here",
+        "^You are in emergency mode|^Entering emergency mode|^(?:Give root password|Press Enter) for maintenance",
+        "systemd emergency.service, dracut-emergency.sh, sulogin",
     ),
     reason(
         "store.absent",
@@ -389,7 +389,7 @@ pub const RULES: &[Rule] = &[
         false,
         50,
         r"Failed to start .*[Xx]en ?[Ss]tore",
-        "systemd: xenstored.service; never seen here",
+        "systemd: xenstored.service of upstream's tools; never seen here: Debian starts the store by an LSB script",
     ),
     // What comes before Xen: firmware and boot loader. Once Xen's EFI loader has said what it is, lines without a prefix count as its own.
     reason(

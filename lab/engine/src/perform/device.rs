@@ -127,8 +127,11 @@ fn parts(act: Act, step: &Device, domain: &str) -> Option<Vec<Part>> {
     })
 }
 
+/// How long is waited for what `xl` says to become what it should be; `xl` alone takes half a second under emulation.
+const SECONDS: u32 = 10;
+
 fn resize(step: &Device, domain: &str) -> Option<Vec<Part>> {
-    let domain = format!("domain={}\n", quote(domain));
+    let domain = format!("domain={} seconds={SECONDS}\n{}", quote(domain), include_str!("wait.sh"));
     if let Some(memory) = step.memory {
         let total = |when: &str| {
             format!("echo \"total-{when} $(awk '$1 == \"MemTotal:\" {{ print $2 }}' /proc/meminfo)\"")

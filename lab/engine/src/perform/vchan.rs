@@ -46,7 +46,7 @@ impl Channel {
             "folder={} node={node} seconds={}\n{}",
             self.folder(),
             self.seconds,
-            include_str!("vchan/wait.sh")
+            include_str!("wait.sh")
         );
         let end = |how: &str| format!("{variables}end={how}\n{}", include_str!("vchan/end.sh"));
         match what {

@@ -237,10 +237,14 @@ impl Work<'_> {
         if before && matches!(&result, Err(XenError::Compile { of_source: false, .. })) {
             // Not the compiler's word on a file: what an older tree left behind may be to blame, so this is not believed.
             self.store.note(format!(
-                "{}: make failed on what was built before; building all of it anew",
-                self.name
+                "{}: make failed on what was built before; building all of it anew (why it failed stays in {})",
+                self.name,
+                run.log_before().display()
             ));
+            // Why that one failed is worth as much as how this one goes.
+            let failed = std::fs::read(run.log()).unwrap_or_default();
             space.clear().map_err(XenError::store(self.name))?;
+            std::fs::write(run.log(), failed).map_err(|e| io(self.name, "write", &run.log(), e))?;
             if root.exists() {
                 std::fs::remove_dir_all(&root)
                     .map_err(|e| XenError::store(self.name)(StoreError::io("remove", &root, e)))?;

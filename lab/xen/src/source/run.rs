@@ -63,13 +63,23 @@ impl Runner<'_> {
         self.space.path().join("build.log")
     }
 
+    /// That of the build before.
+    pub(super) fn log_before(&self) -> PathBuf {
+        self.log().with_extension("log.before")
+    }
+
     pub(super) fn say(&self, what: &str) {
         self.task.say(&format!("{}: {what}", self.what));
     }
 
-    /// A log with nothing in it.
+    /// A log with nothing in it; what was in it is beside it until the next time.
     pub(super) fn begin(&self) -> Result<(), XenError> {
         let log = self.log();
+        if let Err(e) = std::fs::rename(&log, self.log_before())
+            && e.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(io(self.name, "rename", &log, e));
+        }
         std::fs::write(&log, "").map_err(|e| io(self.name, "write", &log, e))
     }
 
