@@ -81,3 +81,32 @@ pub fn side(dir: &Path, subject: Option<&str>, flag: &str) -> Result<Side, Failu
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use xenlab_model::compare::Sample;
+
+    #[test]
+    fn an_axis_needs_two_values_that_are_there() {
+        let run = || Side {
+            name: "r".to_owned(),
+            samples: ["s[d=one]", "s[d=two]", "s[d=three]"]
+                .map(|id| Sample { id: id.to_owned(), ..Sample::default() })
+                .into(),
+        };
+        let (old, new) = along_axis(run(), "d=three,one").unwrap();
+        assert_eq!((old.name.as_str(), new.name.as_str()), ("r with d=three", "r with d=one"));
+        assert_eq!((old.samples.len(), new.samples.len()), (1, 1));
+        for (along, said) in [
+            ("d", "its values are one, two, three; name two: --along d=VALUE,VALUE"),
+            ("e", "no case has an axis `e`"),
+            ("d=one", "expected two values"),
+            ("d=one,four", "no case has `four`; its values are one, two, three"),
+        ] {
+            let failure = along_axis(run(), along).err().unwrap();
+            assert_eq!(failure.exit, Exit::BadInput, "{along}");
+            assert!(failure.message.contains(said), "{along}: {}", failure.message);
+        }
+    }
+}

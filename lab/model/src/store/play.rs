@@ -274,7 +274,7 @@ impl<'a> Player<'a> {
     }
 
     fn hear(&mut self, on: &str, message: Message) {
-        let payload = self.named(&text::show(&message.payload));
+        let payload = self.named(&self.based(&message.payload));
         let Some(connection) = self.connections.get_mut(on) else { return };
         if message.kind == wire::WATCH_EVENT {
             let mut event =
@@ -300,8 +300,8 @@ impl<'a> Player<'a> {
         if let Awaited::Entry(at) = awaited {
             let entry = self.entries[at];
             let sent = self.transaction(entry);
-            // A transaction may have the number of the guest, and is not it.
-            let payload = if entry.binds.is_some() { text::show(&message.payload) } else { payload };
+            // Any other number may be the guest's by chance.
+            let payload = if entry.answered_with_guest() { payload } else { self.based(&message.payload) };
             if let (Some(name), Ok(number)) = (&entry.binds, payload.trim_end_matches('|').parse()) {
                 self.transactions.insert(name.clone(), number);
             }
@@ -316,14 +316,18 @@ impl<'a> Player<'a> {
         self.seen.push(Seen { id, reply: Some(reply), events: Vec::new() });
     }
 
-    /// A payload with the trace's own names in it.
-    fn named(&self, payload: &str) -> String {
-        let text = payload.replace(&self.base, BASE);
-        let Some(domid) = self.domid else { return text };
+    /// A payload as text, with the trace's own name of its folder in it.
+    fn based(&self, payload: &[u8]) -> String {
+        text::show(payload).replace(&self.base, BASE)
+    }
+
+    /// Such a text with the trace's own name of the guest in it.
+    fn named(&self, text: &str) -> String {
+        let Some(domid) = self.domid else { return text.to_owned() };
         // Where a number stands alone: all of the payload, a permission, part of a path.
         let domid = domid.to_string();
         let mut out = String::with_capacity(text.len());
-        let mut rest = text.as_str();
+        let mut rest = text;
         while let Some(at) = rest.find(&domid) {
             let (before, after) = (&rest[..at], &rest[at + domid.len()..]);
             let joined = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());

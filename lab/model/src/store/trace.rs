@@ -38,6 +38,9 @@ pub struct Trace {
 pub struct Section {
     /// What about.
     pub section: String,
+    /// All of it is about a guest, and is played only where there is one.
+    #[serde(default)]
+    pub guest: bool,
     /// In the order in which they are played.
     pub entries: Vec<Entry>,
 }
@@ -81,6 +84,9 @@ pub struct Entry {
     /// What daemons are known to answer instead, or which of several right answers.
     #[serde(default)]
     pub known: Vec<Known>,
+    /// As its section's `guest`.
+    #[serde(skip)]
+    pub about_guest: bool,
 }
 
 /// Events that come in any order.
@@ -266,12 +272,19 @@ impl Entry {
         }
     }
 
+    /// The guest's number is in an answer to it.
+    pub fn answered_with_guest(&self) -> bool {
+        let mut all = self.gets.iter().chain(self.known.iter().flat_map(|k| &k.gets));
+        all.any(|a| matches!(a, Answer::Exactly(text) if text.contains(DOMID)))
+    }
+
     /// It can only be played where there is a guest.
     pub fn needs_guest(&self) -> bool {
         let names = |text: &str| text.contains(DOMID);
-        self.on == GUEST
+        self.about_guest
+            || self.on == GUEST
             || self.send.as_deref().is_some_and(names)
-            || self.gets.iter().any(|a| matches!(a, Answer::Exactly(text) if names(text)))
+            || self.answered_with_guest()
             || self.events.iter().flatten().flat_map(|g| &g.0).any(|e| names(e))
     }
 }
@@ -282,7 +295,12 @@ impl Trace {
     /// # Errors
     /// What is wrong with it, in words.
     pub fn read(yaml: &str) -> Result<Trace, String> {
-        let trace: Trace = serde_saphyr::from_str(yaml).map_err(|e| e.to_string())?;
+        let mut trace: Trace = serde_saphyr::from_str(yaml).map_err(|e| e.to_string())?;
+        for section in &mut trace.sections {
+            for entry in &mut section.entries {
+                entry.about_guest = section.guest;
+            }
+        }
         let (mut ids, mut bound) = (BTreeSet::new(), BTreeSet::new());
         for entry in trace.entries() {
             let wrong = |what: &str| Err(format!("`{}`: {what}", entry.id));
@@ -334,6 +352,14 @@ mod tests {
             ["values", "directories", "paths", "permissions", "watches", "transactions", "requests", "quota"];
         for name in about {
             assert!(trace.sections.iter().any(|s| s.section == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_daemons_are_known_for_is_in_the_docs() {
+        let docs = include_str!("../../../../docs/SCENARIO.md");
+        for entry in shipped().unwrap().entries().filter(|e| !e.known.is_empty()) {
+            assert!(docs.contains(&format!("`{}`", entry.id)), "{}", entry.id);
         }
     }
 

@@ -156,6 +156,8 @@ impl Daemon<'_> {
         };
         let mut transaction = asked.transaction;
         match self.lies(entry) {
+            // Of the type of an event it would be one.
+            Some(Lie::Answer) if asked.kind == WATCH_EVENT => (kind, payload) = (2, b"lie".to_vec()),
             Some(Lie::Answer) => (kind, payload) = (asked.kind, b"lie".to_vec()),
             Some(Lie::Nothing) => return Vec::new(),
             Some(Lie::Transaction) => transaction += 1,
