@@ -264,7 +264,19 @@ impl Entry {
             Some(reply) if self.binds.is_some() && Answer::Transaction.is(reply, &reply.kind) => {
                 "the number of a transaction".to_owned()
             }
-            Some(reply) => reply.words(),
+            Some(reply) => {
+                let mut reply = reply.clone();
+                // The document gives names no order.
+                if self.gets.iter().any(|a| matches!(a, Answer::Names(_))) && reply.kind != "ERROR" {
+                    let mut names: Vec<&str> = reply.payload.split_inclusive('|').collect();
+                    names.sort_unstable();
+                    reply.payload = names.concat();
+                }
+                match reply.other_transaction {
+                    Some(other) => format!("{}, for transaction {other} and not its own", reply.words()),
+                    None => reply.words(),
+                }
+            }
             None if self.events.is_some() && seen.events.is_empty() => "no event".to_owned(),
             None if self.events.is_some() => format!("the events {}", seen.events.join(", ")),
             None if self.close => "closed by the client".to_owned(),
@@ -353,6 +365,20 @@ mod tests {
         for name in about {
             assert!(trace.sections.iter().any(|s| s.section == name), "{name}");
         }
+    }
+
+    #[test]
+    fn what_came_is_told_so_that_it_can_be_compared() {
+        let words = |id: &str, kind: &str, payload: &str, other_transaction| {
+            let reply = Some(Reply { kind: kind.into(), payload: payload.into(), other_transaction });
+            let seen = super::super::play::Seen { id: id.into(), reply, events: Vec::new() };
+            shipped().unwrap().entries().find(|e| e.id == id).unwrap().words(&seen)
+        };
+        assert_eq!(words("list", "DIRECTORY", "y|x|", None), "DIRECTORY with `x|y|`");
+        assert_eq!(words("list", "ERROR", "ENOENT|", None), "the error ENOENT");
+        assert_eq!(words("tx-start", "TRANSACTION_START", "41|", None), "the number of a transaction");
+        let other = words("tx-watch-in-none", "WATCH", "OK|", Some(0));
+        assert_eq!(other, "WATCH with `OK|`, for transaction 0 and not its own");
     }
 
     #[test]

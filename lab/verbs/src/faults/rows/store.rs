@@ -72,7 +72,11 @@ pub(super) const ROWS: &[Row] = &[
             program: "xenstored",
             words: &[("EAGAIN", "EAGAIM"), ("@releaseDomain", "@releaseDomaim")],
         })],
-        expect: fail(Cause::StoreAnswer, Blame::Build, &["tx-conflict", "error EAGAIM", "go-event", "no `@releaseDomain|gone`"]),
+        expect: fail(
+            Cause::StoreAnswer,
+            Blame::Build,
+            &["tx-conflict", "error EAGAIM", "go-event", "no `@releaseDomain|gone`"],
+        ),
         ..STORE
     },
     Row {
