@@ -33,13 +33,6 @@ pub enum ToolsFault {
     OtherArchitecture,
     /// The files of this library are the other architecture's.
     LibraryOfOtherArchitecture(&'static str),
-    /// These words in this program, each wherever it stands, are others of the same length.
-    Words {
-        /// The program.
-        program: &'static str,
-        /// What is there, and what comes in its place.
-        words: &'static [(&'static str, &'static str)],
-    },
 }
 
 /// Copies a tree: files with their permissions, links as they are.
@@ -210,42 +203,7 @@ pub(super) fn break_tools(
             copy(&other()?, root)
         }
         ToolsFault::LibraryOfOtherArchitecture(name) => exchange(root, &other()?, name),
-        ToolsFault::Words { program, words } => {
-            let files = named(root, |f| f == program)?;
-            let real = files.into_iter().filter(|p| p.symlink_metadata().is_ok_and(|m| m.is_file()));
-            let mut changed = 0;
-            for path in real {
-                let io = |e: std::io::Error| format!("{}: {e}", path.display());
-                let mut bytes = fs::read(&path).map_err(io)?;
-                for (from, to) in words {
-                    changed += reword(&mut bytes, from.as_bytes(), to.as_bytes()).ok_or_else(|| {
-                        format!("{}: it has no `{from}`, or `{to}` is not as long", path.display())
-                    })?;
-                }
-                fs::write(&path, bytes).map_err(io)?;
-            }
-            if changed > 0 { Ok(()) } else { Err(format!("there is no {program}")) }
-        }
     }
-}
-
-/// Puts one word in another's place everywhere; none where it is nowhere or they differ in length.
-fn reword(bytes: &mut [u8], from: &[u8], to: &[u8]) -> Option<usize> {
-    if from.len() != to.len() || from.is_empty() {
-        return None;
-    }
-    let mut n = 0;
-    let mut at = 0;
-    while at + from.len() <= bytes.len() {
-        if &bytes[at..at + from.len()] == from {
-            bytes[at..at + to.len()].copy_from_slice(to);
-            n += 1;
-            at += from.len();
-        } else {
-            at += 1;
-        }
-    }
-    (n > 0).then_some(n)
 }
 
 #[cfg(test)]
@@ -286,11 +244,5 @@ mod tests {
         assert!(break_development(Dev::NoModule("x"), &to, none).is_err());
         assert!(break_development(Dev::DanglingLink("y"), &to, none).is_err());
         assert!(break_tools(ToolsFault::Without(&["xenstored"]), &to, none).is_err());
-        fs::write(to.join("usr/lib/prog"), b"a EAGAIN\0EAGAIN b").unwrap();
-        let words = |words| ToolsFault::Words { program: "prog", words };
-        break_tools(words(&[("EAGAIN", "EAGAIM")]), &to, none).unwrap();
-        assert_eq!(fs::read(to.join("usr/lib/prog")).unwrap(), b"a EAGAIM\0EAGAIM b");
-        assert!(break_tools(words(&[("EAGAIN", "EAGAIM")]), &to, none).is_err());
-        assert!(break_tools(words(&[("EAGAIM", "EAGAI")]), &to, none).is_err());
     }
 }
