@@ -85,6 +85,8 @@ pub(super) fn of_step(
     let named = match &*step {
         Body::Domain(domain) => domain.act().map(|(act, name)| (act.word(), name.to_owned())),
         Body::Device(device) => device.act().map(|(act, name)| (act.word(), name.to_owned())),
+        Body::Store(store) => store.guest.clone().map(|name| ("guest", name)),
+        Body::Agent(agent) => Some(("guest", agent.guest.clone())),
         _ => None,
     };
     let (list, rest) = match path.strip_prefix("setup[") {
@@ -154,6 +156,17 @@ pub(super) fn of_step(
                 "a guest with `kernel: xenlab:tiny`".to_owned(),
             );
             if tiny { device.mistake() } else { Some(own) }
+        }
+        Body::Agent(agent) => {
+            agent.of = Some(Box::new(guest));
+            None
+        }
+        Body::Store(store) => {
+            store.of = Some(Box::new(guest));
+            (!tiny).then(|| {
+                let expected = "a guest with `kernel: xenlab:tiny`".to_owned();
+                (word, "only the lab's own guest can be told what to ask the store".to_owned(), expected)
+            })
         }
         _ => None,
     };

@@ -20,6 +20,7 @@ mod dom0;
 mod good;
 mod guests;
 mod machine;
+mod store;
 mod vchan;
 mod xen;
 
@@ -31,7 +32,7 @@ use xenlab_model::verdict::Verdict;
 /// Every row.
 pub const ROWS: &[Row] = &concat();
 
-const PARTS: [&[Row]; 9] = [
+const PARTS: [&[Row]; 10] = [
     xen::ROWS,
     boot::ROWS,
     build::ROWS,
@@ -40,6 +41,7 @@ const PARTS: [&[Row]; 9] = [
     good::ROWS,
     guests::ROWS,
     devices::ROWS,
+    store::ROWS,
     vchan::ROWS,
 ];
 
