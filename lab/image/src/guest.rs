@@ -23,6 +23,31 @@ pub struct GuestFiles {
     pub kernel: GuestKernel,
     /// Its initramfs; none: the small guest's own, or none for a kernel of the user's.
     pub initrd: Option<PathBuf>,
+    /// Xen makes it when it boots, from files of the machine's, and not `xl`, from files in dom0.
+    pub by_xen: bool,
+}
+
+/// What a domain boots that Xen makes by itself, on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainFiles {
+    /// Its name in the scenario.
+    pub name: String,
+    /// Its kernel.
+    pub kernel: PathBuf,
+    /// Its initramfs.
+    pub initrd: Option<PathBuf>,
+}
+
+/// The files of the domains that Xen makes.
+pub(crate) fn domains(
+    store: &Store,
+    guests: &[GuestFiles],
+    suite: &str,
+    arch: Arch,
+) -> Result<Vec<DomainFiles>, ImageError> {
+    let of = |guest| find(store, guest, suite, arch);
+    let found = guests.iter().filter(|g| g.by_xen).map(of);
+    found.map(|f| f.map(|Found { name, kernel, initrd }| DomainFiles { name, kernel, initrd })).collect()
 }
 
 /// Where the parts of a guest lie on this host.
@@ -39,10 +64,11 @@ pub(crate) fn layer(
     suite: &str,
     arch: Arch,
 ) -> Result<Option<Entry>, ImageError> {
-    if guests.is_empty() {
+    let found: Vec<Found> =
+        guests.iter().filter(|g| !g.by_xen).map(|g| find(store, g, suite, arch)).collect::<Result<_, _>>()?;
+    if found.is_empty() {
         return Ok(None);
     }
-    let found: Vec<Found> = guests.iter().map(|g| find(store, g, suite, arch)).collect::<Result<_, _>>()?;
     let mut key = Key::new("guests").part("format", 1);
     for (at, guest) in found.iter().enumerate() {
         key = key.part(&format!("name-{at}"), &guest.name);

@@ -1,6 +1,6 @@
 //! From what is asked for to what a machine is given.
 
-use crate::guest::{self, GuestFiles};
+use crate::guest::{self, DomainFiles, GuestFiles};
 use crate::system::SystemDom0;
 use crate::tools::ToolsTree;
 use crate::{ImageError, Layout, device_model, initramfs, tools, userland};
@@ -47,6 +47,8 @@ pub struct Dom0 {
     /// The device model of HVM guests: `build PATH` for the build's own, `debian:SUITE VERSION` for one that was laid beside
     /// it; none: there is none.
     pub device_model: Option<String>,
+    /// What domains boot that Xen makes by itself.
+    pub domains: Vec<DomainFiles>,
     /// What it is made of, for `inputs.json` and for hashing again before something is blamed.
     pub parts: Vec<Part>,
     /// What is particular of it where it is a system of its own.
@@ -140,6 +142,7 @@ pub fn prepare(request: &Dom0Request, store: &Store) -> Result<Dom0, ImageError>
         layout,
         lacks,
         device_model,
+        domains: guest::domains(store, &request.guests, &suite, request.arch)?,
         release: release.filter(|r| !r.is_empty()),
         parts,
         system: None,

@@ -109,8 +109,22 @@ pub const RULES: &[Rule] = &[
         "dom0.memory",
         Xen,
         80,
-        "Unable to allocate first memory bank|Failed to allocate requested (?:dom0|domain) memory",
+        "Unable to allocate first memory bank|Failed to allocate requested dom0 memory",
         "xen/arch/arm/domain_build.c allocate_memory_11(), allocate_memory()",
+    ),
+    panic(
+        "guest.memory",
+        Xen,
+        80,
+        "Failed to allocate requested domain memory",
+        "xen/arch/arm/domain_build.c allocate_memory(): of a domain that the device tree has",
+    ),
+    panic(
+        "guest.not-created",
+        Xen,
+        60,
+        "Could not set up domain |Error creating domain ",
+        "xen/arch/arm/domain_build.c, dom0less-build.c create_domUs(): of a domain that the device tree has",
     ),
     panic(
         "dom0.memory",

@@ -3,7 +3,7 @@
 use super::config::Config;
 use super::diagnostic::Diagnostic;
 use super::tree::Node;
-use crate::guest::{Guest, GuestConfig};
+use crate::guest::{Guest, GuestConfig, GuestStart};
 use crate::step::domain::Act;
 use crate::step::vchan::{DOM0, PROGRAM, Side, Vchan};
 use crate::step::{Body, Step};
@@ -55,7 +55,12 @@ fn of_vchan(
                 continue;
             }
         };
-        if !guest.is_tiny() {
+        if guest.config.start == GuestStart::Xen {
+            wrong(
+                format!("guest `{name}` is made by Xen when it boots"),
+                "a guest with `start: xl`".to_owned(),
+            );
+        } else if !guest.is_tiny() {
             let expected = "a guest with `kernel: xenlab:tiny`".to_owned();
             wrong("only the lab's own guest can be an end of a vchan".to_owned(), expected);
         } else if guest.config.copies != 1 {
@@ -126,8 +131,19 @@ pub(super) fn of_step(
     let wrong = match step {
         Body::Domain(domain) => {
             let act = domain.act().map(|(act, _)| act);
+            let by_xen = |g: &GuestConfig| g.start == GuestStart::Xen;
+            if by_xen(of) {
+                // Xen numbers them in the order of the device tree, which is that of their names.
+                let before = config.guests.iter().filter(|(other, g)| by_xen(g) && **other <= name).count();
+                domain.number = u16::try_from(before).ok();
+            }
             domain.guest = Some(Box::new(guest));
             match act {
+                Some(act) if domain.number.is_some() && act != Act::Says => Some((
+                    word,
+                    format!("guest `{name}` is made by Xen when it boots, and can only be waited for"),
+                    "`says`, or a guest with `start: xl`".to_owned(),
+                )),
                 Some(Act::Run) if !tiny => Some((
                     word,
                     "only the lab's own guest runs scripts".to_owned(),
@@ -150,10 +166,10 @@ pub(super) fn of_step(
             device.guest = Some(Box::new(guest));
             let own = (
                 word,
-                "only the lab's own guest can be asked about its devices".to_owned(),
-                "a guest with `kernel: xenlab:tiny`".to_owned(),
+                "only the lab's own guest, made by xl, can be asked about its devices".to_owned(),
+                "a guest with `kernel: xenlab:tiny` and `start: xl`".to_owned(),
             );
-            if tiny { device.mistake() } else { Some(own) }
+            if tiny && of.start == GuestStart::Xl { device.mistake() } else { Some(own) }
         }
         _ => None,
     };

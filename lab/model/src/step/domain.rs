@@ -77,6 +77,10 @@ pub struct Domain {
     /// With `run`: what standard error must be, its last line end taken off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stderr: Option<Matcher>,
+    /// The number that Xen gives it, where Xen makes it; filled when the case is planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub number: Option<u16>,
     /// The guest, as `guests` has it; filled when the case is planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
@@ -450,6 +454,13 @@ impl Domain {
             return vec![check.at(cx.place(Self::NAME, "says"))];
         }
         let mut checks = Vec::new();
+        if let Some(number) = self.number {
+            let place = cx.place(Self::NAME, "says");
+            checks.extend(self.made_by_xen(number, seen).into_iter().map(|check| check.at(place.clone())));
+            if seen.state.is_none() {
+                return checks;
+            }
+        }
         for (i, (pattern, shown)) in self.words(&seen.nonce).iter().enumerate() {
             let place = cx.place(Self::NAME, &format!("has[{i}]"));
             let found = Regex::new(pattern).is_ok_and(|r| r.is_match(text));
@@ -487,6 +498,34 @@ impl Domain {
                 }
                 .at(place),
             );
+        }
+        checks
+    }
+
+    /// Xen has made the domain, with what the device tree says.
+    fn made_by_xen(&self, number: u16, seen: &Seen) -> Vec<Check> {
+        let domain = &seen.domain;
+        let name = format!("Xen makes {domain}");
+        if seen.state.is_none() {
+            let message =
+                format!("Xen was to make {domain} when it booted, and `xl list` has no domain {number}");
+            return vec![Check::fail(name, Cause::GuestNotCreated, message)];
+        }
+        let mut checks = vec![Check::pass(name, format!("{domain} is there: domain {number}, made by Xen"))];
+        let Some(config) = self.guest.as_ref().map(|g| &g.config) else { return checks };
+        let wanted = [("memory", config.memory.0 >> 20, " MiB"), ("vcpus", u64::from(config.vcpus), "")];
+        for (word, wanted, unit) in wanted {
+            let name = format!("{word} of {domain}");
+            let is = seen.value(word).and_then(|v| v.parse::<u64>().ok());
+            let shown = is.map_or_else(|| "unknown".to_owned(), |is| format!("{is}{unit}"));
+            checks.push(match is {
+                Some(is) if is == wanted => Check::pass(name, format!("{word} of {domain} is {shown}")),
+                _ => Check::fail(
+                    name,
+                    Cause::GuestState,
+                    format!("{word} of {domain} is {shown}, the device tree says {wanted}{unit}"),
+                ),
+            });
         }
         checks
     }

@@ -17,6 +17,7 @@ mod boot;
 mod build;
 mod devices;
 mod dom0;
+mod dom0less;
 mod good;
 mod guests;
 mod machine;
@@ -31,7 +32,7 @@ use xenlab_model::verdict::Verdict;
 /// Every row.
 pub const ROWS: &[Row] = &concat();
 
-const PARTS: [&[Row]; 9] = [
+const PARTS: [&[Row]; 10] = [
     xen::ROWS,
     boot::ROWS,
     build::ROWS,
@@ -41,6 +42,7 @@ const PARTS: [&[Row]; 9] = [
     guests::ROWS,
     devices::ROWS,
     vchan::ROWS,
+    dom0less::ROWS,
 ];
 
 const COUNT: usize = {
