@@ -167,7 +167,6 @@ pub fn spec(case: &Case, parts: &Parts, accel: Accel, initrd: Payload) -> Result
         let Some(guest) = config.guests.get(&files.name) else { continue };
         spec.domains.push(Domain {
             name: files.name.clone(),
-            compatible: Domain::COMPATIBLE.to_owned(),
             kernel: payload(&files.kernel)?,
             kernel_at: None,
             initrd: files.initrd.as_ref().map(payload).transpose()?,
@@ -340,12 +339,15 @@ async fn write_disk(
     Ok(())
 }
 
+/// The file in a machine's run folder that is the device tree with the domains which Xen makes.
+pub const DEVICE_TREE: &str = "device-tree";
+
 /// Writes the device tree that has the domains which Xen makes: behind every change to them.
 async fn write_device_tree(spec: &mut MachineSpec, dir: &RunDir) -> Result<(), EngineError> {
     if spec.domains.is_empty() {
         return Ok(());
     }
-    let (of, path) = (spec.clone(), dir.path().join("device-tree"));
+    let (of, path) = (spec.clone(), dir.path().join(DEVICE_TREE));
     spec.device_tree = Some(path.clone());
     crate::blocking(move || {
         xenlab_machine::device_tree(&of, &path).map_err(|e| EngineError::part(e.cause(), e))

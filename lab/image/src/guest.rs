@@ -11,6 +11,8 @@ use xenlab_store::{Entry, Key, Store};
 
 /// The folder of `images/` with the small guest's init and the names that busybox has in it.
 const TINY: &str = "guest";
+/// The one file in an entry that keeps a guest's.
+const FILE: &str = "file";
 /// The file in each entry.
 const IMAGE: &str = "root.squashfs";
 
@@ -38,16 +40,37 @@ pub struct DomainFiles {
     pub initrd: Option<PathBuf>,
 }
 
-/// The files of the domains that Xen makes.
+/// The files of the domains that Xen makes, and the entries that they are of: what a machine is given lies in the store, whoever's it is.
 pub(crate) fn domains(
     store: &Store,
     guests: &[GuestFiles],
     suite: &str,
     arch: Arch,
-) -> Result<Vec<DomainFiles>, ImageError> {
-    let of = |guest| find(store, guest, suite, arch);
-    let found = guests.iter().filter(|g| g.by_xen).map(of);
-    found.map(|f| f.map(|Found { name, kernel, initrd }| DomainFiles { name, kernel, initrd })).collect()
+) -> Result<(Vec<DomainFiles>, Vec<(PathBuf, Entry)>), ImageError> {
+    let (mut domains, mut entries) = (Vec::new(), Vec::new());
+    for guest in guests.iter().filter(|g| g.by_xen) {
+        let Found { name, kernel, initrd, of } = find(store, guest, suite, arch)?;
+        let mut keep = |path: &Path| {
+            let (path, entry) = match of.iter().find(|entry| path.starts_with(&entry.dir)) {
+                Some(entry) => (path.to_owned(), entry.clone()),
+                None => kept(store, path)?,
+            };
+            entries.push((path.clone(), entry));
+            Ok::<_, ImageError>(path)
+        };
+        let initrd = initrd.as_deref().map(&mut keep).transpose()?;
+        domains.push(DomainFiles { name, kernel: keep(&kernel)?, initrd });
+    }
+    Ok((domains, entries))
+}
+
+/// A file of the user's, as the store keeps it.
+fn kept(store: &Store, path: &Path) -> Result<(PathBuf, Entry), ImageError> {
+    let key = Key::new("guest-file").part("format", 1).part("file", store.digest_file(path)?);
+    let entry = store.get_or_make(&key, &format!("a guest's {}", path.display()), |dir| {
+        std::fs::copy(path, dir.join(FILE)).map(|_| ()).map_err(|e| ImageError::io("copy", path, e))
+    })?;
+    Ok((entry.file(FILE), entry))
 }
 
 /// Where the parts of a guest lie on this host.
@@ -55,6 +78,8 @@ struct Found {
     name: String,
     kernel: PathBuf,
     initrd: Option<PathBuf>,
+    /// The entries that its files are of which the lab made.
+    of: Vec<Entry>,
 }
 
 /// The layer, made when the store does not have it; none where there are no guests.
@@ -120,17 +145,21 @@ fn find(store: &Store, guest: &GuestFiles, suite: &str, arch: Arch) -> Result<Fo
         GuestKernel::Tiny => {
             let spec = KernelSpec::Debian { suite: suite.to_owned() };
             let kernel = initramfs::kernel(store, &spec, suite, arch)?;
+            let mut of = vec![kernel.clone()];
             let own = match &guest.initrd {
                 Some(path) => path.clone(),
-                None => tiny(store, &kernel, suite, arch)?.file("initrd"),
+                None => {
+                    of.push(tiny(store, &kernel, suite, arch)?);
+                    of[1].file("initrd")
+                }
             };
-            Ok(Found { name, kernel: kernel.file("kernel"), initrd: Some(own) })
+            Ok(Found { name, kernel: kernel.file("kernel"), initrd: Some(own), of })
         }
         GuestKernel::File(kernel) => {
             if !kernel.is_file() {
                 return Err(input("a guest's kernel", kernel));
             }
-            Ok(Found { name, kernel: kernel.clone(), initrd: guest.initrd.clone() })
+            Ok(Found { name, kernel: kernel.clone(), initrd: guest.initrd.clone(), of: Vec::new() })
         }
     }
 }

@@ -60,7 +60,8 @@ pub struct Dom0 {
 /// A file that a machine uses.
 #[derive(Debug, Clone)]
 pub struct Part {
-    /// `kernel`, `initrd`, `userland`, `device-model`, `guests`, `tools`, or `system`, which is a system's disk.
+    /// `kernel`, `initrd`, `userland`, `device-model`, `guests`, `domain` (what a domain boots that Xen makes), `tools`,
+    /// or `system`, which is a system's disk.
     pub role: &'static str,
     /// The file.
     pub path: PathBuf,
@@ -118,6 +119,13 @@ pub fn prepare(request: &Dom0Request, store: &Store) -> Result<Dom0, ImageError>
         disks.push(path.clone());
         parts.push(Part { role: "guests", path, entry });
     }
+    let (domains, entries) = guest::domains(store, &request.guests, &suite, request.arch)?;
+    for (path, entry) in entries {
+        // Several domains may boot the same.
+        if !parts.iter().any(|p| p.path == path) {
+            parts.push(Part { role: "domain", path, entry });
+        }
+    }
     let own = request.tools.as_ref().filter(|t| t.own_device_model).and_then(|t| t.device_model.as_ref());
     let device_model = match own {
         Some(path) => Some(format!("build {path}")),
@@ -142,7 +150,7 @@ pub fn prepare(request: &Dom0Request, store: &Store) -> Result<Dom0, ImageError>
         layout,
         lacks,
         device_model,
-        domains: guest::domains(store, &request.guests, &suite, request.arch)?,
+        domains,
         release: release.filter(|r| !r.is_empty()),
         parts,
         system: None,

@@ -69,7 +69,7 @@ fn node(domain: &Domain, (kernel, initrd): (u64, u64)) -> Node {
             .numbers("reg", &[at, payload.size])
     };
     let node = Node::new(domain.name.clone())
-        .strings("compatible", &[domain.compatible.as_str()])
+        .strings("compatible", &["xen,domain"])
         .cells("#address-cells", &[2])
         .cells("#size-cells", &[2])
         // In KiB.
@@ -99,7 +99,6 @@ mod tests {
         let payload = |path: &str, mib: u64| Payload { path: path.into(), size: mib << 20 };
         let domain = |name: &str, initrd| Domain {
             name: name.into(),
-            compatible: Domain::COMPATIBLE.into(),
             kernel: payload("/s/Image", 33),
             kernel_at: None,
             initrd,

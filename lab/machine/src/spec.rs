@@ -144,8 +144,6 @@ impl Flash {
 pub struct Domain {
     /// The name of its node.
     pub name: String,
-    /// What makes Xen take the node for a domain: [`Domain::COMPATIBLE`].
-    pub compatible: String,
     /// Its kernel.
     pub kernel: Payload,
     /// Where the tree says that its kernel is; where it is put when not said.
@@ -158,11 +156,6 @@ pub struct Domain {
     pub vcpus: u32,
     /// Its kernel's command line.
     pub args: String,
-}
-
-impl Domain {
-    /// The node's `compatible`.
-    pub const COMPATIBLE: &str = "xen,domain";
 }
 
 /// A machine: everything its command line is made of, but for the sockets.
@@ -273,7 +266,7 @@ impl MachineSpec {
             return Some(format!("QEMU {} is older than {}", self.qemu.version, crate::qemu::OLDEST));
         }
         if !self.domains.is_empty() {
-            return Some("domains that Xen makes when it boots are judged from power-on".to_owned());
+            return Some("Xen is to make domains by itself, which it does only when it boots".to_owned());
         }
         // What the guest wrote to it is in a temporary file of QEMU's, which a clone has not.
         self.disks.iter().find(|d| d.access == DiskAccess::Snapshot).map(|d| {

@@ -73,7 +73,6 @@ async fn a_domain_lies_where_the_device_tree_says() {
     let kernel = Payload::of(&image).unwrap();
     spec.domains = vec![Domain {
         name: "d1".into(),
-        compatible: Domain::COMPATIBLE.into(),
         initrd: Some(kernel.clone()),
         kernel,
         kernel_at: None,

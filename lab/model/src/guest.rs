@@ -454,14 +454,20 @@ pub fn no_pvh(facts: &Facts) -> Option<String> {
 fn no_dom0less(facts: &Facts) -> Option<String> {
     let is = |fact: &str, what: &str| facts.get(fact).map(|value| *value == FactValue::text(what));
     if is("arch", Arch::Aarch64.name()) == Some(false) {
-        return Some(
-            "Xen makes domains by itself on AArch64 only (hyperlaunch is not in these versions)".to_owned(),
-        );
+        return Some("Xen makes domains from a device tree (dom0less) on AArch64 only".to_owned());
     }
     if is("boot.way", "direct") == Some(false) {
         return Some(
             "the device tree that names such domains is given to QEMU, which must load Xen itself".to_owned(),
         );
+    }
+    // An option of its own since 4.19 (xen/arch/arm/Kconfig).
+    let optional = match facts.get("build.branch") {
+        Some(FactValue::Version(branch)) => crate::version::compare(branch, "4.19").is_ge(),
+        _ => false,
+    };
+    if optional && has(facts, "build.config", "DOM0LESS_BOOT") == Some(false) {
+        return Some("this Xen is built without DOM0LESS_BOOT: it makes no domains by itself".to_owned());
     }
     (has(facts, "build.config", "SBSA_VUART_CONSOLE") == Some(false)).then(|| {
         "this Xen has no PL011 for its domains (SBSA_VUART_CONSOLE), so nothing could be heard of one"

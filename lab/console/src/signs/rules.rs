@@ -123,8 +123,8 @@ pub const RULES: &[Rule] = &[
         "guest.not-created",
         Xen,
         60,
-        "Could not set up domain |Error creating domain ",
-        "xen/arch/arm/domain_build.c, dom0less-build.c create_domUs(): of a domain that the device tree has",
+        "Could not set up domain |Error creating domain (?:[^0]|0[^ ])",
+        "xen/arch/arm/domain_build.c, dom0less-build.c create_domUs(): of a domain that the device tree has; dom0 is `domain 0`",
     ),
     panic(
         "dom0.memory",

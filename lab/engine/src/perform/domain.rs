@@ -198,21 +198,26 @@ impl Dom0<'_> {
         hub: &Hub,
     ) -> Seen {
         let limit = self.left();
+        // A domain of this number that xl made is another one: where Xen makes none, xl's first has its number.
         let look = format!(
-            "xl list | awk '$(NF - 4) == {number} {{ print \"state\", $(NF - 1); print \"vcpus\", $(NF - 2); print \"memory\", $(NF - 3) }}'"
+            "l=$(xl list) || exit\n\
+             set -- $(echo \"$l\" | awk '$(NF - 4) == {number} {{ print $1, $(NF - 3), $(NF - 2), $(NF - 1) }}')\n\
+             [ $# -eq 4 ] || exit 0\n[ -e \"{FOLDER}/$1.nonce\" ] && echo xl-made \"$1\" && exit 0\n\
+             echo name \"$1\"\necho memory $2\necho vcpus $3\necho state $4"
         );
         loop {
             let command = self.ways.run(&self.script(&look), GRACE).await;
-            let text: String = {
+            let (text, cut): (String, bool) = {
                 let state = hub.state();
                 let own = state.lines_from(0).filter(|l| l.speaker == Speaker::Domain(number));
-                own.map(|l| format!("{}\n", l.text)).collect()
+                let text = own.map(|l| format!("{}\n", l.text)).collect();
+                (text, state.lines_from(0).next().is_some_and(|l| l.number > 0))
             };
             let state = command.stdout.text.lines().find_map(|l| l.strip_prefix("state "));
             let mut seen = Seen {
                 domain: domain.to_owned(),
                 state: state.map(str::to_owned),
-                console: Captured { total: text.len() as u64, text, cut: false },
+                console: Captured { total: text.len() as u64, text, cut },
                 command,
                 nonce: nonce.clone(),
                 xen: Vec::new(),

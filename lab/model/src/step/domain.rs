@@ -456,7 +456,7 @@ impl Domain {
         let mut checks = Vec::new();
         if let Some(number) = self.number {
             let place = cx.place(Self::NAME, "says");
-            checks.extend(self.made_by_xen(number, seen).into_iter().map(|check| check.at(place.clone())));
+            checks.push(self.made_by_xen(number, seen, cx).at(place));
             if seen.state.is_none() {
                 return checks;
             }
@@ -482,6 +482,10 @@ impl Domain {
                 if check.verdict == Verdict::Fail { check.show("console", seen.last_lines()) } else { check };
             checks.push(check.at(place));
         }
+        if self.number.is_some() {
+            let place = cx.place(Self::NAME, "says");
+            checks.extend(self.as_the_tree_says(seen).into_iter().map(|check| check.at(place.clone())));
+        }
         for (i, pattern) in self.lacks.iter().enumerate() {
             let name = format!("{domain} lacks {i}");
             let place = cx.place(Self::NAME, &format!("lacks[{i}]"));
@@ -502,19 +506,40 @@ impl Domain {
         checks
     }
 
-    /// Xen has made the domain, with what the device tree says.
-    fn made_by_xen(&self, number: u16, seen: &Seen) -> Vec<Check> {
+    /// Xen has made the domain.
+    fn made_by_xen(&self, number: u16, seen: &Seen, cx: &JudgeContext<'_>) -> Check {
         let domain = &seen.domain;
         let name = format!("Xen makes {domain}");
-        if seen.state.is_none() {
-            let message =
-                format!("Xen was to make {domain} when it booted, and `xl list` has no domain {number}");
-            return vec![Check::fail(name, Cause::GuestNotCreated, message)];
+        if !seen.command.ok() {
+            return say::xl_failed(&name, "`xl list`", &seen.command, cx);
         }
-        let mut checks = vec![Check::pass(name, format!("{domain} is there: domain {number}, made by Xen"))];
-        let Some(config) = self.guest.as_ref().map(|g| &g.config) else { return checks };
+        let kind = self.guest.as_ref().map_or("", |g| g.config.kind.word());
+        let of_xl = seen
+            .value("xl-made")
+            .map_or_else(String::new, |other| format!("; its number is that of {other}, which xl made"));
+        match seen.state {
+            Some(_) => Check::pass(
+                name,
+                format!("{domain} is there: domain {number}, type {kind}, made by Xen from the device tree"),
+            ),
+            None => Check::fail(
+                name,
+                Cause::GuestNotCreated,
+                format!(
+                    "Xen was to make {domain} when it booted, and `xl list` has no domain {number} that it made{of_xl}"
+                ),
+            ),
+        }
+    }
+
+    /// It has what the device tree says. Its vCPUs its own kernel brings up, so they are counted when it is up.
+    fn as_the_tree_says(&self, seen: &Seen) -> Vec<Check> {
+        let domain = &seen.domain;
+        let Some(config) = self.guest.as_ref().map(|g| &g.config) else { return Vec::new() };
         let wanted = [("memory", config.memory.0 >> 20, " MiB"), ("vcpus", u64::from(config.vcpus), "")];
-        for (word, wanted, unit) in wanted {
+        let up = self.satisfied(&seen.console.text, &seen.nonce);
+        let mut checks = Vec::new();
+        for (word, wanted, unit) in wanted.into_iter().filter(|(word, ..)| up || *word != "vcpus") {
             let name = format!("{word} of {domain}");
             let is = seen.value(word).and_then(|v| v.parse::<u64>().ok());
             let shown = is.map_or_else(|| "unknown".to_owned(), |is| format!("{is}{unit}"));

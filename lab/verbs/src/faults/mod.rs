@@ -120,7 +120,7 @@ pub enum Mutation {
     Shell(Shell),
     /// A file of dom0, laid over its root: path, permissions, content.
     File(&'static str, u32, &'static str),
-    /// The device tree says something else of the first domain that Xen is to make.
+    /// The device tree says something else of a domain that Xen is to make.
     Tree(Tree),
     /// QEMU is behind a program that breaks it.
     Qemu(Wrapper),
@@ -133,10 +133,10 @@ pub enum Mutation {
 /// What the device tree says of a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tree {
-    /// That its kernel is where nothing is.
+    /// That the first one's kernel is where nothing is.
     KernelElsewhere,
-    /// That it is something else than a domain.
-    NoDomain,
+    /// Nothing: the last one has no node.
+    NoNode,
 }
 
 /// The row of this name.

@@ -246,11 +246,14 @@ impl Plant for Planted {
                 Mutation::NoXen => spec.without_xen = true,
                 Mutation::Tree(how) => {
                     let end = spec.memory.0;
-                    let domain = spec.domains.first_mut().ok_or_else(|| failed("Xen makes no domain"))?;
+                    let none = || failed("Xen makes no domain");
                     match how {
                         // In the machine's memory, 48 MiB before its end, where nothing was put.
-                        Tree::KernelElsewhere => domain.kernel_at = Some((1 << 30) + end - (48 << 20)),
-                        Tree::NoDomain => domain.compatible = "xen,nothing".to_owned(),
+                        Tree::KernelElsewhere => {
+                            let first = spec.domains.first_mut().ok_or_else(none)?;
+                            first.kernel_at = Some((1 << 30) + end - (48 << 20));
+                        }
+                        Tree::NoNode => drop(spec.domains.pop().ok_or_else(none)?),
                     }
                 }
                 _ => {}

@@ -206,6 +206,8 @@ fn made_by_xen() {
     let there = "state -b----\nvcpus 1\nmemory 128\n";
     assert!(judged(there, &up, Some("-b----")).is_empty());
     assert_eq!(judged("", &up, None), ["Xen makes g1 FAIL guest.not-created"]);
+    // Where Xen made none, the first that xl made has its number.
+    assert_eq!(judged("xl-made g2\n", &up, None), ["Xen makes g1 FAIL guest.not-created"]);
     assert_eq!(judged("vcpus 1\nmemory 96\n", &up, Some("-b----")), ["memory of g1 FAIL guest.state"]);
     assert_eq!(judged("vcpus 2\nmemory 128\n", &up, Some("-b----")), ["vcpus of g1 FAIL guest.state"]);
     assert_eq!(
@@ -216,4 +218,6 @@ fn made_by_xen() {
     assert_eq!(judged(there, "xenlab-guest: ready other\n", Some("-b----")), ["g1 says 0 FAIL guest.silent"]);
     let panic = "Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\n";
     assert_eq!(judged(there, panic, Some("r-----")), ["g1 says 0 FAIL guest.no-root"]);
+    // It had not come to bring up its processors, which says no more than that it panicked.
+    assert_eq!(judged("vcpus 0\nmemory 128\n", panic, Some("---s--")), ["g1 says 0 FAIL guest.no-root"]);
 }
