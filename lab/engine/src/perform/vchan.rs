@@ -105,7 +105,8 @@ impl Dom0<'_> {
             for (what, side) in order(step) {
                 let domain = side.map_or(DOM0, |side| step.of(side));
                 let part = self.part(step, &channel, what, domain).await;
-                let well = part.is_well(nonces.get(domain).map_or("", String::as_str));
+                let nonce = nonces.get(domain).map_or("", String::as_str);
+                let well = part.is_well(nonce) && step.goes_on(&part, nonce);
                 let offered = step.offered(&part);
                 done.push(part);
                 if !offered {

@@ -169,6 +169,14 @@ impl Vchan {
         part.what != What::Nodes || matches!(nodes(&part.command.stdout.text), (Some(_), Some(_)))
     }
 
+    /// After this part there is more to see; an end that did not receive everything is the last thing that is.
+    pub fn goes_on(&self, part: &Part, nonce: &str) -> bool {
+        let Part { what: What::Receive(_), guest, command } = part else { return true };
+        let answer = guest.as_ref().and_then(|_| Answer::read(&command.stdout.text, nonce));
+        let text = answer.as_ref().map_or(&command.stdout.text, |a| &a.stdout.text);
+        value(text, "status").is_none() && value(text, "bytes").and_then(|v| v.parse().ok()) == Some(BYTES)
+    }
+
     /// The end that goes first.
     pub fn first(&self) -> Side {
         self.kill.unwrap_or(Side::Client)
