@@ -40,13 +40,16 @@ pub struct DomainFiles {
     pub initrd: Option<PathBuf>,
 }
 
+/// Files, each with the entry that it is of.
+type Kept = Vec<(PathBuf, Entry)>;
+
 /// The files of the domains that Xen makes, and the entries that they are of: what a machine is given lies in the store, whoever's it is.
 pub(crate) fn domains(
     store: &Store,
     guests: &[GuestFiles],
     suite: &str,
     arch: Arch,
-) -> Result<(Vec<DomainFiles>, Vec<(PathBuf, Entry)>), ImageError> {
+) -> Result<(Vec<DomainFiles>, Kept), ImageError> {
     let (mut domains, mut entries) = (Vec::new(), Vec::new());
     for guest in guests.iter().filter(|g| g.by_xen) {
         let Found { name, kernel, initrd, of } = find(store, guest, suite, arch)?;

@@ -123,8 +123,15 @@ pub const RULES: &[Rule] = &[
         "guest.not-created",
         Xen,
         60,
-        "Could not set up domain |Error creating domain (?:[^0]|0[^ ])",
-        "xen/arch/arm/domain_build.c, dom0less-build.c create_domUs(): of a domain that the device tree has; dom0 is `domain 0`",
+        "Could not set up domain ",
+        "xen/arch/arm/domain_build.c, dom0less-build.c create_domUs(): of a domain that the device tree has",
+    ),
+    panic(
+        "guest.not-created",
+        Xen,
+        60,
+        "Error creating domain [^0]",
+        "as above, where dom0 is `domain 0`; never seen here: Xen had no memory for the domain itself",
     ),
     panic(
         "dom0.memory",

@@ -31,7 +31,7 @@ pub(super) const ROWS: &[Row] = &[
         // The one that panics ends, and leaves the processors to the others.
         scenario: dom0less!(
             "  panics: {start: xen, memory: 96M, args: [rdinit=/nowhere, panic=-1]}\n\
-             \x20 silent: {start: xen, memory: 96M, args: [rdinit=/bin/sleep, '--', '1000']}\n\
+             \x20 silent: {start: xen, memory: 128M, args: [rdinit=/bin/sleep, '--', '1000']}\n\
              \x20 without: {start: xen, memory: 96M}\n",
             "  - domain: {says: without}\n  - domain: {says: panics}\n  - domain: {says: silent}\n    within: 4s\n"
         ),
