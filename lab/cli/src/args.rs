@@ -377,8 +377,11 @@ pub struct Diff {
     #[arg(value_name = "OLD", value_hint = ValueHint::DirPath)]
     pub old: PathBuf,
     /// The new run
-    #[arg(value_name = "NEW", value_hint = ValueHint::DirPath)]
-    pub new: PathBuf,
+    #[arg(value_name = "NEW", value_hint = ValueHint::DirPath, required_unless_present = "along")]
+    pub new: Option<PathBuf>,
+    /// Compare the cases of one run with each other: those of the first value of this axis with those of the second
+    #[arg(long, value_name = "PATH[=VALUE,VALUE]", conflicts_with_all = ["new", "new_xen"])]
+    pub along: Option<String>,
     /// The Xen build of the old run, where it has several
     #[arg(long, value_name = "SPEC")]
     pub old_xen: Option<String>,

@@ -192,6 +192,7 @@ fn tiny(store: &Store, kernel: &Entry, suite: &str, arch: Arch) -> Result<Entry,
             cpio.file(&format!("sbin/{name}"), 0o755, text.as_bytes());
         }
         cpio.file("init", 0o755, recipe::file("guest/init")?);
+        cpio.file("bin/store", 0o755, recipe::file("guest/store")?);
         let path = dir.join("initrd");
         let mut bytes = cpio.finish();
         bytes.extend(std::fs::read(&modules).map_err(|e| ImageError::io("read", &modules, e))?);

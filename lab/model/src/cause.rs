@@ -98,6 +98,10 @@ causes! {
     StoreSeveral = "store.several", Dom0, "more than one xenstore daemon runs";
     StorePidFile = "store.pid-file", Dom0, "the store's pid file names another process";
     StoreSelfTest = "store.self-test", Build, "test-xenstore failed";
+    StoreAnswer = "store.answer", Build, "the store answers otherwise than its protocol says";
+    StoreEvent = "store.event", Build, "a watch event of the store is missing, or one too many";
+    StoreSilent = "store.silent", Build, "the store does not answer a request";
+    StoreClient = "store.client", Dom0, "dom0 has nothing that can speak to the store's socket";
     ServiceMissing = "service.missing", Dom0, "a service that must run does not exist";
     ServiceFailed = "service.failed", Dom0, "a service is not in the state it must be in";
     ServiceUnknown = "service.unknown", Dom0, "the state of a service could not be read";
@@ -141,6 +145,8 @@ causes! {
     VchanNotConnected = "vchan.not-connected", Build, "two domains could not be connected by a vchan";
     VchanData = "vchan.data", Xen, "what comes out of a vchan is not what went in";
     VchanEnd = "vchan.end", Build, "an end of a vchan did not see that the other end is gone";
+    AgentMissing = "agent.missing", Scenario, "a guest does not publish in the store what its agent's contract says";
+    AgentValue = "agent.value", Scenario, "what a guest publishes in the store is not what its agent's contract says";
     XtfNotBuilt = "xtf.not-built", Scenario, "the XTF tree has no such file";
     QemuMissing = "qemu.missing", Host, "there is no QEMU for this architecture";
     QemuRefused = "qemu.refused", Qemu, "QEMU refused to start";

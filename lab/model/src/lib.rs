@@ -5,6 +5,7 @@
 //! Data flows one way: scenario text → [`scenario`] → [`case::Case`]s → (engine: machine, steps) →
 //! [`evidence::Evidence`] → [`verdict::StepVerdict`] → [`event::Event`]s → reporters.
 
+pub mod agent;
 pub mod arch;
 pub mod bundle;
 pub mod case;
@@ -27,6 +28,7 @@ pub mod recipe;
 pub mod scenario;
 pub mod spec;
 pub mod step;
+pub mod store;
 pub mod units;
 pub mod verdict;
 pub mod version;

@@ -1,11 +1,13 @@
 //! One place a kind of step is performed: what is done in dom0, on the consoles or on the build, and what is seen.
 
+mod agent;
 pub mod build;
 mod console;
 mod device;
 mod dom0;
 mod domain;
 pub mod scripts;
+mod store;
 mod vchan;
 mod xtf;
 
@@ -152,6 +154,8 @@ async fn observe(
                 Body::Device(step) => dom0.device(step, &hub).await?,
                 Body::Vchan(step) => dom0.vchan(step, &hub, limit).await?,
                 Body::Leaks(_) => dom0.leaks().await,
+                Body::Store(step) => dom0.store(step).await,
+                Body::Agent(step) => dom0.agent(step).await,
                 Body::Phase(_)
                 | Body::Console(_)
                 | Body::PkgConfig(_)

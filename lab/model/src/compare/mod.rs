@@ -7,6 +7,7 @@
 //! What is judged (cases, steps, checks) is compared by verdict; what is only seen (facts, `xl info`, consoles, times) is compared by
 //! value, and says `regression` only where something that people rely on is gone.
 
+mod along;
 mod bump;
 mod console;
 mod fold;
@@ -14,6 +15,7 @@ mod judged;
 mod points;
 mod seen;
 
+pub use along::{values_of, with_value};
 pub use bump::Bump;
 pub use console::{Remark, remarks};
 pub use fold::{Folder, fold};

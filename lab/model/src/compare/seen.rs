@@ -6,7 +6,9 @@ use crate::fact::FactValue;
 use crate::step::Observation;
 use crate::step::boot_files::BootFilesEvidence;
 use crate::step::pkg_config::{ModuleSeen, Outcome, PkgConfigEvidence};
+use crate::step::store::StoreEvidence;
 use crate::step::xl_info;
+use crate::store::trace;
 use crate::{fact::FactType, version};
 use std::collections::{BTreeMap, BTreeSet};
 use xenlab_console::Speaker;
@@ -95,6 +97,7 @@ pub(super) fn lines(id: &str, old: &[&Sample], new: &[&Sample]) -> Vec<Line> {
         all.extend(xl(old, new));
         all.extend(modules(old, new));
         all.extend(boot_files(old, new));
+        all.extend(store_answers(old, new));
         all.extend(times(old, new));
         all.extend(consoles(old, new));
     }
@@ -282,6 +285,25 @@ fn module(m: &ModuleSeen) -> String {
         return version;
     }
     format!("{version}, {}", numbers.into_iter().collect::<Vec<_>>().join(" "))
+}
+
+/// What the store answered to each entry of the trace, with what its protocol's document says where that is not the same.
+fn store_answers(old: &[&Sample], new: &[&Sample]) -> Vec<Line> {
+    fn of(seen: &Observation) -> Option<&StoreEvidence> {
+        match seen {
+            Observation::Store(e) if e.failed.is_none() => Some(e),
+            _ => None,
+        }
+    }
+    let (Some((a, _)), Some((b, _))) = (evidence(old, of), evidence(new, of)) else { return Vec::new() };
+    let Ok(trace) = trace::shipped() else { return Vec::new() };
+    let one = |entry: &trace::Entry| {
+        let words = |e: &StoreEvidence| e.seen.iter().find(|s| s.id == entry.id).map(|s| entry.words(s));
+        let (was, is) = (words(a)?, words(b)?);
+        let says = format!("xenstore.txt, {}: {}", entry.source, entry.says);
+        Some(line("answers of the store", &entry.id, Some(&was), Some(&is), Class::Changed).noted(&says))
+    };
+    trace.entries().filter_map(one).collect()
 }
 
 /// Files and links in `boot/`, matched by their names without the versions in them.

@@ -90,6 +90,8 @@ pub(super) fn of_step(
     let named = match &*step {
         Body::Domain(domain) => domain.act().map(|(act, name)| (act.word(), name.to_owned())),
         Body::Device(device) => device.act().map(|(act, name)| (act.word(), name.to_owned())),
+        Body::Store(store) => store.guest.clone().map(|name| ("guest", name)),
+        Body::Agent(agent) => Some(("guest", agent.guest.clone())),
         _ => None,
     };
     let (list, rest) = match path.strip_prefix("setup[") {
@@ -128,6 +130,11 @@ pub(super) fn of_step(
         diagnostics.push(d.expected(why.1.to_owned()));
         return;
     }
+    // Xen gives such a domain neither the store's page nor its event channel (docs/misc/arm/device-tree/booting.txt, `xen,enhanced`).
+    let no_store = (of.start == GuestStart::Xen).then(|| {
+        let message = format!("guest `{name}` is made by Xen when it boots, and does not see the store");
+        (word, message, "a guest with `start: xl`".to_owned())
+    });
     let wrong = match step {
         Body::Domain(domain) => {
             let act = domain.act().map(|(act, _)| act);
@@ -170,6 +177,17 @@ pub(super) fn of_step(
                 "a guest with `kernel: xenlab:tiny` and `start: xl`".to_owned(),
             );
             if tiny && of.start == GuestStart::Xl { device.mistake() } else { Some(own) }
+        }
+        Body::Agent(agent) => {
+            agent.of = Some(Box::new(guest));
+            no_store
+        }
+        Body::Store(store) => {
+            store.of = Some(Box::new(guest));
+            let expected = "a guest with `kernel: xenlab:tiny`".to_owned();
+            let own =
+                (word, "only the lab's own guest can be told what to ask the store".to_owned(), expected);
+            no_store.or((!tiny).then_some(own))
         }
         _ => None,
     };

@@ -10,6 +10,7 @@ use crate::units::GuestDuration;
 use crate::verdict::Check;
 use serde::{Deserialize, Serialize};
 
+pub mod agent;
 pub mod boot_files;
 pub mod console;
 pub mod device;
@@ -25,6 +26,7 @@ mod real;
 pub mod run;
 mod say;
 pub mod service;
+pub mod store;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod under_xen;
@@ -200,6 +202,8 @@ steps! {
     Device: device::Device;
     Vchan: vchan::Vchan;
     Leaks: leaks::Leaks;
+    Store: store::Store;
+    Agent: agent::Agent;
 }
 
 /// A kind, for the schema, for messages and for `explain`.

@@ -82,6 +82,13 @@ impl Daemon {
     }
 }
 
+/// The one store daemon that runs, by its executable, in what [`XenstoredEvidence::found`] lists.
+pub(super) fn running(lines: &str) -> Option<&str> {
+    let mut found = candidates(lines).into_iter().filter(Candidate::is_daemon);
+    let first = found.next()?;
+    found.all(|other| other.pid == first.pid).then(|| say::program(first.exe))
+}
+
 /// A process that is or should be the store daemon.
 #[derive(Debug, PartialEq, Eq)]
 struct Candidate<'a> {

@@ -21,6 +21,7 @@ mod dom0less;
 mod good;
 mod guests;
 mod machine;
+mod store;
 mod vchan;
 mod xen;
 
@@ -32,7 +33,7 @@ use xenlab_model::verdict::Verdict;
 /// Every row.
 pub const ROWS: &[Row] = &concat();
 
-const PARTS: [&[Row]; 10] = [
+const PARTS: [&[Row]; 11] = [
     xen::ROWS,
     boot::ROWS,
     build::ROWS,
@@ -41,6 +42,7 @@ const PARTS: [&[Row]; 10] = [
     good::ROWS,
     guests::ROWS,
     devices::ROWS,
+    store::ROWS,
     vchan::ROWS,
     dom0less::ROWS,
 ];
