@@ -5,6 +5,7 @@
 //! - Xen begins each of its lines with `(XEN) `, and a timestamp where asked for. It holds its console lock for a line, so
 //!   such a line is whole, but it may begin in the middle of one of dom0's.
 //! - A guest that writes to Xen's console is buffered by Xen line by line: `(d1) ` and the line.
+//! - A domain that Xen made by itself writes to a PL011 of Xen's: `(XEN) DOM1: ` and the line.
 //! - What dom0 writes passes through at once and without a prefix, in pieces.
 //! - What firmware writes has no prefix either; it is what comes before Xen and Linux have spoken. So has what Xen says before
 //!   its console is up: its banner and the messages of its EFI loader.
@@ -342,6 +343,10 @@ fn emit_raw(
     }
     let mut one = |bytes: &[u8], continues: bool, context: &mut Context| {
         let bytes = if speaker.is_some() && !continues { without_timestamp(bytes) } else { bytes };
+        let (speaker, bytes) = match (speaker, by_xen(bytes)) {
+            (Some(Speaker::Xen), Some((number, text))) if !continues => (Some(Speaker::Domain(number)), text),
+            _ => (speaker, bytes),
+        };
         let text = clean(bytes);
         let speaker = speaker.unwrap_or_else(|| context.classify(&text));
         emit(Line { speaker, text, start, end, complete, continues });
@@ -355,6 +360,15 @@ fn emit_raw(
         last = Some(one(part, continues && n == 0, context));
     }
     last.unwrap_or_else(|| one(b"", continues, context))
+}
+
+/// What a domain that Xen made by itself writes to the PL011 that Xen gave it: `DOM1: ` and a line, behind Xen's own prefix; a longer one in
+/// pieces (`vpl011_write_data_xen` in `xen/arch/arm/vpl011.c`).
+fn by_xen(bytes: &[u8]) -> Option<(u16, &[u8])> {
+    let rest = bytes.strip_prefix(b"DOM")?;
+    let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+    let text = rest[digits..].strip_prefix(b": ").or_else(|| rest[digits..].strip_prefix(b":"))?;
+    Some((std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?, text))
 }
 
 impl Context {

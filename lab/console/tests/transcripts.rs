@@ -165,11 +165,6 @@ const UNHEARD: &[(Speaker, &str, &str)] = &[
     (Speaker::Xen, "Unable to find suitable location for (?:dtb)", "the kernel itself lacks the room first"),
     (Speaker::Xen, "Unable to find suitable location for (?:the kernel)", "said by Xen after 4.20"),
     (Speaker::Xen, "Unable to allocate first memory bank", "a host whose memory is in many small pieces"),
-    (
-        Speaker::Xen,
-        "Failed to allocate requested (?:domain) memory",
-        "said of a domain that Xen builds at boot (dom0less)",
-    ),
     (Speaker::Xen, "Could not construct (?:d0)", "said by Xen after 4.20"),
     (Speaker::Xen, "Could not set up (?:d0) guest OS", "said by Xen after 4.20"),
     (

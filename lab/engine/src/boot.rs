@@ -29,7 +29,8 @@ use xenlab_host::rundir::RunDir;
 use xenlab_image::{BootFiles, Dance, Layout};
 use xenlab_machine::qmp::Direction;
 use xenlab_machine::{
-    Accel, Backing, Boot, BootDisk, Disk, Flash, Machine, MachineSpec, Payload, StartOptions, argv, quirks,
+    Accel, Backing, Boot, BootDisk, Disk, Domain, Flash, Machine, MachineSpec, Payload, StartOptions, argv,
+    quirks,
 };
 use xenlab_model::bundle::{Inputs, TickWhat};
 use xenlab_model::case::{Case, as_dom0};
@@ -162,6 +163,18 @@ pub fn spec(case: &Case, parts: &Parts, accel: Accel, initrd: Payload) -> Result
     let disk = if parts.dom0.system.is_some() { Disk::snapshot } else { Disk::read_only };
     spec.disks = parts.dom0.disks.iter().map(disk).collect();
     spec.devices.clone_from(&config.machine.devices);
+    for files in &parts.dom0.domains {
+        let Some(guest) = config.guests.get(&files.name) else { continue };
+        spec.domains.push(Domain {
+            name: files.name.clone(),
+            kernel: payload(&files.kernel)?,
+            kernel_at: None,
+            initrd: files.initrd.as_ref().map(payload).transpose()?,
+            memory: guest.memory,
+            vcpus: guest.vcpus,
+            args: guest.args_by_xen(&files.name, &case.nonce).join(" "),
+        });
+    }
     if let Some(test) = as_dom0(&case.steps) {
         let guest = crate::xtf::guest(test, "", &Facts::default())?;
         spec.kernel = payload(&guest.kernel)?;
@@ -229,6 +242,7 @@ pub async fn boot(
         plant.machine(&mut spec)?;
     }
     write_disk(prepared, &mut spec, &dir).await?;
+    write_device_tree(&mut spec, &dir).await?;
     let of = (&kept, &spec);
     let (running, mut early) =
         attach(case, prepared, bundle, of, From::PowerOn(dir, start.stays, start.turn), inputs).await?;
@@ -323,6 +337,22 @@ async fn write_disk(
     .await?;
     spec.boot = Boot::Firmware(disk);
     Ok(())
+}
+
+/// The file in a machine's run folder that is the device tree with the domains which Xen makes.
+pub const DEVICE_TREE: &str = "device-tree";
+
+/// Writes the device tree that has the domains which Xen makes: behind every change to them.
+async fn write_device_tree(spec: &mut MachineSpec, dir: &RunDir) -> Result<(), EngineError> {
+    if spec.domains.is_empty() {
+        return Ok(());
+    }
+    let (of, path) = (spec.clone(), dir.path().join(DEVICE_TREE));
+    spec.device_tree = Some(path.clone());
+    crate::blocking(move || {
+        xenlab_machine::device_tree(&of, &path).map_err(|e| EngineError::part(e.cause(), e))
+    })
+    .await
 }
 
 /// Starts a machine where a template stands, over the memory that `spec` says, or goes on with one of it that `waited`.

@@ -16,6 +16,7 @@ use xenlab_model::case::Case;
 use xenlab_model::cause::Blame;
 use xenlab_model::event::What;
 use xenlab_model::evidence::Evidence;
+use xenlab_model::guest::GuestStart;
 use xenlab_model::judge::BOOT;
 use xenlab_model::spec::{Subject, XenSpec};
 use xenlab_model::step::Observation;
@@ -35,7 +36,7 @@ struct Good {
 /// What makes a machine this very machine, apart from the Xen in it.
 fn machine_key(case: &Case, prepared: &Prepared) -> String {
     let config = &case.config;
-    let parts = format!(
+    let mut parts = format!(
         "{} {} {} {} {:?} {:?} {:?} {:?}",
         config.arch,
         prepared.qemu.stamp,
@@ -46,6 +47,10 @@ fn machine_key(case: &Case, prepared: &Prepared) -> String {
         config.machine.devices,
         config.boot.way
     );
+    // Another machine to Xen, which may not be good at making them.
+    for (name, guest) in config.guests.iter().filter(|(_, g)| g.start == GuestStart::Xen) {
+        parts.push_str(&format!(" {name} {guest:?}"));
+    }
     crate::digest_hex(parts.as_bytes())
 }
 

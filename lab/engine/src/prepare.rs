@@ -17,7 +17,7 @@ use xenlab_model::case::Case;
 use xenlab_model::cause::Cause;
 use xenlab_model::event::{Sink, What};
 use xenlab_model::fact::{FactValue, Facts};
-use xenlab_model::guest::GuestConfig;
+use xenlab_model::guest::{GuestConfig, GuestStart};
 use xenlab_model::scenario::config::{AccelChoice, BootWay};
 use xenlab_model::spec::Subject;
 use xenlab_store::Store;
@@ -415,6 +415,7 @@ fn guests(case: &Case) -> Vec<GuestFiles> {
         name: name.clone(),
         kernel: guest.kernel.clone(),
         initrd: guest.initrd.clone(),
+        by_xen: guest.start == GuestStart::Xen,
     };
     case.config.guests.iter().map(of).collect()
 }

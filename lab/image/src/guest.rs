@@ -11,6 +11,8 @@ use xenlab_store::{Entry, Key, Store};
 
 /// The folder of `images/` with the small guest's init and the names that busybox has in it.
 const TINY: &str = "guest";
+/// The one file in an entry that keeps a guest's.
+const FILE: &str = "file";
 /// The file in each entry.
 const IMAGE: &str = "root.squashfs";
 
@@ -23,6 +25,55 @@ pub struct GuestFiles {
     pub kernel: GuestKernel,
     /// Its initramfs; none: the small guest's own, or none for a kernel of the user's.
     pub initrd: Option<PathBuf>,
+    /// Xen makes it when it boots, from files of the machine's, and not `xl`, from files in dom0.
+    pub by_xen: bool,
+}
+
+/// What a domain boots that Xen makes by itself, on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainFiles {
+    /// Its name in the scenario.
+    pub name: String,
+    /// Its kernel.
+    pub kernel: PathBuf,
+    /// Its initramfs.
+    pub initrd: Option<PathBuf>,
+}
+
+/// Files, each with the entry that it is of.
+type Kept = Vec<(PathBuf, Entry)>;
+
+/// The files of the domains that Xen makes, and the entries that they are of: what a machine is given lies in the store, whoever's it is.
+pub(crate) fn domains(
+    store: &Store,
+    guests: &[GuestFiles],
+    suite: &str,
+    arch: Arch,
+) -> Result<(Vec<DomainFiles>, Kept), ImageError> {
+    let (mut domains, mut entries) = (Vec::new(), Vec::new());
+    for guest in guests.iter().filter(|g| g.by_xen) {
+        let Found { name, kernel, initrd, of } = find(store, guest, suite, arch)?;
+        let mut keep = |path: &Path| {
+            let (path, entry) = match of.iter().find(|entry| path.starts_with(&entry.dir)) {
+                Some(entry) => (path.to_owned(), entry.clone()),
+                None => kept(store, path)?,
+            };
+            entries.push((path.clone(), entry));
+            Ok::<_, ImageError>(path)
+        };
+        let initrd = initrd.as_deref().map(&mut keep).transpose()?;
+        domains.push(DomainFiles { name, kernel: keep(&kernel)?, initrd });
+    }
+    Ok((domains, entries))
+}
+
+/// A file of the user's, as the store keeps it.
+fn kept(store: &Store, path: &Path) -> Result<(PathBuf, Entry), ImageError> {
+    let key = Key::new("guest-file").part("format", 1).part("file", store.digest_file(path)?);
+    let entry = store.get_or_make(&key, &format!("a guest's {}", path.display()), |dir| {
+        std::fs::copy(path, dir.join(FILE)).map(|_| ()).map_err(|e| ImageError::io("copy", path, e))
+    })?;
+    Ok((entry.file(FILE), entry))
 }
 
 /// Where the parts of a guest lie on this host.
@@ -30,6 +81,8 @@ struct Found {
     name: String,
     kernel: PathBuf,
     initrd: Option<PathBuf>,
+    /// The entries that its files are of which the lab made.
+    of: Vec<Entry>,
 }
 
 /// The layer, made when the store does not have it; none where there are no guests.
@@ -39,10 +92,11 @@ pub(crate) fn layer(
     suite: &str,
     arch: Arch,
 ) -> Result<Option<Entry>, ImageError> {
-    if guests.is_empty() {
+    let found: Vec<Found> =
+        guests.iter().filter(|g| !g.by_xen).map(|g| find(store, g, suite, arch)).collect::<Result<_, _>>()?;
+    if found.is_empty() {
         return Ok(None);
     }
-    let found: Vec<Found> = guests.iter().map(|g| find(store, g, suite, arch)).collect::<Result<_, _>>()?;
     let mut key = Key::new("guests").part("format", 1);
     for (at, guest) in found.iter().enumerate() {
         key = key.part(&format!("name-{at}"), &guest.name);
@@ -94,17 +148,21 @@ fn find(store: &Store, guest: &GuestFiles, suite: &str, arch: Arch) -> Result<Fo
         GuestKernel::Tiny => {
             let spec = KernelSpec::Debian { suite: suite.to_owned() };
             let kernel = initramfs::kernel(store, &spec, suite, arch)?;
+            let mut of = vec![kernel.clone()];
             let own = match &guest.initrd {
                 Some(path) => path.clone(),
-                None => tiny(store, &kernel, suite, arch)?.file("initrd"),
+                None => {
+                    of.push(tiny(store, &kernel, suite, arch)?);
+                    of[1].file("initrd")
+                }
             };
-            Ok(Found { name, kernel: kernel.file("kernel"), initrd: Some(own) })
+            Ok(Found { name, kernel: kernel.file("kernel"), initrd: Some(own), of })
         }
         GuestKernel::File(kernel) => {
             if !kernel.is_file() {
                 return Err(input("a guest's kernel", kernel));
             }
-            Ok(Found { name, kernel: kernel.clone(), initrd: guest.initrd.clone() })
+            Ok(Found { name, kernel: kernel.clone(), initrd: guest.initrd.clone(), of: Vec::new() })
         }
     }
 }

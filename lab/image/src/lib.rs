@@ -27,7 +27,7 @@ mod userland;
 pub use case::{CaseLayer, HostKey, UserKey, case_layer, write_initrd};
 pub use error::ImageError;
 pub use firmware::{BootFiles, Firmware, Refused, firmware, no_unified};
-pub use guest::GuestFiles;
+pub use guest::{DomainFiles, GuestFiles};
 pub use layout::{Console, Dance, Init, Layout};
 pub use prepare::{Dom0, Dom0Request, Part, prepare};
 pub use system::{SystemDom0, system, write_seed};

@@ -1,6 +1,6 @@
 //! From what is asked for to what a machine is given.
 
-use crate::guest::{self, GuestFiles};
+use crate::guest::{self, DomainFiles, GuestFiles};
 use crate::system::SystemDom0;
 use crate::tools::ToolsTree;
 use crate::{ImageError, Layout, device_model, initramfs, tools, userland};
@@ -47,6 +47,8 @@ pub struct Dom0 {
     /// The device model of HVM guests: `build PATH` for the build's own, `debian:SUITE VERSION` for one that was laid beside
     /// it; none: there is none.
     pub device_model: Option<String>,
+    /// What domains boot that Xen makes by itself.
+    pub domains: Vec<DomainFiles>,
     /// What it is made of, for `inputs.json` and for hashing again before something is blamed.
     pub parts: Vec<Part>,
     /// What is particular of it where it is a system of its own.
@@ -58,7 +60,8 @@ pub struct Dom0 {
 /// A file that a machine uses.
 #[derive(Debug, Clone)]
 pub struct Part {
-    /// `kernel`, `initrd`, `userland`, `device-model`, `guests`, `tools`, or `system`, which is a system's disk.
+    /// `kernel`, `initrd`, `userland`, `device-model`, `guests`, `domain` (what a domain boots that Xen makes), `tools`,
+    /// or `system`, which is a system's disk.
     pub role: &'static str,
     /// The file.
     pub path: PathBuf,
@@ -116,6 +119,13 @@ pub fn prepare(request: &Dom0Request, store: &Store) -> Result<Dom0, ImageError>
         disks.push(path.clone());
         parts.push(Part { role: "guests", path, entry });
     }
+    let (domains, entries) = guest::domains(store, &request.guests, &suite, request.arch)?;
+    for (path, entry) in entries {
+        // Several domains may boot the same.
+        if !parts.iter().any(|p| p.path == path) {
+            parts.push(Part { role: "domain", path, entry });
+        }
+    }
     let own = request.tools.as_ref().filter(|t| t.own_device_model).and_then(|t| t.device_model.as_ref());
     let device_model = match own {
         Some(path) => Some(format!("build {path}")),
@@ -140,6 +150,7 @@ pub fn prepare(request: &Dom0Request, store: &Store) -> Result<Dom0, ImageError>
         layout,
         lacks,
         device_model,
+        domains,
         release: release.filter(|r| !r.is_empty()),
         parts,
         system: None,

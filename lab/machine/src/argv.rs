@@ -58,6 +58,34 @@ pub fn dom0_command_line(spec: &MachineSpec) -> String {
     words.join(" ")
 }
 
+/// The board, with what has to be different for this QEMU.
+fn board(spec: &MachineSpec) -> String {
+    let qemu = &spec.qemu;
+    match quirks::machine(spec.arch, spec.accel, qemu.version) {
+        Some(row) => format!("{},{}", qemu.machine, row.value),
+        None => qemu.machine.clone(),
+    }
+}
+
+/// Has QEMU write the device tree that it would give to this machine, and end. Nothing on the PCI bus is in it.
+///
+/// # Errors
+/// [`SpecError`], as for [`argv`].
+pub fn dump_device_tree(spec: &MachineSpec, to: &Path) -> Result<Vec<OsString>, SpecError> {
+    let mut argv = Argv(Vec::new());
+    argv.flag("-no-user-config").flag("-nodefaults").flag("-S").pair("-display", "none");
+    if spec.qemu.sandbox {
+        argv.pair("-sandbox", "on,spawn=deny");
+    }
+    argv.with_path("-machine", &format!("{},dumpdtb=", board(spec)), to, "");
+    let accel = if spec.accel == Accel::Tcg { "tcg" } else { "kvm" };
+    argv.pair("-accel", accel).pair("-cpu", &spec.cpu_model().0).pair("-smp", &spec.cpus.to_string());
+    argv.pair("-m", &format!("{}M", spec.memory.as_mib()));
+    let alone = MachineSpec { domains: Vec::new(), device_tree: None, ..spec.clone() };
+    boot(&alone, &mut argv)?;
+    Ok(argv.0)
+}
+
 /// The command line without the program's name.
 ///
 /// # Errors
@@ -70,10 +98,7 @@ pub fn argv(spec: &MachineSpec, wiring: &Wiring) -> Result<Vec<OsString>, SpecEr
     if qemu.sandbox {
         argv.pair("-sandbox", "on,spawn=deny");
     }
-    let mut machine = qemu.machine.clone();
-    if let Some(row) = quirks::machine(spec.arch, spec.accel, qemu.version) {
-        machine = format!("{machine},{}", row.value);
-    }
+    let mut machine = board(spec);
     if let Boot::Firmware(BootDisk { flash: Some(_), .. }) = &spec.boot {
         machine.push_str(",pflash0=flash0,pflash1=flash1");
         if let Some(row) = quirks::efi_machine(spec.arch, spec.accel, qemu.version) {
@@ -233,6 +258,19 @@ fn boot(spec: &MachineSpec, argv: &mut Argv) -> Result<(), SpecError> {
                 &spec.initrd.path,
                 "",
             );
+            for (domain, (kernel, initrd)) in spec.domains.iter().zip(domain_addresses(spec)?) {
+                let mut load = |at: u64, payload: &Payload| {
+                    let before = format!("loader,addr={at:#x},force-raw=on,file=");
+                    argv.with_path("-device", &before, &payload.path, "");
+                };
+                load(kernel, &domain.kernel);
+                if let Some(payload) = &domain.initrd {
+                    load(initrd, payload);
+                }
+            }
+            if let Some(tree) = &spec.device_tree {
+                argv.option("-dtb").path(tree);
+            }
         }
     }
     Ok(())
@@ -253,13 +291,6 @@ const ALIGN: u64 = 2 * MIB;
 /// # Errors
 /// [`SpecError::TooSmall`] when they do not fit.
 pub fn addresses(spec: &MachineSpec) -> Result<(u64, u64), SpecError> {
-    // A size that does not fit into the address space ends above every machine's memory.
-    let after = |start: u64, payload: &Payload| {
-        start
-            .checked_add(payload.size)
-            .and_then(|end| end.checked_next_multiple_of(ALIGN))
-            .unwrap_or(u64::MAX)
-    };
     // Xen is loaded 2 MiB in. One that reaches the modules is no Xen; still it must not be overwritten silently.
     let kernel = FIRST_MODULE.max(after(ALIGN, &spec.xen));
     let initrd = after(kernel, &spec.kernel);
@@ -268,6 +299,32 @@ pub fn addresses(spec: &MachineSpec) -> Result<(u64, u64), SpecError> {
         return Err(SpecError::TooSmall { memory: spec.memory.as_mib(), needed: end.div_ceil(MIB) });
     }
     Ok((RAM + kernel, RAM + initrd))
+}
+
+/// Where what a payload at `start` leaves room for the next begins. A size that does not fit into the address space ends above every
+/// machine's memory.
+fn after(start: u64, payload: &Payload) -> u64 {
+    let end = start.checked_add(payload.size).and_then(|end| end.checked_next_multiple_of(ALIGN));
+    end.unwrap_or(u64::MAX)
+}
+
+/// Where kernel and initramfs of each domain that Xen makes are put: behind dom0's. The second is of no use where a domain has none.
+///
+/// # Errors
+/// [`SpecError::TooSmall`] when they do not fit.
+pub fn domain_addresses(spec: &MachineSpec) -> Result<Vec<(u64, u64)>, SpecError> {
+    let mut next = after(addresses(spec)?.1, &spec.initrd);
+    let mut all = Vec::new();
+    for domain in &spec.domains {
+        let (kernel, initrd) = (next, after(next, &domain.kernel));
+        next = domain.initrd.as_ref().map_or(initrd, |payload| after(initrd, payload));
+        all.push((kernel, initrd));
+    }
+    let end = next.saturating_sub(RAM);
+    if end > spec.memory.0 {
+        return Err(SpecError::TooSmall { memory: spec.memory.as_mib(), needed: end.div_ceil(MIB) });
+    }
+    Ok(all)
 }
 
 /// QEMU's option syntax: a comma in a value is written twice.

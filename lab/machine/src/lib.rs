@@ -6,7 +6,9 @@
 
 pub mod accel;
 pub mod argv;
+mod device_tree;
 mod error;
+mod fdt;
 mod machine;
 mod memory;
 mod parts;
@@ -16,6 +18,7 @@ pub mod quirks;
 mod spec;
 
 pub use argv::{PORTS, Wiring, argv};
+pub use device_tree::{TreeError, device_tree};
 pub use error::{SpecError, StartError};
 pub use machine::{
     ConsoleReader, ConsoleWriter, FILES, FreezeError, Frozen, Given, Handed, Machine, Owned, Ports,
@@ -24,4 +27,4 @@ pub use machine::{
 pub use memory::Memory;
 pub use parts::template_parts;
 pub use qemu::QemuInfo;
-pub use spec::{Accel, Backing, Boot, BootDisk, Disk, DiskAccess, Flash, MachineSpec, Payload};
+pub use spec::{Accel, Backing, Boot, BootDisk, Disk, DiskAccess, Domain, Flash, MachineSpec, Payload};

@@ -139,6 +139,25 @@ impl Flash {
     pub const VARS: &str = "efi-variables";
 }
 
+/// A domain that Xen makes by itself (dom0less), as the device tree has it (docs/misc/arm/device-tree/booting.txt).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Domain {
+    /// The name of its node.
+    pub name: String,
+    /// Its kernel.
+    pub kernel: Payload,
+    /// Where the tree says that its kernel is; where it is put when not said.
+    pub kernel_at: Option<u64>,
+    /// Its initramfs.
+    pub initrd: Option<Payload>,
+    /// Its memory.
+    pub memory: Size,
+    /// Its vCPUs.
+    pub vcpus: u32,
+    /// Its kernel's command line.
+    pub args: String,
+}
+
 /// A machine: everything its command line is made of, but for the sockets.
 #[derive(Debug, Clone)]
 pub struct MachineSpec {
@@ -181,6 +200,10 @@ pub struct MachineSpec {
     pub devices: Vec<String>,
     /// Leave Xen out and boot dom0's kernel on the bare machine: what must never be taken for a dom0.
     pub without_xen: bool,
+    /// Domains that Xen makes by itself when it boots. AArch64 only, and only where QEMU loads Xen.
+    pub domains: Vec<Domain>,
+    /// The device tree that QEMU is given in place of its own, with those domains in it; see [`device_tree`](crate::device_tree).
+    pub device_tree: Option<PathBuf>,
     /// dom0 is its kernel and nothing else: no initramfs, no words of the lab's own on its command line. x86 only.
     pub kernel_alone: bool,
 }
@@ -216,6 +239,8 @@ impl MachineSpec {
             devices: Vec::new(),
             without_xen: false,
             kernel_alone: false,
+            domains: Vec::new(),
+            device_tree: None,
         }
     }
 
@@ -239,6 +264,9 @@ impl MachineSpec {
     pub fn cannot_freeze(&self) -> Option<String> {
         if self.qemu.version < crate::qemu::OLDEST {
             return Some(format!("QEMU {} is older than {}", self.qemu.version, crate::qemu::OLDEST));
+        }
+        if !self.domains.is_empty() {
+            return Some("Xen is to make domains by itself, which it does only when it boots".to_owned());
         }
         // What the guest wrote to it is in a temporary file of QEMU's, which a clone has not.
         self.disks.iter().find(|d| d.access == DiskAccess::Snapshot).map(|d| {

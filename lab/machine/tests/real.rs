@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use xenlab_host::Command;
 use xenlab_host::rundir::RunDir;
 use xenlab_machine::{
-    Accel, Backing, Disk, DiskAccess, Machine, MachineSpec, Payload, StartError, StartOptions, qemu,
+    Accel, Backing, Disk, DiskAccess, Domain, Machine, MachineSpec, Payload, StartError, StartOptions, argv,
+    device_tree, qemu,
 };
 use xenlab_model::Arch;
 use xenlab_model::cause::Cause;
@@ -60,6 +61,40 @@ async fn two_machines_share_their_disks_and_have_ports_of_their_own() {
     drop(two);
     assert!(begin.elapsed() < Duration::from_secs(5));
     assert!(!Path::new(&format!("/proc/{}", pids[0])).exists());
+}
+
+/// QEMU writes its own device tree, takes it back with a domain in it, and the domain's kernel lies where the tree says.
+#[tokio::test]
+async fn a_domain_lies_where_the_device_tree_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut spec) = spec(dir.path()) else { return };
+    let image = dir.path().join("an,image");
+    std::fs::write(&image, [&b"a kernel"[..], &[7; 70_000]].concat()).unwrap();
+    let kernel = Payload::of(&image).unwrap();
+    spec.domains = vec![Domain {
+        name: "d1".into(),
+        initrd: Some(kernel.clone()),
+        kernel,
+        kernel_at: None,
+        memory: xenlab_model::units::Size::mib(128),
+        vcpus: 1,
+        args: "console=ttyAMA0".into(),
+    }];
+    let tree = dir.path().join("a tree");
+    device_tree(&spec, &tree).unwrap();
+    let written = std::fs::read(&tree).unwrap();
+    let has = |what: &[u8]| written.windows(what.len()).any(|w| w == what);
+    assert!(has(b"xen,domain\0") && has(b"vpl011\0") && has(b"console=ttyAMA0\0"));
+    let kernel_at = argv::domain_addresses(&spec).unwrap()[0].0;
+    assert!(has(&[kernel_at.to_be_bytes(), 70_008u64.to_be_bytes()].concat()), "{kernel_at:x}");
+    spec.device_tree = Some(tree);
+    let machine = start(&spec).await.unwrap();
+    let ask = serde_json::json!({"command-line": format!("xp /2wx {kernel_at:#x}")});
+    let answer = machine.qmp().execute("human-monitor-command", ask).await.unwrap();
+    let words = [&b"a ke"[..], b"rnel"].map(|w| u32::from_le_bytes(w.try_into().unwrap()));
+    let shown = format!("{:#010x} {:#010x}", words[0], words[1]);
+    assert!(answer.as_str().is_some_and(|a| a.contains(&shown)), "{answer}, not {shown}");
+    machine.stop().await;
 }
 
 #[tokio::test]

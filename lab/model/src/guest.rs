@@ -17,6 +17,9 @@ pub struct GuestConfig {
     /// What kind of domain; the one that the architecture always has when not said.
     #[serde(rename = "type", default)]
     pub kind: GuestType,
+    /// Who makes it: `xl`, when a step creates it, or Xen itself, when it boots (dom0less).
+    #[serde(default)]
+    pub start: GuestStart,
     /// What it boots: `xenlab:tiny`, the lab's own small guest, or `file:PATH`.
     #[serde(default)]
     pub kernel: GuestKernel,
@@ -58,6 +61,36 @@ fn memory() -> Size {
 
 fn one() -> u32 {
     1
+}
+
+/// Who makes a guest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuestStart {
+    /// `xl` in dom0, when a step creates it.
+    #[default]
+    Xl,
+    /// Xen, when it boots, from the device tree; AArch64.
+    Xen,
+}
+
+/// What a domain that Xen makes is told to say what it says by: of several each its own, whatever numbers they come to have.
+pub fn nonce_by_xen(nonce: &str, name: &str) -> String {
+    format!("{nonce}-{name}")
+}
+
+impl GuestConfig {
+    /// The kernel's command line of a domain that Xen makes. Its console is a PL011 of Xen's, which writes what it is sent to Xen's own
+    /// console, so the kernel is to be brief.
+    pub fn args_by_xen(&self, name: &str, nonce: &str) -> Vec<String> {
+        let own = [
+            "console=ttyAMA0".to_owned(),
+            "quiet".to_owned(),
+            "xenlab.console=ttyAMA0".to_owned(),
+            format!("xenlab.nonce={}", nonce_by_xen(nonce, name)),
+        ];
+        own.into_iter().chain(self.args.iter().cloned()).collect()
+    }
 }
 
 /// What kind of domain a guest is.
@@ -253,7 +286,9 @@ impl Guest {
     pub fn cannot(&self, facts: &Facts) -> Option<String> {
         let pvh = || if self.config.kind == GuestType::Pvh { no_pvh(facts) } else { None };
         let hvm = || self.firmware().and_then(|firmware| no_hvm(firmware, facts));
-        let why = pvh().or_else(hvm).or_else(|| if self.has_qdisk() { no_qdisk(facts) } else { None });
+        let by_xen = || if self.config.start == GuestStart::Xen { no_dom0less(facts) } else { None };
+        let qdisk = || if self.has_qdisk() { no_qdisk(facts) } else { None };
+        let why = by_xen().or_else(pvh).or_else(hvm).or_else(qdisk);
         why.map(|why| format!("{}: {why}", self.name))
     }
 
@@ -412,6 +447,31 @@ pub fn no_pvh(facts: &Facts) -> Option<String> {
         format!(
             "this QEMU emulates nested paging wrongly ({CR2}) and this Xen has no shadow paging to go without"
         )
+    })
+}
+
+/// Why Xen makes no domains by itself there.
+fn no_dom0less(facts: &Facts) -> Option<String> {
+    let is = |fact: &str, what: &str| facts.get(fact).map(|value| *value == FactValue::text(what));
+    if is("arch", Arch::Aarch64.name()) == Some(false) {
+        return Some("Xen makes domains from a device tree (dom0less) on AArch64 only".to_owned());
+    }
+    if is("boot.way", "direct") == Some(false) {
+        return Some(
+            "the device tree that names such domains is given to QEMU, which must load Xen itself".to_owned(),
+        );
+    }
+    // An option of its own since 4.19 (xen/arch/arm/Kconfig).
+    let optional = match facts.get("build.branch") {
+        Some(FactValue::Version(branch)) => crate::version::compare(branch, "4.19").is_ge(),
+        _ => false,
+    };
+    if optional && has(facts, "build.config", "DOM0LESS_BOOT") == Some(false) {
+        return Some("this Xen is built without DOM0LESS_BOOT: it makes no domains by itself".to_owned());
+    }
+    (has(facts, "build.config", "SBSA_VUART_CONSOLE") == Some(false)).then(|| {
+        "this Xen has no PL011 for its domains (SBSA_VUART_CONSOLE), so nothing could be heard of one"
+            .to_owned()
     })
 }
 

@@ -1,7 +1,7 @@
 //! `explain`: what would be built and booted, in words and as QEMU's command line.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use xenlab_engine::EngineError;
 use xenlab_engine::exec::machine_memory;
@@ -89,13 +89,21 @@ pub async fn case(preparer: &Preparer, case: &Case) -> Result<String, EngineErro
             (Ok(by_name(case, qemu)), false)
         }
     };
-    let spec = match spec {
+    let mut spec = match spec {
         Ok(spec) => spec,
         Err(error) => {
             line("QEMU", &error.to_string());
             return Ok(text);
         }
     };
+    for (i, domain) in spec.domains.iter().enumerate() {
+        let of = format!("{}, {}, {} vCPUs, {}", domain.name, domain.memory, domain.vcpus, domain.args);
+        line("Xen makes", &format!("domain {}: {of}", i + 1));
+    }
+    let run = Path::new("RUN");
+    if !spec.domains.is_empty() {
+        spec.device_tree = Some(run.join(xenlab_engine::boot::DEVICE_TREE));
+    }
     if let Boot::Firmware(_) = &spec.boot {
         line("on boot-disk", &format!("Xen's command line: {}", argv::xen_command_line(&spec)));
         line("", &format!("dom0's: {}", argv::dom0_command_line(&spec)));
@@ -103,7 +111,7 @@ pub async fn case(preparer: &Preparer, case: &Case) -> Result<String, EngineErro
     if !made {
         line("", "XEN, KERNEL and INITRD stand for files that are not in the store yet");
     }
-    match xenlab_machine::argv(&spec, &Wiring::within(std::path::Path::new("RUN"))) {
+    match xenlab_machine::argv(&spec, &Wiring::within(run)) {
         Ok(argv) => {
             let words: Vec<String> = std::iter::once(spec.qemu.path.display().to_string())
                 .chain(argv.iter().map(|a| a.to_string_lossy().into_owned()))

@@ -241,3 +241,23 @@ fn the_same_lines_cut_at_every_byte() {
         assert_eq!(chunked(record, &[at, record.len()]), whole, "cut at {at}");
     }
 }
+
+/// What a domain writes to the PL011 that Xen gave it is its own, not Xen's.
+#[test]
+fn a_domain_that_xen_made() {
+    let record = b"(XEN) DOM1: Kernel panic - not syncing\r\n(XEN) DOM12: \n(XEN) [    1.500000] DOM2: a\n(XEN) DOM1 is no prefix\n(XEN) DOMx: nor this\ndom0 says DOM1: this\n";
+    let all: Vec<_> = lines(record).into_iter().map(|l| (l.speaker, l.text.into_owned())).collect();
+    let own = |n, text: &str| (Speaker::Domain(n), text.to_owned());
+    let xen = |text: &str| (Speaker::Xen, text.to_owned());
+    assert_eq!(
+        all,
+        [
+            own(1, "Kernel panic - not syncing"),
+            own(12, ""),
+            own(2, "a"),
+            xen("DOM1 is no prefix"),
+            xen("DOMx: nor this"),
+            (Speaker::Dom0, "dom0 says DOM1: this".to_owned()),
+        ]
+    );
+}

@@ -14,10 +14,11 @@ use crate::hub::Hub;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::time::Duration;
+use xenlab_console::Speaker;
 use xenlab_model::device::FOLDER;
 use xenlab_model::evidence::{Captured, CommandEnd, CommandResult, Loss};
 use xenlab_model::fact::Facts;
-use xenlab_model::guest::{Guest, files, sector_disk, serial, with_programs};
+use xenlab_model::guest::{Guest, files, nonce_by_xen, sector_disk, serial, with_programs};
 use xenlab_model::step::Observation;
 use xenlab_model::step::domain::{Act, Domain, DomainEvidence, Seen};
 use xenlab_model::step::leaks::LeaksEvidence;
@@ -61,7 +62,13 @@ done
 
 impl Dom0<'_> {
     /// `domain`
-    pub async fn domain(&mut self, step: &Domain, facts: &Facts, hub: &Hub) -> Result<Observation, Loss> {
+    pub async fn domain(
+        &mut self,
+        step: &Domain,
+        facts: &Facts,
+        hub: &Hub,
+        nonce: &str,
+    ) -> Result<Observation, Loss> {
         let begun = hub.state().next_line();
         let internal = |message: &str| Loss::Lab {
             code: xenlab_model::cause::Cause::LabInternal.code().to_owned(),
@@ -70,6 +77,11 @@ impl Dom0<'_> {
         let (Some((act, _)), Some(guest)) = (step.act(), step.guest.as_ref()) else {
             return Err(internal("a step without a guest was to be performed"));
         };
+        if let Some(number) = step.number {
+            let nonce = nonce_by_xen(nonce, &guest.name);
+            let domains = vec![self.says_by_xen(step, &guest.name, number, nonce, hub).await];
+            return Ok(Observation::Domain(DomainEvidence { domains }));
+        }
         let mut domains = Vec::new();
         if act == Act::Create {
             let listed = self.baseline().await;
@@ -174,6 +186,52 @@ impl Dom0<'_> {
     /// A look at a domain, for which there is time even where the step has none left.
     pub(super) async fn looked(&mut self, domain: &str) -> CommandResult {
         self.ways.run(&self.script(&look(domain)), GRACE).await
+    }
+
+    /// The same for a domain that Xen has made: Xen's console is its own, and `xl` knows it by its number alone.
+    async fn says_by_xen(
+        &mut self,
+        step: &Domain,
+        domain: &str,
+        number: u16,
+        nonce: String,
+        hub: &Hub,
+    ) -> Seen {
+        let limit = self.left();
+        // A domain of this number that xl made is another one: where Xen makes none, xl's first has its number.
+        let look = format!(
+            "l=$(xl list) || exit\n\
+             set -- $(echo \"$l\" | awk '$(NF - 4) == {number} {{ print $1, $(NF - 3), $(NF - 2), $(NF - 1) }}')\n\
+             [ $# -eq 4 ] || exit 0\n[ -e \"{FOLDER}/$1.nonce\" ] && echo xl-made \"$1\" && exit 0\n\
+             echo name \"$1\"\necho memory $2\necho vcpus $3\necho state $4"
+        );
+        loop {
+            let command = self.ways.run(&self.script(&look), GRACE).await;
+            let (text, cut): (String, bool) = {
+                let state = hub.state();
+                let own = state.lines_from(0).filter(|l| l.speaker == Speaker::Domain(number));
+                let text = own.map(|l| format!("{}\n", l.text)).collect();
+                (text, state.lines_from(0).next().is_some_and(|l| l.number > 0))
+            };
+            let state = command.stdout.text.lines().find_map(|l| l.strip_prefix("state "));
+            let mut seen = Seen {
+                domain: domain.to_owned(),
+                state: state.map(str::to_owned),
+                console: Captured { total: text.len() as u64, text, cut },
+                command,
+                nonce: nonce.clone(),
+                xen: Vec::new(),
+                timed_out: None,
+            };
+            if step.satisfied(&seen.console.text, &seen.nonce) || !seen.is_alive() || !seen.command.ok() {
+                return seen;
+            }
+            if self.left().is_zero() {
+                seen.timed_out = Some(limit.as_secs_f64());
+                return seen;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
     /// Looks at a console until all that is waited for has been said, the domain is no longer alive or the limit passes.

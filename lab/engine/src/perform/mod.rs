@@ -43,7 +43,7 @@ pub async fn on_machine(
         () = xenlab_host::interrupt::wait() => Err(Loss::Interrupted),
         // A machine that is gone, or a Xen that has panicked, answers nothing any more; no use in waiting for the limit.
         loss = lost(&hub, &machine), if step.body.at() == At::Dom0 => Err(loss),
-        seen = observe(step, prepared, running, limit) => seen,
+        seen = observe(step, prepared, running, limit, &case.nonce) => seen,
     };
     Evidence {
         step: step.path.clone(),
@@ -117,6 +117,7 @@ async fn observe(
     prepared: &Arc<Prepared>,
     running: &mut Running,
     limit: Duration,
+    nonce: &str,
 ) -> Result<Observation, Loss> {
     let machine = running.machine.clone();
     let hub = running.hub.clone();
@@ -149,7 +150,7 @@ async fn observe(
                 Body::Process(_) => dom0.process().await,
                 Body::File(step) => dom0.file(step).await,
                 Body::Xtf(step) => dom0.xtf(step, &prepared.facts, &hub, limit).await?,
-                Body::Domain(step) => dom0.domain(step, &prepared.facts, &hub).await?,
+                Body::Domain(step) => dom0.domain(step, &prepared.facts, &hub, nonce).await?,
                 Body::Device(step) => dom0.device(step, &hub).await?,
                 Body::Vchan(step) => dom0.vchan(step, &hub, limit).await?,
                 Body::Leaks(_) => dom0.leaks().await,

@@ -82,6 +82,7 @@ pub fn system(store: &Store, system: &System, arch: Arch) -> Result<Dom0, ImageE
         release: None,
         lacks: Vec::new(),
         device_model: None,
+        domains: Vec::new(),
         parts: vec![part("kernel", KERNEL), part("initrd", INITRD), part("system", DISK)],
         init: system.init.display().to_string(),
         system: Some(SystemDom0 {

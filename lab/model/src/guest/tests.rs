@@ -84,3 +84,25 @@ fn what_does_not_go_together() {
         assert!(mistake(json).is_some_and(|m| m.contains(says)), "{json}");
     }
 }
+
+#[test]
+fn where_xen_makes_no_domains() {
+    let by_xen = guest(r#"{"start": "xen"}"#);
+    let facts = |arch: &str, way: &str, branch: &str, config: &[&str]| {
+        let mut facts = with("build.config", config);
+        facts.set("arch", FactValue::text(arch));
+        facts.set("boot.way", FactValue::text(way));
+        facts.set("build.branch", FactValue::Version(branch.to_owned()));
+        facts
+    };
+    let because = |facts: &Facts| by_xen.cannot(facts).unwrap_or_default();
+    let (old, new) = (["SBSA_VUART_CONSOLE"], ["SBSA_VUART_CONSOLE", "DOM0LESS_BOOT"]);
+    assert_eq!(because(&facts("aarch64", "direct", "4.17", &old)), "");
+    assert_eq!(because(&facts("aarch64", "direct", "4.20", &new)), "");
+    assert_eq!(by_xen.cannot(&Facts::default()), None, "what is not known yet is no reason");
+    assert!(because(&facts("x86_64", "direct", "4.20", &new)).contains("on AArch64 only"));
+    assert!(because(&facts("aarch64", "uefi", "4.20", &new)).contains("QEMU, which must load Xen"));
+    assert!(because(&facts("aarch64", "direct", "4.20", &old)).contains("DOM0LESS_BOOT"));
+    assert!(because(&facts("aarch64", "direct", "4.17", &["GICV3"])).contains("SBSA_VUART_CONSOLE"));
+    assert_eq!(guest(r#"{"memory": "64M"}"#).cannot(&facts("aarch64", "uefi", "4.20", &[])), None);
+}

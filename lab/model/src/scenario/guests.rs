@@ -3,7 +3,7 @@
 use super::config::Config;
 use super::diagnostic::Diagnostic;
 use super::tree::Node;
-use crate::guest::{Guest, GuestConfig};
+use crate::guest::{Guest, GuestConfig, GuestStart};
 use crate::step::domain::Act;
 use crate::step::vchan::{DOM0, PROGRAM, Side, Vchan};
 use crate::step::{Body, Step};
@@ -55,7 +55,12 @@ fn of_vchan(
                 continue;
             }
         };
-        if !guest.is_tiny() {
+        if guest.config.start == GuestStart::Xen {
+            wrong(
+                format!("guest `{name}` is made by Xen when it boots"),
+                "a guest with `start: xl`".to_owned(),
+            );
+        } else if !guest.is_tiny() {
             let expected = "a guest with `kernel: xenlab:tiny`".to_owned();
             wrong("only the lab's own guest can be an end of a vchan".to_owned(), expected);
         } else if guest.config.copies != 1 {
@@ -125,11 +130,27 @@ pub(super) fn of_step(
         diagnostics.push(d.expected(why.1.to_owned()));
         return;
     }
+    // Xen gives such a domain neither the store's page nor its event channel (docs/misc/arm/device-tree/booting.txt, `xen,enhanced`).
+    let no_store = (of.start == GuestStart::Xen).then(|| {
+        let message = format!("guest `{name}` is made by Xen when it boots, and does not see the store");
+        (word, message, "a guest with `start: xl`".to_owned())
+    });
     let wrong = match step {
         Body::Domain(domain) => {
             let act = domain.act().map(|(act, _)| act);
+            let by_xen = |g: &GuestConfig| g.start == GuestStart::Xen;
+            if by_xen(of) {
+                // Xen numbers them in the order of the device tree, which is that of their names.
+                let before = config.guests.iter().filter(|(other, g)| by_xen(g) && **other <= name).count();
+                domain.number = u16::try_from(before).ok();
+            }
             domain.guest = Some(Box::new(guest));
             match act {
+                Some(act) if domain.number.is_some() && act != Act::Says => Some((
+                    word,
+                    format!("guest `{name}` is made by Xen when it boots, and can only be waited for"),
+                    "`says`, or a guest with `start: xl`".to_owned(),
+                )),
                 Some(Act::Run) if !tiny => Some((
                     word,
                     "only the lab's own guest runs scripts".to_owned(),
@@ -152,21 +173,21 @@ pub(super) fn of_step(
             device.guest = Some(Box::new(guest));
             let own = (
                 word,
-                "only the lab's own guest can be asked about its devices".to_owned(),
-                "a guest with `kernel: xenlab:tiny`".to_owned(),
+                "only the lab's own guest, made by xl, can be asked about its devices".to_owned(),
+                "a guest with `kernel: xenlab:tiny` and `start: xl`".to_owned(),
             );
-            if tiny { device.mistake() } else { Some(own) }
+            if tiny && of.start == GuestStart::Xl { device.mistake() } else { Some(own) }
         }
         Body::Agent(agent) => {
             agent.of = Some(Box::new(guest));
-            None
+            no_store
         }
         Body::Store(store) => {
             store.of = Some(Box::new(guest));
-            (!tiny).then(|| {
-                let expected = "a guest with `kernel: xenlab:tiny`".to_owned();
-                (word, "only the lab's own guest can be told what to ask the store".to_owned(), expected)
-            })
+            let expected = "a guest with `kernel: xenlab:tiny`".to_owned();
+            let own =
+                (word, "only the lab's own guest can be told what to ask the store".to_owned(), expected);
+            no_store.or((!tiny).then_some(own))
         }
         _ => None,
     };

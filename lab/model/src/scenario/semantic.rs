@@ -4,6 +4,7 @@ use super::config::Config;
 use super::diagnostic::Diagnostic;
 use super::tree::{Key, Node};
 use crate::device;
+use crate::guest::GuestStart;
 use crate::step::Body;
 
 /// Checks a case's configuration.
@@ -36,6 +37,19 @@ pub(crate) fn config(config: &Config, tree: &Node, diagnostics: &mut Vec<Diagnos
                     "more than 0",
                 );
             }
+        }
+    }
+    for (name, guest) in config.guests.iter().filter(|(_, g)| g.start == GuestStart::Xen) {
+        let of_xl = [
+            ("copies", guest.copies != 1),
+            ("disks", !guest.disks.is_empty()),
+            ("vifs", !guest.vifs.is_empty()),
+            ("programs", !guest.programs.is_empty()),
+            ("config", !guest.config.is_empty()),
+        ];
+        for (key, _) in of_xl.into_iter().filter(|(_, given)| *given) {
+            let message = format!("`{key}` is xl's, and guest `{name}` is made by Xen");
+            say(&format!("guests.{name}.{key}"), message, "kernel, initrd, memory, vcpus and args");
         }
     }
     for (name, guest) in &config.guests {

@@ -77,6 +77,10 @@ pub struct Domain {
     /// With `run`: what standard error must be, its last line end taken off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stderr: Option<Matcher>,
+    /// The number that Xen gives it, where Xen makes it; filled when the case is planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub number: Option<u16>,
     /// The guest, as `guests` has it; filled when the case is planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
@@ -238,6 +242,11 @@ impl StepKind for Domain {
     const AT: At = At::Dom0;
     const ACTS: bool = true;
     type Evidence = DomainEvidence;
+
+    /// What Xen made when it booted is only looked at: of several each is told of.
+    fn changes(&self) -> bool {
+        self.number.is_none()
+    }
 
     fn check(&self) -> Vec<Complaint> {
         let mut wrong = Vec::new();
@@ -450,6 +459,13 @@ impl Domain {
             return vec![check.at(cx.place(Self::NAME, "says"))];
         }
         let mut checks = Vec::new();
+        if let Some(number) = self.number {
+            let place = cx.place(Self::NAME, "says");
+            checks.push(self.made_by_xen(number, seen, cx).at(place));
+            if seen.state.is_none() {
+                return checks;
+            }
+        }
         for (i, (pattern, shown)) in self.words(&seen.nonce).iter().enumerate() {
             let place = cx.place(Self::NAME, &format!("has[{i}]"));
             let found = Regex::new(pattern).is_ok_and(|r| r.is_match(text));
@@ -471,6 +487,10 @@ impl Domain {
                 if check.verdict == Verdict::Fail { check.show("console", seen.last_lines()) } else { check };
             checks.push(check.at(place));
         }
+        if self.number.is_some() {
+            let place = cx.place(Self::NAME, "says");
+            checks.extend(self.as_the_tree_says(seen).into_iter().map(|check| check.at(place.clone())));
+        }
         for (i, pattern) in self.lacks.iter().enumerate() {
             let name = format!("{domain} lacks {i}");
             let place = cx.place(Self::NAME, &format!("lacks[{i}]"));
@@ -487,6 +507,55 @@ impl Domain {
                 }
                 .at(place),
             );
+        }
+        checks
+    }
+
+    /// Xen has made the domain.
+    fn made_by_xen(&self, number: u16, seen: &Seen, cx: &JudgeContext<'_>) -> Check {
+        let domain = &seen.domain;
+        let name = format!("Xen makes {domain}");
+        if !seen.command.ok() {
+            return say::xl_failed(&name, "`xl list`", &seen.command, cx);
+        }
+        let kind = self.guest.as_ref().map_or("", |g| g.config.kind.word());
+        let of_xl = seen
+            .value("xl-made")
+            .map_or_else(String::new, |other| format!("; its number is that of {other}, which xl made"));
+        match seen.state {
+            Some(_) => Check::pass(
+                name,
+                format!("{domain} is there: domain {number}, type {kind}, made by Xen from the device tree"),
+            ),
+            None => Check::fail(
+                name,
+                Cause::GuestNotCreated,
+                format!(
+                    "Xen was to make {domain} when it booted, and `xl list` has no domain {number} that it made{of_xl}"
+                ),
+            ),
+        }
+    }
+
+    /// It has what the device tree says. Its vCPUs its own kernel brings up, so they are counted when it is up.
+    fn as_the_tree_says(&self, seen: &Seen) -> Vec<Check> {
+        let domain = &seen.domain;
+        let Some(config) = self.guest.as_ref().map(|g| &g.config) else { return Vec::new() };
+        let wanted = [("memory", config.memory.0 >> 20, " MiB"), ("vcpus", u64::from(config.vcpus), "")];
+        let up = self.satisfied(&seen.console.text, &seen.nonce);
+        let mut checks = Vec::new();
+        for (word, wanted, unit) in wanted.into_iter().filter(|(word, ..)| up || *word != "vcpus") {
+            let name = format!("{word} of {domain}");
+            let is = seen.value(word).and_then(|v| v.parse::<u64>().ok());
+            let shown = is.map_or_else(|| "unknown".to_owned(), |is| format!("{is}{unit}"));
+            checks.push(match is {
+                Some(is) if is == wanted => Check::pass(name, format!("{word} of {domain} is {shown}")),
+                _ => Check::fail(
+                    name,
+                    Cause::GuestState,
+                    format!("{word} of {domain} is {shown}, the device tree says {wanted}{unit}"),
+                ),
+            });
         }
         checks
     }

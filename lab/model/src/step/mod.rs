@@ -92,6 +92,10 @@ pub trait StepKind:
     fn at(&self) -> At {
         Self::AT
     }
+    /// This step changes the machine; where one of a kind that does only looks, it says so.
+    fn changes(&self) -> bool {
+        Self::ACTS
+    }
     /// The key that a scalar in the body's place stands for, if there is one.
     const PRIMARY: Option<&'static str> = None;
     /// What it observes.
@@ -158,7 +162,7 @@ macro_rules! steps {
             /// Where it works.
             pub fn at(&self) -> At { match self { $(Body::$variant(b) => b.at()),* } }
             /// It changes the machine.
-            pub fn acts(&self) -> bool { match self { $(Body::$variant(_) => <$ty as StepKind>::ACTS),* } }
+            pub fn acts(&self) -> bool { match self { $(Body::$variant(b) => b.changes()),* } }
 
             /// See [`StepKind::check`].
             pub fn check(&self) -> Vec<Complaint> { match self { $(Body::$variant(b) => b.check()),* } }

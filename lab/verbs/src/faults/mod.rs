@@ -69,6 +69,7 @@ impl Row {
             | Mutation::Init(_)
             | Mutation::Shell(_)
             | Mutation::File(..)
+            | Mutation::Tree(_)
             | Mutation::Qemu(_)
             | Mutation::StoreEntry
             | Mutation::ChangedMeanwhile => false,
@@ -119,12 +120,23 @@ pub enum Mutation {
     Shell(Shell),
     /// A file of dom0, laid over its root: path, permissions, content.
     File(&'static str, u32, &'static str),
+    /// The device tree says something else of a domain that Xen is to make.
+    Tree(Tree),
     /// QEMU is behind a program that breaks it.
     Qemu(Wrapper),
     /// The entry of dom0's userland in the store has other bytes than it was published with.
     StoreEntry,
     /// The hypervisor's file is written again while its machine runs.
     ChangedMeanwhile,
+}
+
+/// What the device tree says of a domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tree {
+    /// That the first one's kernel is where nothing is.
+    KernelElsewhere,
+    /// Nothing: the last one has no node.
+    NoNode,
 }
 
 /// The row of this name.

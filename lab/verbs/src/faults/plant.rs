@@ -1,6 +1,6 @@
 //! A row, planted: every change is made in copies, in a folder that goes away with it.
 
-use super::{Break, Cut, Mutation, Row, Shell, ToolsFault, guest, image, qemu, tree};
+use super::{Break, Cut, Mutation, Row, Shell, ToolsFault, Tree, guest, image, qemu, tree};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use xenlab_engine::EngineError;
@@ -244,6 +244,18 @@ impl Plant for Planted {
                 Mutation::CutInitramfs => self.initrd(spec, |all| Cut::Half.of(all).to_vec())?,
                 Mutation::NoDisks => spec.disks.clear(),
                 Mutation::NoXen => spec.without_xen = true,
+                Mutation::Tree(how) => {
+                    let end = spec.memory.0;
+                    let none = || failed("Xen makes no domain");
+                    match how {
+                        // In the machine's memory, 48 MiB before its end, where nothing was put.
+                        Tree::KernelElsewhere => {
+                            let first = spec.domains.first_mut().ok_or_else(none)?;
+                            first.kernel_at = Some((1 << 30) + end - (48 << 20));
+                        }
+                        Tree::NoNode => drop(spec.domains.pop().ok_or_else(none)?),
+                    }
+                }
                 _ => {}
             }
         }

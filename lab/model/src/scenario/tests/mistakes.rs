@@ -43,6 +43,8 @@ golden! {
     unknown_key_below: with("machine: {cpu: max, memroy: 2G}\n");
     guests_that_are_none: with("guests: {g1: {type: vmx, memory: much, colour: red, kernel: debian}}\n");
     guests_that_steps_name: format!("{HEAD}arch: aarch64\nxen: debian:trixie\nguests: {{g1: {{type: pv}}, g2: {{kernel: 'file:/k'}}}}\nsteps:\n  - domain: {{create: g1}}\n  - domain: {{create: gl}}\n  - domain: {{run: g2, script: x}}\n  - domain: {{says: g2}}\n  - domain: {{says: g2, has: x*, script: y}}\n");
+    channels_between_nobodies: format!("{HEAD}arch: aarch64\nxen: debian:trixie\nguests: {{g1: {{programs: [vchan-socket-proxy]}}, g2: {{}}, g3: {{kernel: 'file:/k'}}}}\nsteps:\n  - domain: {{create: g1}}\n  - vchan: {{server: dom0, client: g2}}\n  - vchan: {{server: g1, client: g1}}\n  - vchan: {{server: g9, client: g3}}\n  - vchan: {{server: dom0, client: g1, kill: both}}\n");
+    domains_that_xen_makes: format!("{HEAD}arch: aarch64\nxen: debian:trixie\nguests: {{d1: {{start: xen, copies: 2, config: ['a = 1']}}, d2: {{start: xen}}}}\nsteps:\n  - domain: {{create: d2}}\n  - domain: {{run: d2, script: x}}\n  - domain: {{says: d2}}\n  - device: {{resize: d2, vcpus: 1}}\n  - vchan: {{server: dom0, client: d2}}\n");
     leaks_of_nothing: steps("  - leaks: {}\n");
     unknown_architecture: format!("{HEAD}arch: arm64\nxen: debian:trixie\n{STEPS}");
     unknown_provider: format!("{HEAD}arch: x86_64\nxen: debain:trixie\n{STEPS}");

@@ -191,3 +191,33 @@ fn bodies_that_make_no_sense() {
     assert_eq!(wrong(r#"{"says": "a", "lacks": "x*"}"#), ["this pattern is found in every line"]);
     assert!(wrong(r#"{"says": "a"}"#).is_empty() && wrong(r#"{"run": "a", "script": "true"}"#).is_empty());
 }
+
+/// A domain that Xen makes: that it is there, what it has, what it says.
+#[test]
+fn made_by_xen() {
+    let config: GuestConfig = serde_json::from_str(r#"{"start": "xen", "memory": "128M"}"#).unwrap();
+    let guest = Guest { name: "g1".into(), config: GuestConfig { kind: GuestType::Arm, ..config } };
+    let step =
+        Domain { guest: Some(Box::new(guest)), number: Some(1), ..body::<Domain>(r#"{"says": "g1"}"#) };
+    let up = format!("xenlab-guest: ready {NONCE}\n");
+    let judged = |list: &str, console: &str, state: Option<&str>| {
+        bad(&judge(&step, &seen(ran("x", 0, list, ""), console, state), &facts()))
+    };
+    let there = "state -b----\nvcpus 1\nmemory 128\n";
+    assert!(judged(there, &up, Some("-b----")).is_empty());
+    assert_eq!(judged("", &up, None), ["Xen makes g1 FAIL guest.not-created"]);
+    // Where Xen made none, the first that xl made has its number.
+    assert_eq!(judged("xl-made g2\n", &up, None), ["Xen makes g1 FAIL guest.not-created"]);
+    assert_eq!(judged("vcpus 1\nmemory 96\n", &up, Some("-b----")), ["memory of g1 FAIL guest.state"]);
+    assert_eq!(judged("vcpus 2\nmemory 128\n", &up, Some("-b----")), ["vcpus of g1 FAIL guest.state"]);
+    assert_eq!(
+        judged("", &up, Some("-b----")),
+        ["memory of g1 FAIL guest.state", "vcpus of g1 FAIL guest.state"]
+    );
+    // What another domain says by a nonce of its own is not this one's.
+    assert_eq!(judged(there, "xenlab-guest: ready other\n", Some("-b----")), ["g1 says 0 FAIL guest.silent"]);
+    let panic = "Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\n";
+    assert_eq!(judged(there, panic, Some("r-----")), ["g1 says 0 FAIL guest.no-root"]);
+    // It had not come to bring up its processors, which says no more than that it panicked.
+    assert_eq!(judged("vcpus 0\nmemory 128\n", panic, Some("---s--")), ["g1 says 0 FAIL guest.no-root"]);
+}

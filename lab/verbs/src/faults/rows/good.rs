@@ -78,6 +78,38 @@ pub(super) const ROWS: &[Row] = &[
         ..GOOD
     },
     Row {
+        name: "good-exit-status",
+        what: "a command fails as it should, with words of its own on each output",
+        scenario: booted!(
+            "
+  - run: {script: 'echo out; echo err >&2; exit 3', via: [port, ssh, serial], exit: 3, stdout: out, stderr: err}
+"
+        ),
+        ..GOOD
+    },
+    Row {
+        name: "good-much-output",
+        what: "a command writes thousands of lines, the last of which counts",
+        scenario: booted!(
+            "
+  - run: {script: 'seq 1 4000; echo the end', via: [port, ssh], stdout: {matches: '4000\\nthe end$'}}
+"
+        ),
+        ..GOOD
+    },
+    Row {
+        name: "good-files",
+        what: "files are there as they should be, and one is not there that should not be",
+        scenario: booted!(
+            "
+  - file: {path: /nowhere, present: false}
+  - file: {path: /dev/null, type: character, mode: 666}
+  - file: {path: /proc/self, type: link, target: {matches: '^[0-9]+$'}}
+"
+        ),
+        ..GOOD
+    },
+    Row {
         name: "good-slow-shell",
         what: "each command over SSH begins late, and the shell on the console comes late",
         artefact: "dom0's shells",

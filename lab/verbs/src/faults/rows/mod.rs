@@ -17,6 +17,7 @@ mod boot;
 mod build;
 mod devices;
 mod dom0;
+mod dom0less;
 mod good;
 mod guests;
 mod machine;
@@ -32,7 +33,7 @@ use xenlab_model::verdict::Verdict;
 /// Every row.
 pub const ROWS: &[Row] = &concat();
 
-const PARTS: [&[Row]; 10] = [
+const PARTS: [&[Row]; 11] = [
     xen::ROWS,
     boot::ROWS,
     build::ROWS,
@@ -43,6 +44,7 @@ const PARTS: [&[Row]; 10] = [
     devices::ROWS,
     store::ROWS,
     vchan::ROWS,
+    dom0less::ROWS,
 ];
 
 const COUNT: usize = {
