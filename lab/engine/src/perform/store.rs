@@ -14,6 +14,7 @@ use xenlab_model::step::Observation;
 use xenlab_model::step::store::{NO_CLIENT, Store, StoreEvidence};
 use xenlab_model::store::play::{Player, Turn};
 use xenlab_model::store::trace::{GUEST, shipped};
+use xenlab_model::store::wire::HEADER;
 
 /// Where a connection's files are.
 const FOLDER: &str = "/run/xenlab-store";
@@ -121,8 +122,10 @@ fn by_dom0(folder: &str, turn: &Turn, open: &Open, known: bool) -> String {
     }
     let (looks, pause) = LOOKS;
     if turn.replies > 0 {
+        // No answer is shorter than its header: whoever looks before that would have to look again.
+        let enough = read + HEADER * turn.replies;
         script.push_str(&format!(
-            "n=0; while [ \"$(stat -c %s {at}.out)\" -le {read} ] && [ ! -e {at}.end ] && [ $n -lt {looks} ]; do n=$((n + 1)); usleep {pause}; done\n"
+            "n=0; while [ \"$(stat -c %s {at}.out)\" -lt {enough} ] && [ ! -e {at}.end ] && [ $n -lt {looks} ]; do n=$((n + 1)); usleep {pause}; done\n"
         ));
     }
     script.push_str(&format!(

@@ -49,6 +49,7 @@ pub(super) const ROWS: &[Row] = &[Row {
     artefact: "what is published in the store, and the connections to it",
     archs: &[Arch::Aarch64],
     scenario: BROKEN,
+    sets: &["dom0.xenstored=xenstored"],
     expect: Expect {
         steps: &[
             ("what it is to publish", Verdict::Pass),
