@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 /// The `xenlab` under test: `XENLAB_BIN`, else the one that cargo builds now.
 pub fn lab() -> &'static Path {
     static BIN: LazyLock<PathBuf> = LazyLock::new(|| {
-        std::env::var_os("XENLAB_BIN").map_or_else(|| built(&["-p", "xenlab"]), PathBuf::from)
+        std::env::var_os("XENLAB_BIN").map_or_else(|| built(&["--release", "-p", "xenlab"]), PathBuf::from)
     });
     &BIN
 }
