@@ -94,7 +94,9 @@ static SET: LazyLock<PatternSet> = LazyLock::new(|| {
         .expect("the table's patterns are regular expressions: a test compiles each")
 });
 static KNOWN: LazyLock<regex::RegexSet> = LazyLock::new(|| {
-    regex::RegexSet::new(HARMLESS.iter().map(|h| h.pattern))
+    regex::RegexSetBuilder::new(HARMLESS.iter().map(|h| h.pattern))
+        .dfa_size_limit(crate::matcher::CACHE)
+        .build()
         .expect("the table's patterns are regular expressions: a test compiles each")
 });
 

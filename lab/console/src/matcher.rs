@@ -55,7 +55,7 @@ impl std::error::Error for PatternError {}
 
 /// Bytes that a thread keeps of what it has worked out of a set's automaton, once it has matched: a quarter of the library's own choice, since the
 /// lab is to stay small beside a guest that writes without end.
-const CACHE: usize = 512 << 10;
+pub(crate) const CACHE: usize = 512 << 10;
 
 /// Many patterns, for single lines.
 #[derive(Debug, Clone)]
