@@ -15,7 +15,11 @@ fn expected(end: &str, run_as: &str) -> (&'static str, &'static str, Value) {
         "SILENT" | "AFTER" | "CRASH" => ("crash", "fail", "xtf.crash".into()),
         "HANG" => ("timeout", "fail", "xtf.timeout".into()),
         // Xen itself; with a domain, dom0, which is as much the end of the host.
-        _ => ("host-crash", "fail", if run_as == "dom0" { "xen.panic".into() } else { "dom0.panic".into() }),
+        _ => (
+            "host-crash",
+            "fail",
+            if run_as == "dom0" { "xen.panic".into() } else { "dom0.asked-to-crash".into() },
+        ),
     }
 }
 
