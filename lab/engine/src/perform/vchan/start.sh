@@ -1,8 +1,7 @@
 # Starts an end of the channel: what it is to send is drawn anew, and what it is given to read stays open until `hold` is gone, since a
 # proxy that reads an end of file closes the channel and what is then under way is lost.
 mkdir "$folder" && cd "$folder" || exit
-# A shell that remembers where the program was finds it there though it is gone.
-[ -x "$(command -v "$program")" ] || { echo "$program: not found" >&2; exit 127; }
+command -v "$program" >/dev/null || { echo "$program: not found" >&2; exit 127; }
 head -c "$bytes" /dev/urandom >sent || exit
 : >hold
 : >got
