@@ -131,12 +131,13 @@ fn parts(act: Act, step: &Device, domain: &str) -> Option<Vec<Part>> {
 const SECONDS: u32 = 10;
 
 fn resize(step: &Device, domain: &str) -> Option<Vec<Part>> {
-    let domain = format!("domain={} seconds={SECONDS}\n{}", quote(domain), include_str!("wait.sh"));
+    let domain = format!("domain={}\n", quote(domain));
+    let wait = format!("seconds={SECONDS}\n{}", include_str!("wait.sh"));
     if let Some(memory) = step.memory {
         let total = |when: &str| {
             format!("echo \"total-{when} $(awk '$1 == \"MemTotal:\" {{ print $2 }}' /proc/meminfo)\"")
         };
-        let set = format!("mib={} {domain}{}", memory.0 >> 20, include_str!("device/memory.sh"));
+        let set = format!("mib={} {domain}{wait}{}", memory.0 >> 20, include_str!("device/memory.sh"));
         return Some(vec![
             ("counting its memory", true, total("before")),
             ("`xl mem-set`", false, set),
@@ -148,7 +149,7 @@ fn resize(step: &Device, domain: &str) -> Option<Vec<Part>> {
     Some(vec![
         ("`xl vcpu-set`", false, format!("{variables}xl vcpu-set \"$domain\" {vcpus} >&2")),
         ("counting its processors", true, format!("{variables}{}", include_str!("device/vcpus-in-guest.sh"))),
-        ("`xl vcpu-list`", false, format!("{variables}{}", include_str!("device/vcpus.sh"))),
+        ("`xl vcpu-list`", false, format!("{variables}{wait}{}", include_str!("device/vcpus.sh"))),
     ])
 }
 
