@@ -6,7 +6,6 @@
 
 use libtest_mimic::{Arguments, Failed};
 use tempfile::TempDir;
-use xenlab_model::verdict::Verdict;
 use xenlab_tests::{json, run};
 use xenlab_verbs::faults::ROWS;
 use xenlab_verbs::selftest::{self, Trial};
@@ -31,17 +30,11 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Whether a trial is one of everyday: of what is the same on each architecture one is, in turn. So are the good runs, but for ways of booting, builds
-/// and guests.
+/// Whether a trial is one of everyday: of what is the same on each architecture one is, in turn.
 fn here(trial: &Trial) -> bool {
     let row = trial.row;
     let turn = ROWS.iter().position(|r| r.name == row.name).unwrap_or_default() % row.archs.len();
-    let other_way = row.sets.iter().any(|set| set.starts_with("boot=") || set.starts_with("xen.build="));
-    let differs = match row.expect.verdict {
-        Verdict::Pass => other_way || row.scenario.contains("guests:"),
-        _ => row.differs_by_arch(),
-    };
-    differs || row.archs.get(turn) == Some(&trial.arch)
+    row.differs_by_arch() || row.archs.get(turn) == Some(&trial.arch)
 }
 
 /// Here nothing may be left untried: a selftest says what its host lacks, and passes; these tests do not.
