@@ -21,18 +21,11 @@ impl Dom0<'_> {
             );
             let published = loop {
                 let command = self.sh(&script).await;
-                let over = self.left().is_zero();
-                if !command.ok() || over || step.is_kept(&command.stdout.text) {
-                    let timed_out = over.then_some(limit.as_secs_f64());
-                    break Published { domain: domain.clone(), command, timed_out };
-                }
+                let (left, done) = (self.left(), !command.ok() || step.is_kept(&command.stdout.text));
                 // What is looked at last must have time left to be listed.
-                if self.left() < AGAIN * 4 {
-                    break Published {
-                        domain: domain.clone(),
-                        command,
-                        timed_out: Some(limit.as_secs_f64()),
-                    };
+                if done || left < AGAIN * 4 {
+                    let timed_out = (!done || left.is_zero()).then_some(limit.as_secs_f64());
+                    break Published { domain: domain.clone(), command, timed_out };
                 }
                 tokio::time::sleep(AGAIN).await;
             };

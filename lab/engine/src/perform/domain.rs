@@ -223,15 +223,23 @@ impl Dom0<'_> {
                 xen: Vec::new(),
                 timed_out: None,
             };
-            if step.satisfied(&seen.console.text, &seen.nonce) || !seen.is_alive() || !seen.command.ok() {
-                return seen;
-            }
-            if self.left().is_zero() {
-                seen.timed_out = Some(limit.as_secs_f64());
+            if self.is_last(step, &mut seen, limit) {
                 return seen;
             }
             tokio::time::sleep(AGAIN).await;
         }
+    }
+
+    /// Nothing is waited for after this look: all has been said, the domain is no longer alive, or the limit has passed, which it then says.
+    fn is_last(&self, step: &Domain, seen: &mut Seen, limit: Duration) -> bool {
+        if step.satisfied(&seen.console.text, &seen.nonce) || !seen.is_alive() || !seen.command.ok() {
+            return true;
+        }
+        let over = self.left().is_zero();
+        if over {
+            seen.timed_out = Some(limit.as_secs_f64());
+        }
+        over
     }
 
     /// Looks at a console until all that is waited for has been said, the domain is no longer alive or the limit passes.
@@ -241,11 +249,7 @@ impl Dom0<'_> {
             let looked = self.looked(domain).await;
             let mut seen =
                 seen(domain, CommandResult { stdout: Captured::default(), ..looked.clone() }, looked);
-            if step.satisfied(&seen.console.text, &seen.nonce) || !seen.is_alive() || !seen.command.ok() {
-                return seen;
-            }
-            if self.left().is_zero() {
-                seen.timed_out = Some(limit.as_secs_f64());
+            if self.is_last(step, &mut seen, limit) {
                 return seen;
             }
             tokio::time::sleep(AGAIN).await;

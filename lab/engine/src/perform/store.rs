@@ -31,12 +31,6 @@ else exit 119; fi
 /// Looks that a script takes for bytes that have not come yet, and microseconds between two.
 const LOOKS: (u32, u32) = (40, 20_000);
 
-/// What has been read of a connection.
-#[derive(Default)]
-struct Open {
-    read: usize,
-}
-
 impl Dom0<'_> {
     /// `store`
     pub async fn store(&mut self, step: &Store) -> Observation {
@@ -62,15 +56,15 @@ impl Dom0<'_> {
         let nonce = crate::random_hex(8);
         let folder = format!("{FOLDER}/{nonce}");
         let mut player = Player::new(trace, &format!("/xenlab-{nonce}"), domid);
-        let mut open: BTreeMap<String, Open> = BTreeMap::new();
+        // Bytes that have been read of each connection to the socket that is open.
+        let mut open: BTreeMap<String, usize> = BTreeMap::new();
         let mut failed = None;
         while let Some(turn) = player.turn() {
             let command = match (&domain, turn.on.as_str()) {
                 (Some(domain), GUEST) => self.sh(&in_guest(domain, &by_guest(&turn))).await,
                 _ => {
-                    let known = open.contains_key(&turn.on);
-                    let of = open.entry(turn.on.clone()).or_default();
-                    let script = by_dom0(&folder, &turn, of, known);
+                    let script = by_dom0(&folder, &turn, open.get(&turn.on).copied());
+                    open.entry(turn.on.clone()).or_default();
                     self.sh(&script).await
                 }
             };
@@ -86,8 +80,8 @@ impl Dom0<'_> {
                 failed = Some(Box::new(command));
                 break;
             };
-            if let Some(of) = open.get_mut(&turn.on) {
-                of.read += bytes.len();
+            if let Some(read) = open.get_mut(&turn.on) {
+                *read += bytes.len();
             }
             player.received(&turn.on, &bytes, closed);
         }
@@ -102,14 +96,14 @@ impl Dom0<'_> {
 
 /// A turn of a connection to the socket: opens it where it is not, sends, waits a moment for what comes of it, and prints it in base64; with
 /// `end` where the daemon has closed it.
-fn by_dom0(folder: &str, turn: &Turn, open: &Open, known: bool) -> String {
-    let (on, read) = (turn.on.as_str(), open.read);
-    let at = format!("{folder}/{on}");
+fn by_dom0(folder: &str, turn: &Turn, open: Option<usize>) -> String {
+    let at = format!("{folder}/{}", turn.on);
+    let read = open.unwrap_or_default();
     if turn.close {
         return format!("read -r p <{at}.pid && kill $p; rm -f {at}.*");
     }
     let mut script = String::new();
-    if !known {
+    if open.is_none() {
         // The FIFO is held open for reading and writing, so that it has no end before the connection has.
         script.push_str(&format!(
             "mkdir -p {folder}\n{JOIN}\nmkfifo {at}.in && : >{at}.out || exit\n\

@@ -108,20 +108,26 @@ pub enum What {
 impl Part {
     /// Status, standard output and standard error of what was done there; none: a guest gave no answer that can be read.
     fn said(&self, seen: &[Seen]) -> Option<(i32, String, String)> {
-        let crate::evidence::CommandEnd::Exit(status) = self.command.end else { return None };
-        let Some(guest) = &self.guest else {
-            let of = |captured: &crate::evidence::Captured| captured.text.clone();
-            return Some((status, of(&self.command.stdout), of(&self.command.stderr)));
+        let nonce = match &self.guest {
+            Some(guest) => &seen.iter().find(|s| s.domain == *guest)?.nonce,
+            None => "",
         };
-        let nonce = &seen.iter().find(|s| s.domain == *guest)?.nonce;
+        self.said_by(nonce)
+    }
+
+    /// The same, where a guest says what it says by `nonce`.
+    fn said_by(&self, nonce: &str) -> Option<(i32, String, String)> {
+        let crate::evidence::CommandEnd::Exit(status) = self.command.end else { return None };
+        if self.guest.is_none() {
+            return Some((status, self.command.stdout.text.clone(), self.command.stderr.text.clone()));
+        }
         let answer = Answer::read(&self.command.stdout.text, nonce)?;
         Some((answer.status, answer.stdout.text, answer.stderr.text))
     }
 
     /// It went well: what comes after it makes sense.
     pub fn is_well(&self, nonce: &str) -> bool {
-        let answered = || Answer::read(&self.command.stdout.text, nonce).is_some_and(|a| a.status == 0);
-        self.command.ok() && (self.guest.is_none() || answered())
+        self.command.ok() && self.said_by(nonce).is_some_and(|(status, ..)| status == 0)
     }
 }
 
@@ -171,10 +177,8 @@ impl Vchan {
 
     /// After this part there is more to see; an end that did not receive everything is the last thing that is.
     pub fn goes_on(&self, part: &Part, nonce: &str) -> bool {
-        let Part { what: What::Receive(_), guest, command } = part else { return true };
-        let answer = guest.as_ref().and_then(|_| Answer::read(&command.stdout.text, nonce));
-        let text = answer.as_ref().map_or(&command.stdout.text, |a| &a.stdout.text);
-        value(text, "status").is_none() && value(text, "bytes").and_then(|v| v.parse().ok()) == Some(BYTES)
+        let (What::Receive(_), Some((_, text, _))) = (part.what, part.said_by(nonce)) else { return true };
+        value(&text, "status").is_none() && value(&text, "bytes").and_then(|v| v.parse().ok()) == Some(BYTES)
     }
 
     /// The end that goes first.
