@@ -152,13 +152,18 @@ fn what_is_no_run_is_bad_input() {
 
 /// A bump with a scenario of one's own, on machines that say this.
 fn bump(bench: &Bench, then: Value) -> Did {
+    bump_with(bench, then, &[])
+}
+
+/// The same with more words on its command line.
+fn bump_with(bench: &Bench, then: Value, more: &[&str]) -> Did {
     let qemu = bench.qemu("qemu-bump", then);
     let scenario = bench.file("bump.yaml", &steps("all is well"));
     let report = bench.report().display().to_string();
     let common =
         ["bump", "debian:bookworm", "debian:bookworm", "--arch", "x86_64", "--offline", "--no-control"];
     let own = ["--scenario", &scenario, "--report", &report, "--qemu", &qemu];
-    command(bench, &[&common[..], &own[..]].concat())
+    command(bench, &[&common[..], &own[..], more].concat())
 }
 
 #[test]
@@ -178,6 +183,39 @@ fn a_bump_to_the_same_build_is_the_same_everywhere() {
     assert_eq!(json["points"].as_array().map(Vec::len), Some(14));
     for side in ["old", "new"] {
         assert!(bench.report().join(side).join("junit.xml").is_file());
+    }
+    // The new side of one bump is the old one of the next: it is not run again, and says the same.
+    let before = bench.path("before").display().to_string();
+    fs::rename(bench.report().join("new"), &before).expect("moved");
+    let again = bump_with(&bench, boots_saying("all is well"), &["--old-run", &before]);
+    assert_eq!((again.code, &again.stdout), (Some(0), &did.stdout), "{}", again.stderr);
+    assert!(
+        again.stderr.contains("1 cases on the old build, debian:bookworm, were run before"),
+        "{}",
+        again.stderr
+    );
+    assert!(!bench.report().join("old/bundles").exists(), "what an earlier bump left is gone");
+    // One that says something else than what was recorded then is seen.
+    let worse = bump_with(&bench, boots_saying("all is lost"), &["--old-run", &before]);
+    assert_eq!(worse.code, Some(1), "{}{}", worse.stdout, worse.stderr);
+    let inside = bench.report().join("new").display().to_string();
+    let inputs = crate::bench::below(Path::new(&before)).into_iter().find(|p| p.ends_with("inputs.json"));
+    let inputs = inputs.expect("a bundle has what went in");
+    let text = read(&inputs);
+    let id = text
+        .split("\"build.build-id\"")
+        .nth(1)
+        .and_then(|t| t.split('"').find(|t| t.len() >= 32))
+        .expect("an id");
+    fs::write(&inputs, text.replace(id, "00000000000000000000000000000000")).expect("written");
+    for (dir, says) in [
+        (before.as_str(), "is another build than it is now: build-id 00000000000000000000000000000000, now"),
+        (inside.as_str(), "which this bump writes anew"),
+        ("/nonexistent", "/nonexistent"),
+    ] {
+        let did = bump_with(&bench, boots_saying("all is well"), &["--old-run", dir]);
+        assert_eq!(did.code, Some(2), "{dir}: {}", did.stderr);
+        assert!(did.stderr.contains(says), "{dir}: {}", did.stderr);
     }
     bench.clean();
 }

@@ -363,6 +363,9 @@ pub struct Bump {
     /// Boot nothing: compare what an earlier bump left in the folder of --report
     #[arg(long, requires = "report")]
     pub recorded: bool,
+    /// Do not run the old build: it was run before, and this is the record of that, as new/ of an earlier bump's report
+    #[arg(long, value_name = "RUN", value_hint = ValueHint::DirPath, conflicts_with = "recorded")]
+    pub old_run: Option<PathBuf>,
     /// Do not boot a Xen known to be good when the one under test never speaks
     #[arg(long)]
     pub no_control: bool,

@@ -84,9 +84,16 @@ pub fn bump(args: &Bump, global: &Global, started: Instant) -> Result<Exit, Fail
         }
         None => None,
     };
-    let report = repeat::folder("bump", args.report.as_deref(), global)?;
     let mut sides = Vec::new();
-    for (name, build) in [("old", &old), ("new", &new)] {
+    // Before the folder of the report is emptied.
+    if let Some(dir) = &args.old_run {
+        sides.push(recorded_before(dir, args.report.as_deref(), &old, &old.of_these(&archs))?);
+    }
+    let report = repeat::folder("bump", args.report.as_deref(), global)?;
+    if args.old_run.is_some() {
+        repeat::clear(&report.join("old"))?;
+    }
+    for (name, build) in [("old", &old), ("new", &new)].into_iter().skip(sides.len()) {
         let of = Of { args, global, build, is_new: name == "new", archs: build.of_these(&archs), started };
         match of.recorded(&report.join(name), args.repeat, &[])? {
             Ok(side) => sides.push(side),
@@ -274,6 +281,50 @@ impl Of<'_> {
         let run = Run { select, ..Run::default() };
         xtf::cases(&Xtf { of, run_as: None, list: false, run })
     }
+}
+
+/// What was recorded of the old build in an earlier run. It must have been the very same, on these architectures.
+fn recorded_before(
+    dir: &Path,
+    report: Option<&Path>,
+    build: &Build,
+    archs: &[Arch],
+) -> Result<Side, Failure> {
+    let flag = format!("--old-run {}", dir.display());
+    if let (Ok(is), Some(Ok(report))) = (dir.canonicalize(), report.map(Path::canonicalize))
+        && is.starts_with(&report)
+    {
+        return Err(Failure::bad_input(format!(
+            "{flag}: it is in {}, which this bump writes anew; name another folder with --report",
+            report.display()
+        )));
+    }
+    let name = build.subject.to_string();
+    let mut side = diff::side(dir, Some(&name), "--old-run")?;
+    side.samples.retain(|s| archs.iter().any(|a| s.arch == a.name()));
+    for arch in archs {
+        let is = build.on(*arch).and_then(|d| d.hypervisor.build_id.clone());
+        let Some(sample) = side.samples.iter().find(|s| s.arch == arch.name()) else {
+            return Err(Failure::bad_input(format!(
+                "{flag}: it has no case of {name} on {arch}; say --arch, or leave --old-run out"
+            )));
+        };
+        let was = sample.facts.get("build.build-id").map(ToString::to_string);
+        if was != is {
+            let or = |id: Option<String>| id.unwrap_or_else(|| "none".to_owned());
+            return Err(Failure::bad_input(format!(
+                "{flag}: what was run there as {name} on {arch} is another build than it is now: build-id {}, now {}; leave --old-run out",
+                or(was),
+                or(is)
+            )));
+        }
+    }
+    eprintln!(
+        "xenlab: {} cases on the old build, {name}, were run before, into {}",
+        side.samples.len(),
+        dir.display()
+    );
+    Ok(side)
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {

@@ -49,7 +49,7 @@ pub fn each(
 
 /// Removes what an earlier run left in `dir`, so that it is not taken for this one's: bundles, and reports of single runs. Nothing else
 /// goes.
-fn clear(dir: &Path) -> Result<(), Failure> {
+pub fn clear(dir: &Path) -> Result<(), Failure> {
     run::clear(&dir.join("bundles"))?;
     let Ok(entries) = std::fs::read_dir(dir) else { return Ok(()) };
     for old in entries.flatten().map(|e| e.path()) {

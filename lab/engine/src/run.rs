@@ -2,7 +2,7 @@
 
 use crate::EngineError;
 use crate::exec::{self, Lab};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::task::JoinSet;
@@ -49,13 +49,17 @@ pub async fn run(lab: Arc<Lab>, cases: Vec<Case>, jobs: Option<usize>, started: 
     let mut running = JoinSet::new();
     let mut ids = std::collections::HashMap::new();
     let mut soon_done = std::collections::HashSet::new();
+    let mut taken: BTreeMap<usize, u64> = BTreeMap::new();
+    let cores = lab.preparer.admission.budget().cores() as u64;
     let mut verdicts: Vec<(usize, CaseVerdict)> = Vec::new();
     loop {
         while !xenlab_host::interrupt::requested()
-            && let Some((_, next)) = queue.front()
-            && has_room(next, jobs, running.len(), soon_done.len())
-            && let Some((n, case)) = queue.pop_front()
+            && let Some((_, first)) = queue.front()
+            && has_room(first, jobs, running.len(), soon_done.len())
+            && let Some((n, case)) =
+                queue.remove(first_that_fits(&queue, cores.saturating_sub(taken.values().sum())))
         {
+            taken.insert(n, crate::budget::need(&case.config).cores);
             if as_dom0(&case.steps).is_some() {
                 soon_done.insert(n);
             }
@@ -71,12 +75,14 @@ pub async fn run(lab: Arc<Lab>, cases: Vec<Case>, jobs: Option<usize>, started: 
             None => break,
             Some(Ok((_, (n, verdict)))) => {
                 soon_done.remove(&n);
+                taken.remove(&n);
                 verdicts.push((n, verdict));
             }
             Some(Err(error)) => {
                 // The lab's own panic is its own fault, and only this case's end.
                 if let Some((n, case)) = ids.remove(&error.id()) {
                     soon_done.remove(&n);
+                    taken.remove(&n);
                     let why = EngineError::part(Cause::LabPanic, panic_text(error));
                     let verdict = exec::broken(&case, &why);
                     lab.sink.emit(What::CaseFinished {
@@ -118,6 +124,18 @@ fn has_room(case: &Case, jobs: usize, all: usize, soon_done: usize) -> bool {
     all < jobs.saturating_mul(2) && (as_dom0(&case.steps).is_some() || all - soon_done < jobs)
 }
 
+/// Which of the cases that wait is begun next: of those for whose machine there are cores `free` one with the most of them, so that none lies idle beside
+/// a machine that leaves room for a small one, and large ones do not come last and alone; where there is none, the first, which is got ready while it
+/// waits. A machine that is nothing but a test comes in its turn: the next is got ready while one runs.
+fn first_that_fits(waiting: &VecDeque<(usize, Case)>, free: u64) -> usize {
+    if waiting.front().is_some_and(|(_, first)| as_dom0(&first.steps).is_some()) {
+        return 0;
+    }
+    let cores = |case: &Case| crate::budget::need(&case.config).cores;
+    let fits = waiting.iter().map(|(_, case)| cores(case)).enumerate().filter(|(_, cores)| *cores <= free);
+    fits.max_by_key(|(at, cores)| (*cores, std::cmp::Reverse(*at))).map_or(0, |(at, _)| at)
+}
+
 fn panic_text(error: tokio::task::JoinError) -> String {
     let Ok(payload) = error.try_into_panic() else { return "a case was cancelled".into() };
     let text = payload
@@ -126,4 +144,27 @@ fn panic_text(error: tokio::task::JoinError) -> String {
         .or_else(|| payload.downcast_ref::<&str>().map(|s| (*s).to_owned()))
         .unwrap_or_else(|| "no message".into());
     format!("xenlab panicked while it ran this case: {text}; please report it with the bundle")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use xenlab_model::fact::Facts;
+    use xenlab_model::scenario::{self, Settings};
+
+    #[test]
+    fn large_machines_first_and_small_ones_beside_them() {
+        let cpus = |n: usize| {
+            let text = format!(
+                "xenlab: 1\nname: n{n}\nxen: debian:bookworm\narch: x86_64\nmachine: {{cpus: {n}}}\nsteps: [{{run: 'true'}}]\n"
+            );
+            let cases = scenario::load(&text, "n", &Settings::default(), &Facts::default());
+            cases.expect("a scenario").remove(0)
+        };
+        let waiting: VecDeque<_> = [1, 2, 2, 1].map(cpus).into_iter().enumerate().collect();
+        for (free, first) in [(4, 1), (2, 1), (1, 0), (0, 0)] {
+            assert_eq!(first_that_fits(&waiting, free), first, "{free} free");
+        }
+        assert_eq!(first_that_fits(&VecDeque::new(), 1), 0);
+    }
 }

@@ -100,7 +100,7 @@ fn test(install: bool, everything: bool) -> Result<()> {
     cargo(&["fmt", "--all", "--check"])?;
     cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
     // Every target but the documentation, which has no examples to be run.
-    let tests: &[&str] = &["test", "--workspace", "--locked", "--lib", "--bins", "--tests"];
+    let tests: &[&str] = &["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins", "--tests"];
     let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let everything = everything.then_some(("XENLAB_TEST_EVERYTHING", "1"));
     sh_with(&program, tests, everything)

@@ -33,7 +33,8 @@ const GRACE: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// Everything that guests use up, a line each. The store's own folder and dom0's balloon target come and go by themselves; `/vm`, `/libxl` and
-/// the folder of device models are made for the first guest and stay, empty.
+/// the folder of device models are made for the first guest and stay, empty. Grants are what Xen says of them when asked by its key `g`
+/// (xen/common/grant_table.c), those in use alone; between two domains that live they come and go with what is read and written.
 const LIST: &str = r#"
 xl list | awk 'NR > 1 { print "domain", $1 }'
 xenstore-ls -f / | sed 's/ = .*//' | grep -v -e '^/tool/xenstored' -e '^/local/domain/0/memory' -e '^/local/domain/0/libxl' -e '^/local/domain/0/device-model$' -e '^/vm$' -e '^/libxl$' | sed 's/^/node /'
@@ -46,6 +47,18 @@ for p in /proc/[0-9]*; do
 done
 command -v lsevtchn >/dev/null && lsevtchn 0 | awk '{ print "port", $1 }'
 echo "memory $(xl info free_memory)"
+xl debug-keys g && xl dmesg | awk -v alive="$(xl list | awk 'NR > 1 && $(NF - 1) !~ /d/ { print $(NF - 4) }')" '
+	BEGIN { n = split(alive, ids, "\n"); for (i = 1; i <= n; i++) lives[ids[i]] = 1 }
+	/gnttab_usage_print_all \[/ { n = 0; whole = 0 }
+	/gnttab_usage_print_all \]/ { whole = 1 }
+	{
+		for (i = 1; i < NF; i++) {
+			to = $(i + 1)
+			if ($i == "remote") { of = to; sub(/^d/, "", of) }
+			if ($i ~ /^\[0x[0-9a-f]+\]$/ && (!(of in lives) || !(to in lives) || of == 0 && to == 0)) held[n++] = "d" of " by d" to
+		}
+	}
+	END { if (whole) print "grants listed"; for (i = 0; i < n; i++) print "grant", held[i] }'
 exit 0
 "#;
 

@@ -1,8 +1,7 @@
 use super::*;
 use crate::step::testing::{bad, body, facts, judge, ran, said};
 
-const BEFORE: &str =
-    "domain Domain-0\nnode /local\nnode /local/domain\nloop /a\nprocess xl\nport 1\nport 2\nmemory 300\n";
+const BEFORE: &str = "domain Domain-0\nnode /local\nnode /local/domain\nloop /a\nprocess xl\nport 1\nport 2\ngrants listed\nmemory 300\n";
 
 fn seen(after: &str) -> LeaksEvidence {
     LeaksEvidence { before: ran("b", 0, BEFORE, ""), after: ran("a", 0, after, "") }
@@ -23,6 +22,7 @@ fn each_kind_is_missed() {
         ("process qemu-system-i38", "processes"),
         ("process xl", "processes"),
         ("port 3", "event channels of dom0"),
+        ("grant d1 by d0", "grants in use"),
     ] {
         assert_eq!(judged(&format!("{BEFORE}{line}\n")), [format!("{check} FAIL guest.leak")], "{line}");
     }
@@ -47,6 +47,11 @@ fn what_is_allowed_and_what_is_not_known() {
     let none = BEFORE.replace("port 1\nport 2\n", "");
     let e = LeaksEvidence { before: ran("b", 0, &none, ""), after: ran("a", 0, &none, "") };
     assert_eq!(bad(&judge(&Leaks::default(), &e, &facts())), ["event channels of dom0 SKIP"]);
+    let none = BEFORE.replace("grants listed\n", "");
+    for (before, after) in [(none.as_str(), BEFORE), (BEFORE, none.as_str())] {
+        let e = LeaksEvidence { before: ran("b", 0, before, ""), after: ran("a", 0, after, "") };
+        assert_eq!(bad(&judge(&Leaks::default(), &e, &facts())), ["grants in use SKIP"]);
+    }
     let e = LeaksEvidence { before: ran("b", 0, "", ""), after: ran("a", 0, BEFORE, "") };
     assert_eq!(
         bad(&judge(&Leaks::default(), &e, &facts())),
