@@ -53,8 +53,8 @@ impl Row {
         !self.mutations.is_empty() && !self.fails_without
     }
 
-    /// Whether what catches it is other code on another architecture: what is broken is what processors run before dom0's first program, or
-    /// nothing is. Of good runs, ways of booting, builds and guests are.
+    /// Whether what catches it is other code on another architecture: what is broken is what processors run before dom0's first program.
+    /// Of good runs, ways of booting, builds and guests are.
     pub fn differs_by_arch(&self) -> bool {
         let differs = |mutation: &Mutation| match mutation {
             Mutation::Image(_)
@@ -78,7 +78,7 @@ impl Row {
             let otherwise = |set: &&str| set.starts_with("boot=") || set.starts_with("xen.build=");
             return self.sets.iter().any(otherwise) || self.scenario.contains("guests:");
         }
-        self.mutations.is_empty() || self.mutations.iter().any(differs)
+        self.mutations.iter().any(differs)
     }
 }
 
