@@ -242,7 +242,7 @@ pub async fn boot(
         plant.machine(&mut spec)?;
     }
     write_disk(prepared, &mut spec, &dir).await?;
-    write_device_tree(&mut spec, &dir).await?;
+    write_device_tree(&mut spec, &dir, bundle).await?;
     let of = (&kept, &spec);
     let (running, mut early) =
         attach(case, prepared, bundle, of, From::PowerOn(dir, start.stays, start.turn), inputs).await?;
@@ -342,15 +342,22 @@ async fn write_disk(
 /// The file in a machine's run folder that is the device tree with the domains which Xen makes.
 pub const DEVICE_TREE: &str = "device-tree";
 
-/// Writes the device tree that has the domains which Xen makes: behind every change to them.
-async fn write_device_tree(spec: &mut MachineSpec, dir: &RunDir) -> Result<(), EngineError> {
+/// Writes the device tree that has the domains which Xen makes, behind every change to them; it is kept with what the case leaves.
+async fn write_device_tree(
+    spec: &mut MachineSpec,
+    dir: &RunDir,
+    bundle: &Bundle,
+) -> Result<(), EngineError> {
     if spec.domains.is_empty() {
         return Ok(());
     }
     let (of, path) = (spec.clone(), dir.path().join(DEVICE_TREE));
     spec.device_tree = Some(path.clone());
+    let kept = bundle.dir().join("device-tree.dtb");
     crate::blocking(move || {
-        xenlab_machine::device_tree(&of, &path).map_err(|e| EngineError::part(e.cause(), e))
+        xenlab_machine::device_tree(&of, &path).map_err(|e| EngineError::part(e.cause(), e))?;
+        std::fs::copy(&path, &kept).map_err(|e| EngineError::part(Cause::LabInternal, e))?;
+        Ok(())
     })
     .await
 }
