@@ -19,6 +19,10 @@ impl Cause {
                 "the log has every command; where it is the tools that do not compile and the hypervisor is what matters, \
                  `--build-option tools=false` takes those of the Debian suite of the same version, and `--tools SPEC` any others"
             }
+            Cause::PkgConfigMissing => {
+                "`xenlab inspect` shows where the build's development files were looked for; a build in parts needs the part that has them \
+                 (`dev`, or a -dev package)"
+            }
             Cause::XenMemory => "give Xen more: take `mem=` out of xen.args, or raise machine.memory",
             Cause::XenIommu => {
                 "the machine has no IOMMU: take `dom0=pvh` or `iommu=required` out of xen.args, or add one \
@@ -60,6 +64,10 @@ impl Cause {
             }
             Cause::Dom0NoInitramfs => {
                 "the initramfs is missing, cut off or packed in a way that this kernel cannot unpack: make it again"
+            }
+            Cause::Dom0NotUnderXen => {
+                "where Xen has said nothing, dom0's kernel was started without it: Xen must be what the boot loader starts, with this kernel as \
+                 its module; where it has, see that the kernel has CONFIG_XEN_DOM0 and that /proc/xen is mounted"
             }
             Cause::Dom0KernelInvalid => {
                 "see with `file` that dom0.kernel is a kernel for this architecture, and that it was built with CONFIG_XEN_PV (x86_64) or is \
