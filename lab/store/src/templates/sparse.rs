@@ -12,7 +12,7 @@ use xenlab_host::interrupt;
 /// Memory is hashed in pieces of this size.
 const PIECE: u64 = 64 << 10;
 /// And copied in pieces of this one.
-const COPIED: u64 = 1 << 20;
+const COPIED: u64 = 128 << 10;
 /// What is told apart as zeroes or not: a guest's page.
 const PAGE: usize = 4 << 10;
 /// Kept free beside what is to be written.
