@@ -343,11 +343,7 @@ async fn write_disk(
 pub const DEVICE_TREE: &str = "device-tree";
 
 /// Writes the device tree that has the domains which Xen makes, behind every change to them; it is kept with what the case leaves.
-async fn write_device_tree(
-    spec: &mut MachineSpec,
-    dir: &RunDir,
-    bundle: &Bundle,
-) -> Result<(), EngineError> {
+async fn write_device_tree(spec: &mut MachineSpec, dir: &RunDir, bundle: &Bundle) -> Result<(), EngineError> {
     if spec.domains.is_empty() {
         return Ok(());
     }
