@@ -85,7 +85,7 @@ pub fn bump(args: &Bump, global: &Global, started: Instant) -> Result<Exit, Fail
         None => None,
     };
     let mut sides = Vec::new();
-    // Before the folder of the report is emptied.
+    // Before anything is made or cleared: it may be bad input.
     if let Some(dir) = &args.old_run {
         sides.push(recorded_before(dir, args.report.as_deref(), &old, &old.of_these(&archs))?);
     }
@@ -283,7 +283,7 @@ impl Of<'_> {
     }
 }
 
-/// What was recorded of the old build in an earlier run. It must have been the very same, on these architectures.
+/// What was recorded of the old build in an earlier run: by its build-id of the same hypervisor, on each of these architectures.
 fn recorded_before(
     dir: &Path,
     report: Option<&Path>,

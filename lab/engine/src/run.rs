@@ -2,7 +2,7 @@
 
 use crate::EngineError;
 use crate::exec::{self, Lab};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::task::JoinSet;
@@ -47,22 +47,16 @@ pub async fn run(lab: Arc<Lab>, cases: Vec<Case>, jobs: Option<usize>, started: 
     lab.preparer.admission.at_most(jobs);
     let mut queue: VecDeque<(usize, Case)> = cases.into_iter().enumerate().collect();
     let mut running = JoinSet::new();
-    let mut ids = std::collections::HashMap::new();
-    let mut soon_done = std::collections::HashSet::new();
-    let mut taken: BTreeMap<usize, u64> = BTreeMap::new();
+    let mut ids: HashMap<tokio::task::Id, (usize, Case)> = HashMap::new();
     let cores = lab.preparer.admission.budget().cores() as u64;
     let mut verdicts: Vec<(usize, CaseVerdict)> = Vec::new();
     loop {
         while !xenlab_host::interrupt::requested()
             && let Some((_, first)) = queue.front()
-            && has_room(first, jobs, running.len(), soon_done.len())
+            && has_room(first, jobs, ids.len(), at_work(&ids).filter(|c| as_dom0(&c.steps).is_some()).count())
             && let Some((n, case)) =
-                queue.remove(first_that_fits(&queue, cores.saturating_sub(taken.values().sum())))
+                queue.remove(first_that_fits(&queue, cores.saturating_sub(at_work(&ids).map(cores_of).sum())))
         {
-            taken.insert(n, crate::budget::need(&case.config).cores);
-            if as_dom0(&case.steps).is_some() {
-                soon_done.insert(n);
-            }
             let lab = lab.clone();
             let handle = running.spawn({
                 let case = case.clone();
@@ -73,16 +67,13 @@ pub async fn run(lab: Arc<Lab>, cases: Vec<Case>, jobs: Option<usize>, started: 
         lab.pool.cases(queue.len(), running.len());
         match running.join_next_with_id().await {
             None => break,
-            Some(Ok((_, (n, verdict)))) => {
-                soon_done.remove(&n);
-                taken.remove(&n);
+            Some(Ok((id, (n, verdict)))) => {
+                ids.remove(&id);
                 verdicts.push((n, verdict));
             }
             Some(Err(error)) => {
                 // The lab's own panic is its own fault, and only this case's end.
                 if let Some((n, case)) = ids.remove(&error.id()) {
-                    soon_done.remove(&n);
-                    taken.remove(&n);
                     let why = EngineError::part(Cause::LabPanic, panic_text(error));
                     let verdict = exec::broken(&case, &why);
                     lab.sink.emit(What::CaseFinished {
@@ -118,6 +109,16 @@ pub async fn run(lab: Arc<Lab>, cases: Vec<Case>, jobs: Option<usize>, started: 
     Outcome { verdicts, exit, interrupted }
 }
 
+/// The cases that have begun and are not over.
+fn at_work(ids: &HashMap<tokio::task::Id, (usize, Case)>) -> impl Iterator<Item = &Case> {
+    ids.values().map(|(_, case)| case)
+}
+
+/// What the case's machine takes of the host's cores.
+fn cores_of(case: &Case) -> u64 {
+    crate::budget::need(&case.config).cores
+}
+
 /// `case` may join those at work, of which there are `all`. A machine that is nothing but a test (`soon_done` of them) is soon started and
 /// soon done, so the next stands ready when one ends; that no more run than there are `jobs` the tickets see to.
 fn has_room(case: &Case, jobs: usize, all: usize, soon_done: usize) -> bool {
@@ -131,8 +132,7 @@ fn first_that_fits(waiting: &VecDeque<(usize, Case)>, free: u64) -> usize {
     if waiting.front().is_some_and(|(_, first)| as_dom0(&first.steps).is_some()) {
         return 0;
     }
-    let cores = |case: &Case| crate::budget::need(&case.config).cores;
-    let fits = waiting.iter().map(|(_, case)| cores(case)).enumerate().filter(|(_, cores)| *cores <= free);
+    let fits = waiting.iter().map(|(_, case)| cores_of(case)).enumerate().filter(|(_, cores)| *cores <= free);
     fits.max_by_key(|(at, cores)| (*cores, std::cmp::Reverse(*at))).map_or(0, |(at, _)| at)
 }
 

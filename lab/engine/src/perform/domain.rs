@@ -36,7 +36,8 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// the folder of device models are made for the first guest and stay, empty. Grants are what Xen says of them when asked by its key `g`
 /// (xen/common/grant_table.c), those in use alone; between two domains that live they come and go with what is read and written.
 const LIST: &str = r#"
-xl list | awk 'NR > 1 { print "domain", $1 }'
+domains=$(xl list)
+echo "$domains" | awk 'NR > 1 { print "domain", $1 }'
 xenstore-ls -f / | sed 's/ = .*//' | grep -v -e '^/tool/xenstored' -e '^/local/domain/0/memory' -e '^/local/domain/0/libxl' -e '^/local/domain/0/device-model$' -e '^/vm$' -e '^/libxl$' | sed 's/^/node /'
 for l in /sys/block/loop*/loop/backing_file; do [ -e "$l" ] && echo "loop $(cat "$l")"; done
 for n in /sys/class/net/vif* /sys/class/net/tap*; do [ -e "$n" ] && echo "interface ${n##*/}"; done
@@ -47,7 +48,7 @@ for p in /proc/[0-9]*; do
 done
 command -v lsevtchn >/dev/null && lsevtchn 0 | awk '{ print "port", $1 }'
 echo "memory $(xl info free_memory)"
-xl debug-keys g && xl dmesg | awk -v alive="$(xl list | awk 'NR > 1 && $(NF - 1) !~ /d/ { print $(NF - 4) }')" '
+xl debug-keys g && xl dmesg | awk -v alive="$(echo "$domains" | awk 'NR > 1 && $(NF - 1) !~ /d/ { print $(NF - 4) }')" '
 	BEGIN { n = split(alive, ids, "\n"); for (i = 1; i <= n; i++) lives[ids[i]] = 1 }
 	/gnttab_usage_print_all \[/ { n = 0; whole = 0 }
 	/gnttab_usage_print_all \]/ { whole = 1 }
