@@ -64,7 +64,7 @@ impl Case {
     pub fn plan(&self, facts: &Facts, absent: Absent) -> Planned {
         match &self.plan {
             Planned::Skip(because) => Planned::Skip(because.clone()),
-            _ => match cannot(self.config.arch, &self.steps, facts) {
+            _ => match cannot(self.config.arch, self.setup.iter().chain(&self.steps), facts, absent) {
                 Some(because) => Planned::Skip(because),
                 None => plan(self.needs.clone(), facts, absent).1,
             },
@@ -80,9 +80,17 @@ pub fn as_dom0<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Option<&'a crat
     })
 }
 
-/// Why a case with these steps makes no sense, whatever its `needs` say: an XTF instance that this Xen cannot run.
-pub fn cannot(arch: crate::Arch, steps: &[Step], facts: &Facts) -> Option<String> {
-    steps.iter().find_map(|step| match &step.body {
+/// Why a case with these steps makes no sense, whatever its `needs` say: an XTF instance that this Xen cannot run. A step that is
+/// no part of the case, or of which that is not known yet, is no reason.
+pub fn cannot<'a>(
+    arch: crate::Arch,
+    steps: impl IntoIterator<Item = &'a Step>,
+    facts: &Facts,
+    absent: Absent,
+) -> Option<String> {
+    let part_of_case =
+        |step: &&Step| step.when.as_ref().is_none_or(|when| when.evaluate(facts, absent) == Truth::Holds);
+    steps.into_iter().filter(part_of_case).find_map(|step| match &step.body {
         crate::step::Body::Xtf(xtf) => xtf.cannot(arch, facts),
         crate::step::Body::Domain(domain) => domain.cannot(arch, facts),
         crate::step::Body::Device(device) => device.guest.as_ref()?.cannot(facts),

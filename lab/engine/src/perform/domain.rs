@@ -9,7 +9,7 @@ mod sector;
 use super::device::{after, before};
 use super::dom0::Dom0;
 use super::scripts::{self, quote};
-use super::xtf::of_xen;
+use super::xtf::of_guest;
 use crate::hub::Hub;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -106,6 +106,7 @@ impl Dom0<'_> {
                     command: listed,
                     console: Captured::default(),
                     state: None,
+                    id: None,
                     nonce: String::new(),
                     xen: Vec::new(),
                     timed_out: None,
@@ -130,7 +131,7 @@ impl Dom0<'_> {
                     self.act(&domain, &moved::script(act, step, guest, &domain)).await
                 }
             };
-            seen.xen = of_xen(hub, begun);
+            seen.xen = of_guest(hub, seen.id, begun);
             let lost = matches!(seen.command.end, CommandEnd::Lost(_) | CommandEnd::TimedOut(_));
             domains.push(seen);
             if lost {
@@ -165,12 +166,13 @@ impl Dom0<'_> {
             files.push((sector_disk(domain), &sector));
         }
         let (name, log, path) = (quote(domain), quote(&log(domain)), quote(&path));
-        let (serial, disk) = (quote(&serial(domain)), quote(&sector_disk(domain)));
+        let (serial, disk, id) =
+            (quote(&serial(domain)), quote(&sector_disk(domain)), quote(&id_file(domain)));
         // What a device model that ends says of why (tools/libs/light/libxl_dm.c).
         let model = quote(&format!("/var/log/xen/qemu-dm-{domain}.log"));
         let paging = guest.paging(facts).map_or_else(String::new, |p| format!("echo paging {p}\n"));
         let last = format!(
-            "{}{}rm -f {log} {serial}\n[ ! -e {disk} ] || truncate -s 1M {disk}\nxl create -q {path} </dev/null >&2 || {{ s=$?; sed 's/^/qemu: /' {model} 2>/dev/null | tail -n 3 >&2; exit $s; }}\n{paging}echo domid $(xl domid {name})\n\
+            "{}{}rm -f {log} {serial} {id}\n[ ! -e {disk} ] || truncate -s 1M {disk}\nxl create -q {path} </dev/null >&2 || {{ s=$?; sed 's/^/qemu: /' {model} 2>/dev/null | tail -n 3 >&2; exit $s; }}\n{paging}d=$(xl domid {name})\necho \"$d\" >{id}\necho domid \"$d\"\n\
              xl list --long {name} | sed -n 's/.*\"type\": \"\\([a-z]*\\)\".*/type \\1/p' | head -n 1\n",
             before(guest, domain),
             programs(guest, domain)
@@ -231,6 +233,7 @@ impl Dom0<'_> {
             let mut seen = Seen {
                 domain: domain.to_owned(),
                 state: state.map(str::to_owned),
+                id: Some(number.into()),
                 console: Captured { total: text.len() as u64, text, cut },
                 command,
                 nonce: nonce.clone(),
@@ -281,29 +284,31 @@ fn programs(guest: &Guest, domain: &str) -> String {
     format!("names=\"{}\" initrd={initrd} to={to}\n{}", names.join(" "), include_str!("domain/programs.sh"))
 }
 
-/// A look's output taken apart: state and nonce in the first two lines, then the console.
+/// A look's output taken apart: state, number and nonce in the first three lines, then the console.
 pub(super) fn seen(domain: &str, command: CommandResult, looked: CommandResult) -> Seen {
     let mut parts = looked.stdout.text.splitn(3, '\n');
     let mut part = || parts.next().unwrap_or_default().to_owned();
-    let (state, nonce, text) = (part(), part(), part());
+    let (state, id, nonce, text) = (part(), part(), part(), part());
     let said = Captured { text, ..looked.stdout };
     Seen {
         domain: domain.to_owned(),
         command,
         console: said,
         state: Some(state).filter(|s| !s.is_empty()),
+        id: id.parse().ok(),
         nonce,
         xen: Vec::new(),
         timed_out: None,
     }
 }
 
-/// State, nonce and console of a domain.
+/// State, number, nonce and console of a domain. One that is gone has the number that it had last: Xen's console names it by that.
 fn look(domain: &str) -> String {
     let (name, log, nonce) = (quote(domain), quote(&log(domain)), quote(&nonce_file(domain)));
-    let serial = quote(&serial(domain));
+    let (serial, id) = (quote(&serial(domain)), quote(&id_file(domain)));
     format!(
-        "s=$(xl list {name} 2>/dev/null)\necho \"$s\" | awk 'NR == 2 {{ s = $5 }} END {{ print s }}'\n\
+        "set -- $(xl list {name} 2>/dev/null | awk 'NR == 2 {{ print $2, $5 }}')\n\
+         [ $# -eq 2 ] && echo \"$1\" >{id}\necho \"$2\"\nd=; [ -e {id} ] && read -r d <{id}\necho \"$d\"\n\
          n=; [ -e {nonce} ] && read -r n <{nonce}\necho \"$n\"\n\
          l={log}; [ -e {serial} ] && l={serial}\n[ -e \"$l\" ] && tail -c {CONSOLE} \"$l\"\nexit 0"
     )
@@ -311,6 +316,11 @@ fn look(domain: &str) -> String {
 
 fn log(domain: &str) -> String {
     format!("/var/log/xen/console/guest-{domain}.log")
+}
+
+/// Which number it had when it was looked at last.
+fn id_file(domain: &str) -> String {
+    format!("{FOLDER}/{domain}.id")
 }
 
 pub(super) fn nonce_file(domain: &str) -> String {
@@ -332,6 +342,7 @@ pub(super) fn in_guest(domain: &str, script: &str) -> String {
 /// Has a domain restart itself; over when it is another domain and, where it is the small guest, up again.
 fn reboot(guest: &Guest, domain: &str) -> String {
     let (name, log, nonce) = (quote(domain), quote(&log(domain)), quote(&nonce_file(domain)));
+    let id = quote(&id_file(domain));
     let up = match guest.is_tiny() {
         true => "while [ \"$(ups)\" -le \"$before\" ]; do sleep 0.2; done\n",
         false => "",
@@ -339,7 +350,7 @@ fn reboot(guest: &Guest, domain: &str) -> String {
     format!(
         "read -r n <{nonce}\nups() {{ grep -ac \"xenlab-guest: ready $n\" {log}; }}\nbefore=$(ups)\nwas=$(xl domid {name}) || exit 125\n\
          xl reboot {name} >&2 || exit\n\
-         while is=$(xl domid {name} 2>/dev/null); [ -z \"$is\" ] || [ \"$is\" = \"$was\" ]; do sleep 0.2; done\n{up}echo was $was\necho domid $is"
+         while is=$(xl domid {name} 2>/dev/null); [ -z \"$is\" ] || [ \"$is\" = \"$was\" ]; do sleep 0.2; done\necho \"$is\" >{id}\n{up}echo was $was\necho domid $is"
     )
 }
 

@@ -3,7 +3,7 @@
 use super::dom0::Dom0;
 use super::domain::{in_guest, nonce_file, seen};
 use super::scripts::quote;
-use super::xtf::of_xen;
+use super::xtf::of_guest;
 use crate::hub::Hub;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -129,7 +129,7 @@ impl Dom0<'_> {
             let mut seen = seen(&guest.name, looked.clone(), looked);
             // What it printed is the state, the nonce and the console, which are in it already.
             seen.command.stdout = Default::default();
-            seen.xen = of_xen(hub, begun);
+            seen.xen = of_guest(hub, seen.id, begun);
             looks.push(seen);
         }
         if !known && done[0].command.ok() {

@@ -5,6 +5,7 @@ use super::scripts::{self, quote};
 use crate::hub::{Hub, State};
 use crate::wait::{Allowed, Phases, Watch};
 use crate::xtf::{self, Guest};
+use regex::Regex;
 use std::path::Path;
 use std::time::Duration;
 use xenlab_console::Speaker;
@@ -101,6 +102,18 @@ pub(super) fn of_xen(hub: &Hub, since: u64) -> Vec<String> {
     let state = hub.state();
     let lines = state.lines_from(since).filter(|l| l.speaker == Speaker::Xen).map(|l| l.text.clone());
     shortened(lines.collect())
+}
+
+/// The same, and whatever it wrote before that names the domain of that number: one that ends has often done so a step ago.
+pub(super) fn of_guest(hub: &Hub, id: Option<u32>, since: u64) -> Vec<String> {
+    let names =
+        id.and_then(|id| Regex::new(&format!(r"\b(?:d{id}(?:v\d+)?|[Dd]om(?:ain)?[ #]?{id})\b")).ok());
+    let state = hub.state();
+    let lines = state.lines_from(0).filter(|l| {
+        l.speaker == Speaker::Xen
+            && (l.number >= since || names.as_ref().is_some_and(|names| names.is_match(&l.text)))
+    });
+    shortened(lines.map(|l| l.text.clone()).collect())
 }
 
 /// No more than [`XEN_LINES`]: the first and the last.

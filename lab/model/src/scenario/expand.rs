@@ -209,7 +209,12 @@ impl Maker<'_> {
         if !self.diagnostics.is_empty() {
             return Made::Nothing;
         }
-        let plan = match crate::case::cannot(config.arch, &typed_steps, &facts) {
+        let plan = match crate::case::cannot(
+            config.arch,
+            typed_setup.iter().chain(&typed_steps),
+            &facts,
+            Absent::Unknown,
+        ) {
             Some(why) => Planned::Skip(why),
             None => plan,
         };

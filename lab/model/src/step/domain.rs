@@ -152,9 +152,12 @@ pub struct Seen {
     /// Its state by then as `xl list` shows it (`-b----`); none: there is no such domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// Its number, or the last that it had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u32>,
     /// What it was told to say what it says by; from its command line.
     pub nonce: String,
-    /// What Xen wrote to its console since the step began.
+    /// What Xen wrote to its console since the step began, and what it wrote of this domain before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub xen: Vec<String>,
     /// `says`: the limit passed, in seconds of guest time.
@@ -201,9 +204,14 @@ impl Seen {
         self.state.as_ref().is_some_and(|s| s.contains(mark))
     }
 
+    /// The first of Xen's words that tells of a domain's end; any, where none does.
+    fn of_its_end(&self) -> Option<&String> {
+        self.xen.iter().find(|line| OF_AN_END.iter().any(|words| line.contains(words))).or(self.xen.first())
+    }
+
     /// What is wrong with a domain that should be alive.
     pub(super) fn dead(&self, name: &str) -> Option<Check> {
-        let said = self.xen.first().map_or_else(String::new, |line| format!("; Xen said {}", quote(line)));
+        let said = self.of_its_end().map_or_else(String::new, |line| format!("; Xen said {}", quote(line)));
         let fail = |cause, what: &str| {
             let check =
                 Check::fail(name, cause, format!("{} {what}; {}{said}", self.domain, self.last_words()));
@@ -228,6 +236,11 @@ impl Seen {
         }
     }
 }
+
+/// What Xen says when it ends a domain: of a triple fault (xen/arch/x86/hvm/hvm.c), of a VM exit that it does not know (hvm/svm/svm.c,
+/// hvm/vmx/vmx.c), of a crash (xen/common/domain.c, xen/include/xen/sched.h), of its watchdog (xen/common/sched/core.c).
+const OF_AN_END: [&str; 5] =
+    ["Triple fault", "nexpected vmexit", "domain_crash called", "crashed", "Watchdog timer fired for domain"];
 
 /// Lines of a guest's console that a message shows.
 const SHOWN: usize = 16;

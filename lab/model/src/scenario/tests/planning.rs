@@ -187,3 +187,28 @@ fn the_accelerator_is_known_when_it_was_chosen() {
     assert_eq!(planned(&[], &chosen), Planned::Run);
     assert!(super::shown(&text.replace("kvm", "kmv"), &[]).contains("`kmv` is no value of `machine.accel`"));
 }
+
+#[test]
+fn a_step_that_is_no_part_of_the_case_is_no_reason_to_skip_it() {
+    let text = |step: &str| {
+        format!(
+            "{BASE}guests: {{g1: {{type: pv}}}}\nsteps:\n  - domain: {{create: g1}}\n  - {step}\n    domain: {{migrate: g1}}\n"
+        )
+    };
+    let with = "when: {build.config: {contains: SHADOW_PAGING}}";
+    for (options, step, runs) in [
+        (&["PV", "SHADOW_PAGING"][..], with, true),
+        (&["PV"], with, true),
+        (&["PV", "SHADOW_PAGING"], "name: migrates", true),
+        (&["PV"], "name: migrates", false),
+    ] {
+        let case = cases(&text(step), &[]).remove(0);
+        assert!(!matches!(case.plan, Planned::Skip(_)), "not yet known: {:?}", case.plan);
+        let mut facts = case.facts.clone();
+        facts.set("build.config", FactValue::Set(options.iter().map(|o| (*o).to_owned()).collect()));
+        for absent in [Absent::Unknown, Absent::Nothing] {
+            let planned = case.plan(&facts, absent);
+            assert_eq!(!matches!(planned, Planned::Skip(_)), runs, "{options:?}, {step}: {planned:?}");
+        }
+    }
+}

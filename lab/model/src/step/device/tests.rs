@@ -34,6 +34,7 @@ fn seen(done: Vec<Done>, state: Option<&str>) -> DeviceEvidence {
         command: ran("look", 0, "", ""),
         console: Captured::default(),
         state: state.map(str::to_owned),
+        id: None,
         nonce: NONCE.into(),
         xen: Vec::new(),
         timed_out: None,

@@ -25,6 +25,7 @@ fn seen(command: CommandResult, console: &str, state: Option<&str>) -> DomainEvi
             command,
             console: Captured { text: console.into(), total: console.len() as u64, cut: false },
             state: state.map(str::to_owned),
+            id: None,
             nonce: NONCE.into(),
             xen: Vec::new(),
             timed_out: None,
@@ -75,6 +76,25 @@ fn create() {
         judged(&seen(ended("x", CommandEnd::Lost("closed".into()), "", ""), "", None)),
         ["create g1 FAIL dom0.ssh"]
     );
+}
+
+#[test]
+fn what_xen_said_of_its_end_is_said() {
+    let mut gone = seen(ran("x", 0, CREATED, ""), "", None);
+    gone.domains[0].xen = [
+        "d0v0 Expanding d3 grant table",
+        "d3v0 Triple fault - invoking HVM shutdown action 1",
+        "*** Dumping Dom3",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let says = pv(r#"{"says": "g1"}"#);
+    let checks = judge(&says, &gone, &facts());
+    let message = said(&checks, "g1 says 0");
+    assert!(message.contains("Xen said `d3v0 Triple fault - invoking HVM shutdown action 1`"), "{message}");
+    gone.domains[0].xen.truncate(1);
+    let checks = judge(&says, &gone, &facts());
+    assert!(said(&checks, "g1 says 0").contains("Xen said `d0v0 Expanding d3 grant table`"), "{checks:?}");
 }
 
 #[test]

@@ -31,6 +31,7 @@ fn evidence(done: Vec<Part>, state: Option<&str>) -> VchanEvidence {
         command: ran("look", 0, "", ""),
         console: Captured::default(),
         state: state.map(str::to_owned),
+        id: None,
         nonce: NONCE.into(),
         xen: Vec::new(),
         timed_out: None,
