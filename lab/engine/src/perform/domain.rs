@@ -286,7 +286,7 @@ fn programs(guest: &Guest, domain: &str) -> String {
 
 /// A look's output taken apart: state, number and nonce in the first three lines, then the console.
 pub(super) fn seen(domain: &str, command: CommandResult, looked: CommandResult) -> Seen {
-    let mut parts = looked.stdout.text.splitn(3, '\n');
+    let mut parts = looked.stdout.text.splitn(4, '\n');
     let mut part = || parts.next().unwrap_or_default().to_owned();
     let (state, id, nonce, text) = (part(), part(), part(), part());
     let said = Captured { text, ..looked.stdout };
