@@ -4,15 +4,18 @@
 //! ([`OnSource`]), what a git history says ([`log`]), and what is known of releases ([`known`]). What cannot be told is [`Standing::Unknown`]
 //! and never counts as contained.
 
+pub mod change;
 pub mod feed;
 pub mod known;
 pub mod log;
+pub mod series;
 #[cfg(test)]
 mod tests;
 
 pub use feed::{Advisory, FeedError, Meta};
 pub use known::Known;
 pub use log::Claim;
+pub use series::Series;
 
 use crate::date::Date;
 use crate::exit::Exit;
@@ -116,6 +119,17 @@ pub struct Seen {
     pub patches: Option<usize>,
     /// What the history of the build's source says; none where there is none at hand.
     pub history: Option<Claim>,
+    /// Its patches as commits of that history; none where they were not looked for.
+    pub series: Option<Series>,
+}
+
+impl Seen {
+    /// Its patches are there to be looked for in a history, and the source itself does not tell. Whether anything else does is to be
+    /// judged first.
+    pub fn asks_history(&self) -> bool {
+        let silent = matches!(self.source, None | Some(OnSource::BothWays | OnSource::Neither { .. }));
+        silent && self.patches.is_some() && self.history.is_some()
+    }
 }
 
 /// The build.
@@ -274,7 +288,13 @@ fn by_source(advisory: &Advisory, subject: &Subject, seen: &Seen, known: &Known)
     };
     match recorded {
         Some(why) => (Standing::Contained, why),
-        None => (Standing::Unknown, stood + &unrecorded(seen)),
+        None => match &seen.series {
+            Some(series) if seen.asks_history() && seen.patches.is_some_and(|n| series.covers(n)) => {
+                (Standing::Contained, series.told())
+            }
+            Some(series) => (Standing::Unknown, format!("{stood}{}; {}", unrecorded(seen), series.told())),
+            None => (Standing::Unknown, stood + &unrecorded(seen)),
+        },
     }
 }
 
