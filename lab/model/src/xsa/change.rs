@@ -191,12 +191,12 @@ mod tests {
 
     /// A patch of two files: as mail has it, with its hunks in the midst of other lines.
     const MAIL: &str = "From: x\nSubject: made up\n\nA word. -- or two\n---\nnotes\n\ndiff --git a/xen/a.c b/xen/a.c\nindex 1..2 100644\n\
-        --- a/xen/a.c\n+++ b/xen/a.c\n@@ -1,4 +1,4 @@ f\n one\n-two\n+two in\n\n four\n@@ -20,3 +20,4 @@\n x\n+y\n z\n w\n\
+        --- a/xen/a.c\n+++ b/xen/a.c\n@@ -1,4 +1,4 @@ f\n one\n-two\n+two in\n\n four\n@@ -20,3 +20,5 @@\n x\n+y\n z\n+v\n w\n\
         diff --git a/xen/new.c b/xen/new.c\nnew file mode 100644\nindex 0..3\n--- /dev/null\n+++ b/xen/new.c\n@@ -0,0 +1 @@\n+--- x\n\
         \\ No newline at end of file\n-- \n2.40\n";
     /// The same without anything around it, elsewhere in the files.
     const BARE: &str = "diff --git a/xen/a.c b/xen/a.c\nindex 4..5 100644\n--- a/xen/a.c\n+++ b/xen/a.c\n@@ -12 +12 @@ g\n-two\n+two in\n\
-        @@ -35,0 +36 @@\n+y\ndiff --git a/xen/new.c b/xen/new.c\nnew file mode 100644\nindex 0..3\n--- /dev/null\n+++ b/xen/new.c\n\
+        @@ -35,0 +36 @@\n+y\n@@ -36,0 +38 @@\n+v\ndiff --git a/xen/new.c b/xen/new.c\nnew file mode 100644\nindex 0..3\n--- /dev/null\n+++ b/xen/new.c\n\
         @@ -0,0 +1 @@\n+--- x\n\\ No newline at end of file\n";
 
     fn read(text: &str) -> Option<Change> {

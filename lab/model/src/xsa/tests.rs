@@ -410,9 +410,11 @@ fn patches_that_no_commit_is() {
 fn a_commit_by_its_word() {
     let (one, two) = (patch("x86: one", "a.c", "in"), patch("x86: two", "b.c", "in"));
     let second = |says: &str| format!("x86: two\n\nThis is part of {says}.");
-    let history =
-        |says: &str| Commits::of(&[('2', &second(says), "b.c", "otherwise"), ('1', "x86: one", "a.c", "in")]);
-    let (standing, why) = history("XSA-90003").stands(&[&one, &two]);
+    let first = |says: &str| format!("x86: one\n\n{says}");
+    let history = |one: &str, two: &str| {
+        Commits::of(&[('2', &second(two), "b.c", "otherwise"), ('1', &first(one), "a.c", "in")])
+    };
+    let (standing, why) = history("", "XSA-90003").stands(&[&one, &two]);
     assert_eq!(standing, Standing::Contained, "{why}");
     assert!(
         why.ends_with(
@@ -420,8 +422,10 @@ fn a_commit_by_its_word() {
         ),
         "{why}"
     );
-    assert_eq!(history("XSA-90004").stands(&[&one, &two]).0, Standing::Unknown, "it is of another");
-    assert_eq!(history("XSA-90003").stands(&[&one, &two, &two]).0, Standing::Unknown, "it is one");
+    for said in ["", "This is part of XSA-90003."] {
+        assert_eq!(history(said, "XSA-90004").stands(&[&one, &two]).0, Standing::Unknown, "it is of another");
+    }
+    assert_eq!(history("", "XSA-90003").stands(&[&one, &two, &two]).0, Standing::Unknown, "it is one");
 }
 
 /// What was found does not count where the source tells by itself, or where something may have undone it.
