@@ -191,7 +191,10 @@ fn standing(advisory: &Advisory, subject: &Subject, seen: &Seen, known: &Known) 
     // It has no patch for this branch. What is recorded of it comes before any guess why that may be.
     let recorded = recorded(advisory, subject, seen, known);
     if let Some(older) = older(advisory, subject, known) {
-        let or = || "no history at hand names it".to_owned();
+        let or = || match named(seen) {
+            Some(claim) => format!("the history has parts of it, {}", claim.told()),
+            None => "no history at hand names it".to_owned(),
+        };
         return (Standing::Older, format!("{older}; {}", recorded.unwrap_or_else(or)));
     }
     if let Some(why) = recorded {
@@ -209,6 +212,12 @@ fn standing(advisory: &Advisory, subject: &Subject, seen: &Seen, known: &Known) 
     }
     if trees.is_empty() {
         return (Standing::Unknown, "its xsaN.meta names no patches at all".to_owned());
+    }
+    // A feed that is not whole: with all recipes, nothing is a part of what the branch has no patch for.
+    if let Some(claim) = named(seen) {
+        let why =
+            format!("it has no patch for {branch}, and yet the history has parts of it, {}", claim.told());
+        return (Standing::Unknown, why);
     }
     let Some(public) = advisory.public else {
         return (
@@ -237,6 +246,11 @@ fn standing(advisory: &Advisory, subject: &Subject, seen: &Seen, known: &Known) 
             ),
         ),
     }
+}
+
+/// What the history has, of which nobody can tell here whether it is all.
+fn named(seen: &Seen) -> Option<&Claim> {
+    seen.history.as_ref().filter(|claim| !claim.commits.is_empty())
 }
 
 /// Of an advisory from before the branch: that it is.

@@ -151,6 +151,19 @@ fn branches_that_an_advisory_is_not_for() {
         Standing::Unknown,
         "what is unstable is master"
     );
+    // Commits of the branch that are parts of it belie a feed that has no patch for the branch.
+    let parts = Seen { history: claim(3, true, 0), ..Seen::default() };
+    let belied = |public: &str| {
+        let line = judge(&other(public, Some(meta(&[("9.2", XEN, 1)]))), &subject("9.1.1"), &parts, &known());
+        (line.standing, line.why)
+    };
+    let (standing, why) = belied("2031-01-01");
+    assert!(
+        standing == Standing::Unknown && why.contains("and yet the history has parts of it, 3 commits"),
+        "{why}"
+    );
+    let (standing, why) = belied("2029-01-01");
+    assert!(standing == Standing::Older && why.contains("; the history has parts of it, 3 commits"), "{why}");
     // Older ones are told apart, but what is recorded of them is said.
     let (standing, why) = stands(&advisory("2029-01-01", None), "9.1.2");
     assert!(standing == Standing::Older && why.contains("9.1.2 has it"), "{why}");
