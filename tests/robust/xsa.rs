@@ -201,6 +201,83 @@ fn histories() {
     assert!(did.stdout.contains("reverted since"), "{}", did.stdout);
 }
 
+/// Patches that the code does not show are commits of its history, though these do not name the advisory: by title and change, both.
+#[test]
+fn patches_as_commits() {
+    let mut feed = Feed::new();
+    let titled = |title: &str, text: String| text.replace("a fix that is made up", title);
+    let first = titled("[PATCH 1/2] x86: a first\n part", patch("a.c", "one", "two", "three", "in"));
+    let second = titled("x86: a second part", patch("a.c", "six", "seven", "eight", "in"));
+    feed.advisory(90001, "4.20", &[("1.patch", first), ("2.patch", second)], &[]);
+    let (tree, repo) = (feed.tree(), feed.bench.path("tree"));
+    let said = |more: &[&str], standing: &str, wanted: &str| {
+        let did = feed.did(&tree, &[&["--all"], more].concat());
+        let line = format!("{standing}  XSA-90001");
+        assert!(
+            did.stdout.contains(&line) && did.stdout.contains(wanted),
+            "{wanted}: {}{}",
+            did.stdout,
+            did.stderr
+        );
+    };
+    let commit = |message: &str| {
+        feed.git(&["add", "."]);
+        feed.git(&["commit", "-q", "-m", message]);
+    };
+    let change = |from: &str, to: &str| {
+        let path = repo.join("xen/a.c");
+        let text = fs::read_to_string(&path).expect("a file of one's own");
+        assert!(text.contains(from), "{text}");
+        fs::write(&path, text.replace(from, to)).expect("a file of one's own");
+    };
+    feed.git(&["init", "-q"]);
+    // Other lines stand around what the patches change.
+    change("one\n", "uno\n");
+    change("eight\n", "otto\n");
+    commit("x86: a first part of something else");
+    said(
+        &[],
+        "unknown",
+        "; the history has none of its 2 patches as commits: xsa90001-1.patch (no commit has its title)",
+    );
+    change("two\n", "two in\n");
+    commit("x86: a first part");
+    said(
+        &[],
+        "unknown",
+        "; the history has 1 of its 2 patches as commits, not xsa90001-2.patch (no commit has its title)",
+    );
+    change("seven\n", "seven out\n");
+    commit("x86: a second part");
+    said(&[], "unknown", "1 of its 2 patches as commits, not xsa90001-2.patch (commit ");
+    said(&[], "unknown", " has its title and another change)");
+    change("seven out\n", "seven\n");
+    commit("x86: another try");
+    change("seven\n", "seven in\n");
+    commit("x86: a second part");
+    said(&[], "contained", "the history has each of its 2 patches as a commit: 2 commits, ");
+    // What is changed after them may undo them, whether it lies in the tree or is a patch of the user's.
+    let mine = feed.write("mine.patch", &patch("a.c", "nine", "ten", "eleven", "mine")).display().to_string();
+    let other =
+        feed.write("other.patch", &patch("b.c", "nine", "ten", "eleven", "mine")).display().to_string();
+    said(&["--patch", &mine], "unknown", ", but their files are changed by mine.patch");
+    said(&["--patch", &other], "contained", "each of its 2 patches");
+    change("ten\n", "ten times\n");
+    said(&[], "unknown", ", but not as the history has it is xen/a.c");
+    let of = |rev: &str| feed.stands(&format!("{tree}@{rev}"), &[]);
+    assert_eq!(of("HEAD"), (lines(&["90001 contained"]), Some(0)), "a commit is as it is");
+    assert_eq!(of("HEAD~1"), (lines(&["90001 unknown"]), Some(1)));
+    change("ten times\n", "ten\n");
+    said(&[], "contained", "each of its 2 patches");
+    feed.git(&["revert", "--no-edit", "HEAD"]);
+    said(&[], "unknown", "1 of its 2 patches as commits, not xsa90001-2.patch (commit ");
+    said(&[], "unknown", " has its title and was reverted)");
+    feed.git(&["revert", "--no-edit", "HEAD~4"]);
+    said(&[], "unknown", "none of its 2 patches as commits: xsa90001-1.patch (commit ");
+    said(&[], "unknown", " has its title and was reverted)");
+    feed.bench.clean();
+}
+
 /// A build without a source: by its branch and its release.
 #[test]
 fn a_build_without_a_source() {

@@ -9,7 +9,9 @@ use xenlab_model::Arch;
 use xenlab_model::date::Date;
 use xenlab_model::spec::Subject;
 use xenlab_model::version::XenVersion;
-use xenlab_model::xsa::{self, Advisory, Allowed, Known, Meta, OnSource, Report, Seen, feed};
+use xenlab_model::xsa::{
+    self, Advisory, Allowed, Known, Meta, OnSource, Report, Seen, Series, Standing, feed,
+};
 use xenlab_store::Store;
 use xenlab_xen::{Fix, History, SourceTree, XenError, commit_in};
 
@@ -56,8 +58,14 @@ pub fn report(asked: &Asked, store: &Store) -> Result<Report, XsaError> {
     let task = store.task("xsa", "security advisories", advisories.len() as u64, "advisories");
     let mut lines = Vec::new();
     for advisory in advisories.values().rev() {
-        let seen = looking.seen(advisory)?;
-        lines.push(xsa::judge(advisory, &build.subject, &seen, &known));
+        let mut seen = looking.seen(advisory)?;
+        let mut line = xsa::judge(advisory, &build.subject, &seen, &known);
+        // Only where nothing else tells: it takes a walk through the whole history.
+        if line.standing == Standing::Unknown && seen.asks_history() {
+            seen.series = looking.series(advisory)?;
+            line = xsa::judge(advisory, &build.subject, &seen, &known);
+        }
+        lines.push(line);
         task.add(1);
     }
     drop(task);
@@ -235,6 +243,17 @@ impl Looking<'_> {
         on_the_way.remove(&advisory.xsa);
         self.seen.insert(advisory.xsa, seen.clone());
         Ok(seen)
+    }
+
+    /// An advisory's patches as commits of the build's history.
+    fn series(&self, advisory: &Advisory) -> Result<Option<Series>, XsaError> {
+        let recipe = advisory.meta.as_ref().and_then(|m| m.recipe(&self.build.subject.branch, xsa::XEN));
+        let (Some(recipe), Some(history)) = (recipe, &self.build.history) else { return Ok(None) };
+        let Ok(fixes) = fixes(self.feed, &recipe.patches)? else { return Ok(None) };
+        Ok(Some(match &self.build.source {
+            Some(tree) => tree.found_in(history, advisory.xsa, &fixes)?,
+            None => history.series(advisory.xsa, &fixes)?,
+        }))
     }
 
     /// The patches of advisories that come before one and that the source has not.

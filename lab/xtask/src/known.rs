@@ -77,7 +77,7 @@ fn claims(repo: &Path, tag: &str) -> Result<BTreeMap<u32, Claim>> {
     let greps: Vec<String> = log::GREPS.iter().map(|g| format!("--grep={g}")).collect();
     args.extend(greps.iter().map(String::as_str));
     args.push(tag);
-    Ok(log::read(&git(repo, &args)?))
+    Ok(log::read(&git(repo, &args)?).claims)
 }
 
 fn git(repo: &Path, args: &[&str]) -> Result<String> {

@@ -34,12 +34,33 @@ impl Claim {
 
     /// `commit 0123456789ab`, or several.
     pub fn told(&self) -> String {
-        let short: Vec<&str> = self.commits.iter().map(|c| c.get(..12).unwrap_or(c)).collect();
+        let short: Vec<&str> = self.commits.iter().map(|c| short(c)).collect();
         match short.as_slice() {
             [one] => format!("commit {one}"),
             [first, .., last] => format!("{} commits, {last} to {first}", short.len()),
             [] => "no commit".to_owned(),
         }
+    }
+}
+
+/// A commit's hash, for people.
+pub(super) fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}
+
+/// What the commits of a history say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Said {
+    /// By advisory.
+    pub claims: BTreeMap<u32, Claim>,
+    /// Beginnings of the hashes of what was reverted, by commits that were not reverted themselves.
+    pub reverted: BTreeSet<String>,
+}
+
+impl Said {
+    /// A commit was reverted, as a later one says that names it.
+    pub fn undone(&self, hash: &str) -> bool {
+        self.reverted.iter().any(|r| hash.starts_with(r.as_str()))
     }
 }
 
@@ -57,19 +78,18 @@ static REVERTS: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"This reverts commit ([0-9a-f]{7,40})").ok());
 
 /// Reads what `git log` printed in [`FORMAT`], the latest commit first.
-pub fn read(text: &str) -> BTreeMap<u32, Claim> {
-    let mut claims: BTreeMap<u32, Claim> = BTreeMap::new();
-    // What was reverted, by commits that were not reverted themselves: those come first.
-    let mut undone: BTreeSet<String> = BTreeSet::new();
-    let (Some(says), Some(number), Some(reverts)) = (&*SAYS, &*NUMBER, &*REVERTS) else { return claims };
+pub fn read(text: &str) -> Said {
+    // A revert comes before what it reverts.
+    let mut history = Said::default();
+    let (Some(says), Some(number), Some(reverts)) = (&*SAYS, &*NUMBER, &*REVERTS) else { return history };
     for record in text.split('\u{1e}') {
         let Some((hash, message)) = record.trim_start().split_once('\u{1f}') else { continue };
-        let is_undone = undone.iter().any(|u| hash.starts_with(u.as_str()));
+        let is_undone = history.undone(hash);
         let mut reverting = false;
         for found in reverts.captures_iter(message) {
             reverting = true;
             if !is_undone {
-                undone.insert(found[1].to_owned());
+                history.reverted.insert(found[1].to_owned());
             }
         }
         if reverting {
@@ -87,7 +107,7 @@ pub fn read(text: &str) -> BTreeMap<u32, Claim> {
             }
         }
         for (xsa, part) in said {
-            let claim = claims.entry(xsa).or_default();
+            let claim = history.claims.entry(xsa).or_default();
             if is_undone {
                 claim.reverted.push(hash.to_owned());
             } else {
@@ -96,5 +116,5 @@ pub fn read(text: &str) -> BTreeMap<u32, Claim> {
             }
         }
     }
-    claims
+    history
 }

@@ -4,15 +4,18 @@
 //! ([`OnSource`]), what a git history says ([`log`]), and what is known of releases ([`known`]). What cannot be told is [`Standing::Unknown`]
 //! and never counts as contained.
 
+pub mod change;
 pub mod feed;
 pub mod known;
 pub mod log;
+pub mod series;
 #[cfg(test)]
 mod tests;
 
 pub use feed::{Advisory, FeedError, Meta};
 pub use known::Known;
 pub use log::Claim;
+pub use series::Series;
 
 use crate::date::Date;
 use crate::exit::Exit;
@@ -116,6 +119,17 @@ pub struct Seen {
     pub patches: Option<usize>,
     /// What the history of the build's source says; none where there is none at hand.
     pub history: Option<Claim>,
+    /// Its patches as commits of that history; none where they were not looked for.
+    pub series: Option<Series>,
+}
+
+impl Seen {
+    /// Its patches are there to be looked for in a history, and the source itself does not tell. Whether anything else does is to be
+    /// judged first.
+    pub fn asks_history(&self) -> bool {
+        let silent = matches!(self.source, None | Some(OnSource::BothWays | OnSource::Neither { .. }));
+        silent && self.patches.is_some() && self.history.is_some()
+    }
 }
 
 /// The build.
@@ -177,7 +191,10 @@ fn standing(advisory: &Advisory, subject: &Subject, seen: &Seen, known: &Known) 
     // It has no patch for this branch. What is recorded of it comes before any guess why that may be.
     let recorded = recorded(advisory, subject, seen, known);
     if let Some(older) = older(advisory, subject, known) {
-        let or = || "no history at hand names it".to_owned();
+        let or = || match named(seen) {
+            Some(claim) => format!("the history has parts of it, {}", claim.told()),
+            None => "no history at hand names it".to_owned(),
+        };
         return (Standing::Older, format!("{older}; {}", recorded.unwrap_or_else(or)));
     }
     if let Some(why) = recorded {
@@ -195,6 +212,12 @@ fn standing(advisory: &Advisory, subject: &Subject, seen: &Seen, known: &Known) 
     }
     if trees.is_empty() {
         return (Standing::Unknown, "its xsaN.meta names no patches at all".to_owned());
+    }
+    // A feed that is not whole: with all recipes, nothing is a part of what the branch has no patch for.
+    if let Some(claim) = named(seen) {
+        let why =
+            format!("it has no patch for {branch}, and yet the history has parts of it, {}", claim.told());
+        return (Standing::Unknown, why);
     }
     let Some(public) = advisory.public else {
         return (
@@ -223,6 +246,11 @@ fn standing(advisory: &Advisory, subject: &Subject, seen: &Seen, known: &Known) 
             ),
         ),
     }
+}
+
+/// What the history has, of which nobody can tell here whether it is all.
+fn named(seen: &Seen) -> Option<&Claim> {
+    seen.history.as_ref().filter(|claim| !claim.commits.is_empty())
 }
 
 /// Of an advisory from before the branch: that it is.
@@ -274,7 +302,13 @@ fn by_source(advisory: &Advisory, subject: &Subject, seen: &Seen, known: &Known)
     };
     match recorded {
         Some(why) => (Standing::Contained, why),
-        None => (Standing::Unknown, stood + &unrecorded(seen)),
+        None => match &seen.series {
+            Some(series) if seen.asks_history() && seen.patches.is_some_and(|n| series.covers(n)) => {
+                (Standing::Contained, series.told())
+            }
+            Some(series) => (Standing::Unknown, format!("{stood}{}; {}", unrecorded(seen), series.told())),
+            None => (Standing::Unknown, stood + &unrecorded(seen)),
+        },
     }
 }
 

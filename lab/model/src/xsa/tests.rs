@@ -51,7 +51,7 @@ fn stands(seen: Seen) -> (Standing, String) {
 }
 
 fn on(source: OnSource) -> Seen {
-    Seen { source: Some(source), patches: Some(2), history: None }
+    Seen { source: Some(source), patches: Some(2), ..Seen::default() }
 }
 
 fn claim(commits: usize, parts: bool, reverted: usize) -> Option<Claim> {
@@ -86,7 +86,7 @@ fn what_the_source_does_not_tell_the_history_may() {
         Some(OnSource::NotTried { why: "the feed has no 1.patch".into() }),
         None,
     ] {
-        let seen = |history| Seen { source: silent.clone(), patches: Some(2), history };
+        let seen = |history| Seen { source: silent.clone(), patches: Some(2), history, series: None };
         assert_eq!(stands(seen(None)).0, Standing::Unknown, "{silent:?}");
         assert_eq!(stands(seen(claim(2, true, 0))).0, Standing::Contained, "{silent:?}");
         let (standing, why) = stands(seen(claim(1, true, 0)));
@@ -151,6 +151,19 @@ fn branches_that_an_advisory_is_not_for() {
         Standing::Unknown,
         "what is unstable is master"
     );
+    // Commits of the branch that are parts of it belie a feed that has no patch for the branch.
+    let parts = Seen { history: claim(3, true, 0), ..Seen::default() };
+    let belied = |public: &str| {
+        let line = judge(&other(public, Some(meta(&[("9.2", XEN, 1)]))), &subject("9.1.1"), &parts, &known());
+        (line.standing, line.why)
+    };
+    let (standing, why) = belied("2031-01-01");
+    assert!(
+        standing == Standing::Unknown && why.contains("and yet the history has parts of it, 3 commits"),
+        "{why}"
+    );
+    let (standing, why) = belied("2029-01-01");
+    assert!(standing == Standing::Older && why.contains("; the history has parts of it, 3 commits"), "{why}");
     // Older ones are told apart, but what is recorded of them is said.
     let (standing, why) = stands(&advisory("2029-01-01", None), "9.1.2");
     assert!(standing == Standing::Older && why.contains("9.1.2 has it"), "{why}");
@@ -225,8 +238,9 @@ fn feeds() {
 #[test]
 fn what_commits_say() {
     let commit = |hash: &str, message: &str| format!("{hash}\u{1f}{message}\u{1e}\n");
-    let says =
-        |message: &str| log::read(&commit("abcdef0123456789", message)).into_keys().collect::<Vec<_>>();
+    let says = |message: &str| {
+        log::read(&commit("abcdef0123456789", message)).claims.into_keys().collect::<Vec<_>>()
+    };
     assert_eq!(says("x86: fix\n\nThis is XSA-90001 / CVE-2031-1.\n"), [90001]);
     assert_eq!(says("x86: fix\n\nThis is CVE-2031-1 / XSA-90001\n"), [90001]);
     assert_eq!(says("This is part of CVE-2031-1 / XSA-90001."), [90001]);
@@ -253,11 +267,214 @@ fn what_commits_say() {
         ),
         commit("1111111111", "x86: fix\n\nThis is part of XSA-90001."),
     ];
-    let claims = log::read(&history.concat());
+    let claims = log::read(&history.concat()).claims;
     assert_eq!(claims[&90001].commits, [""; 0], "it was reverted, and a revert is no fix");
     assert_eq!(claims[&90001].reverted, ["1111111111"]);
     assert_eq!(claims[&90002].commits, ["3333333333"], "its revert was reverted");
     assert!(!claims[&90002].covers(2, true) && claims[&90002].covers(1, true));
-    let part = &log::read(&commit("a", "This is part of XSA-90001."))[&90001];
+    let part = &log::read(&commit("a", "This is part of XSA-90001.")).claims[&90001];
     assert!(part.covers(1, true) && !part.covers(1, false), "a part of who knows how many");
+}
+
+/// A patch with a title that puts a word behind `two` of a file, and what a commit like it changes.
+fn patch(title: &str, file: &str, word: &str) -> String {
+    format!(
+        "From: x\nSubject: {title}\n\n--- a/{file}\n+++ b/{file}\n@@ -1,3 +1,3 @@\n one\n-two\n+two {word}\n three\n"
+    )
+}
+
+/// A history as `git log` prints it, the latest commit first, and what its commits change.
+struct Commits {
+    titles: String,
+    messages: String,
+    changes: BTreeMap<String, change::Change>,
+}
+
+impl Commits {
+    /// Each a digit for its hash, its message, and its file and word.
+    fn of(commits: &[(char, &str, &str, &str)]) -> Commits {
+        let mut all = Commits { titles: String::new(), messages: String::new(), changes: BTreeMap::new() };
+        for (digit, message, file, word) in commits {
+            let hash = digit.to_string().repeat(40);
+            all.titles += &format!("{hash}\u{1f}{}\n", message.lines().next().unwrap_or_default());
+            all.messages += &format!("{hash}\u{1f}{message}\u{1e}\n");
+            let diff = format!("--- a/{file}\n+++ b/{file}\n@@ -7 +7 @@ f\n-two\n+two {word}\n");
+            all.changes.extend(change::Change::read(diff.as_bytes()).map(|c| (hash, c)));
+        }
+        all
+    }
+
+    /// How XSA-90003, which has these patches, stands where the source does not tell.
+    fn stands(&self, patches: &[&str]) -> (Standing, String) {
+        let name = |n: usize| format!("{}.patch", n + 1);
+        let read = patches.iter().enumerate().map(|(n, p)| series::Patch::read(&name(n), p.as_bytes()));
+        let (patches, titles) = (read.collect::<Vec<_>>(), series::Titles::read(&self.titles));
+        let said = log::read(&self.messages);
+        let claim = said.claims.get(&90003).cloned().unwrap_or_default();
+        let asked = titles.asked(&patches);
+        let changes = self.changes.clone().into_iter().filter(|(hash, _)| asked.contains(hash)).collect();
+        let found = Series::find(&patches, &titles, &said, &claim, &changes);
+        let source = OnSource::Neither { patch: "1.patch".into() };
+        stands(Seen {
+            source: Some(source),
+            patches: Some(patches.len()),
+            history: Some(claim),
+            series: Some(found),
+        })
+    }
+}
+
+#[test]
+fn patches_that_are_commits() {
+    let (one, two) = (patch("[PATCH 1/2] x86: one", "a.c", "in"), patch("x86: two", "b.c", "in"));
+    let both = [one.as_str(), two.as_str()];
+    let history = Commits::of(&[
+        ('3', "x86: two\n\nThis is part of XSA-90003.", "b.c", "in"),
+        ('2', "x86: one, or so", "a.c", "in"),
+        ('1', "x86: one", "a.c", "in"),
+    ]);
+    let (standing, why) = history.stands(&both);
+    assert_eq!(standing, Standing::Contained, "{why}");
+    assert_eq!(
+        why,
+        "the history has each of its 2 patches as a commit: 2 commits, 111111111111 to 333333333333"
+    );
+    let (standing, why) = history.stands(&[&one]);
+    assert_eq!(
+        (standing, why.as_str()),
+        (Standing::Contained, "the history has commit 333333333333"),
+        "its own word"
+    );
+    let alone = Commits::of(&[('1', "x86: one", "a.c", "in")]);
+    let (standing, why) = alone.stands(&[&one]);
+    assert_eq!(
+        (standing, why.as_str()),
+        (Standing::Contained, "the history has its patch as commit 111111111111")
+    );
+    // A title that mail broke.
+    let broken = patch("[PATCH v2 1/2]\n\tx86:\n  one", "a.c", "in");
+    assert_eq!(alone.stands(&[&broken]).0, Standing::Contained);
+}
+
+#[test]
+fn patches_that_no_commit_is() {
+    let (one, two) = (patch("x86: one", "a.c", "in"), patch("x86: two", "b.c", "in"));
+    let unknown = |commits: &[(char, &str, &str, &str)], patches: &[&str], wanted: &str| {
+        let (standing, why) = Commits::of(commits).stands(patches);
+        assert!(standing == Standing::Unknown && why.ends_with(wanted), "{wanted}: {standing:?}: {why}");
+    };
+    let first = ('1', "x86: one", "a.c", "in");
+    unknown(
+        &[first],
+        &[&one, &two],
+        "; the history has 1 of its 2 patches as commits, not 2.patch (no commit has its title)",
+    );
+    unknown(
+        &[('1', "x86: one", "a.c", "out")],
+        &[&one],
+        "; 1.patch is no commit of the history (commit 111111111111 has its title and another change)",
+    );
+    unknown(
+        &[('1', "x86: one", "b.c", "in")],
+        &[&one],
+        "; 1.patch is no commit of the history (commit 111111111111 has its title and another change)",
+    );
+    unknown(
+        &[('1', "x86: other", "a.c", "in")],
+        &[&one],
+        "; 1.patch is no commit of the history (no commit has its title)",
+    );
+    unknown(
+        &[first],
+        &[&one, &one],
+        "1 of its 2 patches as commits, not 2.patch (no other commit has its title)",
+    );
+    let reverted =
+        "; 1.patch is no commit of the history (commit 111111111111 has its title and was reverted)";
+    let named = format!("Revert \"x86: one\"\n\nThis reverts commit {}.", "1".repeat(40));
+    unknown(&[('2', &named, "a.c", "out"), first], &[&one], reverted);
+    // One that was taken from another branch names the commit there.
+    let elsewhere =
+        "Revert \"x86: one\"\n\nThis reverts commit 9999999999.\n(cherry picked from commit 8888888888)";
+    unknown(&[('2', elsewhere, "a.c", "out"), first], &[&one], reverted);
+    let again =
+        |message: &str| Commits::of(&[('3', message, "a.c", "in"), ('2', elsewhere, "a.c", "out"), first]);
+    assert_eq!(again("x86: one").stands(&[&one]).0, Standing::Contained, "made once more");
+    assert_eq!(again("Revert \"Revert \"x86: one\"\"").stands(&[&one]).0, Standing::Contained);
+    assert_eq!(again("x86: something else").stands(&[&one]).0, Standing::Unknown);
+    unknown(
+        &[first],
+        &["Subject: x86: one\n\ndiff --git a/x b/x\nold mode 1\nnew mode 2\n"],
+        "; 1.patch is no commit of the history (its change cannot be compared)",
+    );
+    let untitled = one.replace("Subject", "Topic");
+    unknown(&[first], &[&untitled], "; 1.patch is no commit of the history (it has no title)");
+    let other = ["3", "4", "5", "6"].map(|n| patch(&format!("x86: {n}"), "c.c", n));
+    let five: Vec<&str> = [&one].into_iter().chain(&other).map(String::as_str).collect();
+    unknown(
+        &[first],
+        &five,
+        "3.patch (no commit has its title), 4.patch (no commit has its title) and 1 more",
+    );
+}
+
+/// A commit that says it is of the advisory and has a patch's title is it, as made for this branch; but not for two patches.
+#[test]
+fn a_commit_by_its_word() {
+    let (one, two) = (patch("x86: one", "a.c", "in"), patch("x86: two", "b.c", "in"));
+    let second = |says: &str| format!("x86: two\n\nThis is part of {says}.");
+    let first = |says: &str| format!("x86: one\n\n{says}");
+    let history = |one: &str, two: &str| {
+        Commits::of(&[('2', &second(two), "b.c", "otherwise"), ('1', &first(one), "a.c", "in")])
+    };
+    let (standing, why) = history("", "XSA-90003").stands(&[&one, &two]);
+    assert_eq!(standing, Standing::Contained, "{why}");
+    assert!(
+        why.ends_with(
+            "; for 2.patch the commit's change is another, but it says that it is part of the advisory"
+        ),
+        "{why}"
+    );
+    for said in ["", "This is part of XSA-90003."] {
+        assert_eq!(history(said, "XSA-90004").stands(&[&one, &two]).0, Standing::Unknown, "it is of another");
+    }
+    assert_eq!(history("", "XSA-90003").stands(&[&one, &two, &two]).0, Standing::Unknown, "it is one");
+}
+
+/// What was found does not count where the source tells by itself, or where something may have undone it.
+#[test]
+fn what_outweighs_commits() {
+    let found = Series { commits: vec!["1".repeat(40), "2".repeat(40)], ..Series::default() };
+    let seen = |source: Option<OnSource>, series: Series| Seen {
+        source,
+        patches: Some(2),
+        history: claim(0, false, 0),
+        series: Some(series),
+    };
+    let neither = Some(OnSource::Neither { patch: "1.patch".into() });
+    for silent in [None, Some(OnSource::BothWays), neither.clone()] {
+        assert!(seen(silent.clone(), found.clone()).asks_history());
+        assert_eq!(stands(seen(silent, found.clone())).0, Standing::Contained);
+    }
+    let partly = OnSource::Partly { there: Vec::new(), missing: vec!["2.patch".into()] };
+    for tells in [OnSource::Applies, partly, OnSource::UndoneBy(vec!["mine.patch".into()])] {
+        assert!(!seen(Some(tells.clone()), found.clone()).asks_history());
+        assert_eq!(stands(seen(Some(tells), found.clone())).0, Standing::Open);
+    }
+    let not_tried = OnSource::NotTried { why: "the feed has no 1.patch".into() };
+    assert_eq!(stands(seen(Some(not_tried), found.clone())).0, Standing::Unknown);
+    let over = Series { over: vec!["mine.patch".into()], ..found.clone() };
+    let (standing, why) = stands(seen(neither.clone(), over));
+    assert!(
+        standing == Standing::Unknown && why.ends_with(", but their files are changed by mine.patch"),
+        "{why}"
+    );
+    let differ = Series { differ: vec!["xen/a.c".into()], ..found.clone() };
+    let (standing, why) = stands(seen(neither.clone(), differ));
+    assert!(
+        standing == Standing::Unknown && why.ends_with(", but not as the history has it is xen/a.c"),
+        "{why}"
+    );
+    let less = Series { commits: vec!["1".repeat(40)], ..Series::default() };
+    assert_eq!(stands(seen(neither, less)).0, Standing::Unknown, "one is not two");
 }

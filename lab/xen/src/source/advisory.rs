@@ -5,7 +5,7 @@
 
 use super::lay::Changed;
 use super::origin::Unpacked;
-use super::{Origin, io, make, origin, patch};
+use super::{History, Origin, io, make, origin, patch};
 use crate::build::Declared;
 use crate::declared;
 use crate::error::XenError;
@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use xenlab_host::Command;
 use xenlab_model::recipe::Recipe;
-use xenlab_model::xsa::OnSource;
+use xenlab_model::xsa::{OnSource, Series};
 use xenlab_store::Store;
 
 /// A patch of an advisory.
@@ -29,7 +29,7 @@ pub struct Fix {
 pub struct SourceTree {
     name: String,
     root: PathBuf,
-    _unpacked: Option<Unpacked>,
+    unpacked: Option<Unpacked>,
     /// The distribution's and then the user's, in order.
     patches: Vec<patch::Patch>,
     patched: Changed,
@@ -76,7 +76,7 @@ impl SourceTree {
                 .map(|d| Declared { by: "xen/Makefile".to_owned(), ..d }),
             revision: origin.revision()?,
             root,
-            _unpacked: unpacked,
+            unpacked,
             patches,
             patched,
         })
@@ -102,6 +102,27 @@ impl SourceTree {
             (false, false) => on.piecewise(fixes)?,
         })
     }
+
+    /// An advisory's patches as commits of a history, with what there is in this source that may speak against their being in it.
+    ///
+    /// # Errors
+    /// Only the lab's own: git is not there, or cannot read the repository.
+    pub fn found_in(&self, history: &History, xsa: u32, fixes: &[Fix]) -> Result<Series, XenError> {
+        let mut series = history.series(xsa, fixes)?;
+        if !series.missing.is_empty() {
+            return Ok(series);
+        }
+        let files: BTreeSet<String> = fixes.iter().flat_map(|f| patch::touched(&f.bytes)).collect();
+        let over = self.patches.iter().filter(|p| !patch::touched(&p.bytes).is_disjoint(&files));
+        series.over = over.map(patch::Patch::name).collect();
+        // What was taken from that very commit is as it has it.
+        let taken =
+            self.unpacked.is_some() && self.revision.as_ref().is_some_and(|(_, c)| *c == history.commit);
+        if !taken {
+            series.differ = history.differ(&self.root, &files)?;
+        }
+        Ok(series)
+    }
 }
 
 /// Trying patches on a tree.
@@ -119,9 +140,7 @@ impl Trial<'_> {
                 continue;
             }
             if self.holds(fixes, As::Built, at + 1)? == there {
-                return Ok(vec![
-                    one.path.file_name().unwrap_or(one.path.as_os_str()).to_string_lossy().into_owned(),
-                ]);
+                return Ok(vec![one.name()]);
             }
         }
         Ok(vec!["all patches together".to_owned()])

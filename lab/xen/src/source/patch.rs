@@ -16,6 +16,13 @@ pub(super) struct Patch {
     pub(super) bytes: Vec<u8>,
 }
 
+impl Patch {
+    /// Its file, without folders.
+    pub(super) fn name(&self) -> String {
+        self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
+    }
+}
+
 /// Reads patches.
 pub(super) fn read(name: &str, paths: &[PathBuf]) -> Result<Vec<Patch>, XenError> {
     paths
