@@ -145,3 +145,65 @@ steps:
     xenlab_tests::replay_agrees(&bench.report()).expect("judged alike from the bundle");
     bench.clean();
 }
+
+/// A PVH guest, an ELF file for i386, whose first instructions take its processor the means to deliver an exception and then cause one.
+fn triple_faulting() -> Vec<u8> {
+    const NOTE: u32 = 20;
+    let headers = HEADERS + 32;
+    let entry = BASE + headers + NOTE;
+    let mut code = vec![0x0f, 0x01, 0x1d]; // lidt, of the zeros behind the code
+    code.extend((entry + 10).to_le_bytes());
+    code.extend([0x0f, 0x0b, 0x90, 0, 0, 0, 0, 0, 0]); // ud2; padding; limit and base
+    let size = headers + NOTE + code.len() as u32;
+    let mut elf = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    let halves = |elf: &mut Vec<u8>, all: &[u16]| all.iter().for_each(|n| elf.extend(n.to_le_bytes()));
+    let words = |elf: &mut Vec<u8>, all: &[u32]| all.iter().for_each(|n| elf.extend(n.to_le_bytes()));
+    halves(&mut elf, &[2, 3]);
+    words(&mut elf, &[1, entry, 52, 0, 0]);
+    halves(&mut elf, &[52, 32, 2, 40, 0, 0]);
+    words(&mut elf, &[1, 0, BASE, BASE, size, size, 7, 4096]);
+    // PT_NOTE: XEN_ELFNOTE_PHYS32_ENTRY (xen/include/public/elfnote.h).
+    words(&mut elf, &[4, headers, BASE + headers, BASE + headers, NOTE, NOTE, 4, 4]);
+    words(&mut elf, &[4, 4, 18]);
+    elf.extend(*b"Xen\0");
+    words(&mut elf, &[entry]);
+    elf.extend(code);
+    elf
+}
+
+/// Emulation can make a guest end so, which is no word about Xen; what ends so each time is.
+#[test]
+fn a_guest_that_triple_faults_each_time() {
+    let bench = Bench::new();
+    user_store();
+    let guest = bench.path("guest");
+    std::fs::write(&guest, triple_faulting()).expect("a guest");
+    let scenario = format!(
+        r#"xenlab: 1
+name: faulting
+arch: x86_64
+machine: {{start: power-on}}
+xen: debian:bookworm
+guests:
+  g1: {{type: pvh, kernel: 'file:{}', memory: 32M}}
+steps:
+  - domain: {{create: g1}}
+  - domain: {{says: g1, has: anything}}
+    within: 10s
+"#,
+        guest.display()
+    );
+    let did = bench.run(&scenario, &["-j1"]);
+    assert_eq!(did.code, Some(1), "{}", did.stderr);
+    let mut bundle = xenlab_tests::bundles(&bench.report()).remove(0);
+    for time in ["first", "second", "third"] {
+        let verdict = xenlab_tests::json(&bundle.join("verdict.json")).expect("JSON");
+        let (said, cause) = (verdict["message"].as_str().unwrap_or_default(), &verdict["cause"]);
+        assert!(verdict["verdict"] == "fail" && cause == "guest.triple-fault", "the {time} time: {verdict}");
+        assert!(said.contains("Triple fault"), "the {time} time: {said}");
+        bundle.push("power-on");
+    }
+    assert!(!bundle.exists(), "a fourth time");
+    xenlab_tests::replay_agrees(&bench.report()).expect("judged alike from the bundle");
+    bench.clean();
+}

@@ -107,7 +107,7 @@ fn guests(config: &Config) -> u64 {
     config.guests.values().map(each).sum()
 }
 
-/// Where in a bundle that of the same case from power-on is, when it failed on a clone.
+/// Where in a bundle that of the same case once more, from power-on, is.
 pub const POWER_ON: &str = "power-on";
 
 /// How a case is run.
@@ -115,7 +115,7 @@ pub const POWER_ON: &str = "power-on";
 pub enum Way<'a> {
     /// On a clone where there can be one.
     Usual,
-    /// From power-on, because it failed on a clone.
+    /// From power-on, because what it came to is not believed yet.
     Again,
     /// As a template, to be frozen, over this memory, while the case of that name waits; from the template below it, if there is one.
     Template(&'a Arc<Memory>, &'a str, Option<&'a Arc<Ready>>),
@@ -133,27 +133,42 @@ pub async fn case(lab: &Lab, case: Case) -> CaseVerdict {
     let dir = lab.bundles.join(folder_name(&case.shown()));
     let (mut verdict, done) = attempt(lab, case.clone(), &dir, Way::Usual).await;
     if not_yet_believed(&verdict, &done) {
-        (verdict, _) = from_power_on(lab, &case, &case.shown(), &dir, (verdict, &done), Way::Again).await;
+        let was = (verdict, &done);
+        (verdict, _) = from_power_on(lab, &case, &case.shown(), &dir, was, Way::Again, ONCE_MORE).await;
         verdict.seconds = took(lab, begun, &case.shown(), Duration::ZERO);
     }
     finished(lab, &case, dir.display().to_string(), &verdict);
     verdict
 }
 
-/// Runs a case that failed on a clone once more, from power-on, and settles which of the two counts.
+/// How often a case is run again that may have failed by emulation's fault alone: what does the same three times is believed.
+const ONCE_MORE: u32 = 2;
+
+/// Runs a case that failed on a clone, or by what emulation can be the cause of, once more, from power-on, and settles which of the two
+/// counts.
 async fn from_power_on(
     lab: &Lab,
     case: &Case,
     shown: &str,
     dir: &Path,
-    (on_clone, was): (CaseVerdict, &Done),
+    (first, was): (CaseVerdict, &Done),
     way: Way<'_>,
+    times: u32,
 ) -> (CaseVerdict, Done) {
-    let message = "failed on a clone; once more from power-on, to see whether it is Xen's fault".to_owned();
-    lab.sink.emit(What::Note { case: Some(shown.to_owned()), message });
-    let (power_on, done) = attempt(lab, case.clone(), &dir.join(POWER_ON), way).await;
+    let message = if judge::may_be_emulated(&first, &was.facts) {
+        "a guest ended by a triple fault, which QEMU's emulation can be the cause of; once more from power-on, to see whether it is Xen's fault"
+    } else {
+        "failed on a clone; once more from power-on, to see whether it is Xen's fault"
+    };
+    lab.sink.emit(What::Note { case: Some(shown.to_owned()), message: message.to_owned() });
+    let again = dir.join(POWER_ON);
+    let (mut power_on, mut done) = attempt(lab, case.clone(), &again, way).await;
+    if times > 1 && judge::may_be_emulated(&power_on, &done.facts) && not_yet_believed(&power_on, &done) {
+        let was = (power_on, &done);
+        (power_on, done) = Box::pin(from_power_on(lab, case, shown, &again, was, way, times - 1)).await;
+    }
     // As a replay does it, which has the facts and the day of the first bundle.
-    let verdict = judge::settle(on_clone, &power_on, POWER_ON);
+    let verdict = judge::settle(first, &power_on, POWER_ON, &was.facts);
     let verdict = judge::against(case, &was.facts, was.on, verdict);
     match write_verdict(dir, &verdict) {
         Ok(()) => (verdict, done),
@@ -162,13 +177,13 @@ async fn from_power_on(
 }
 
 /// What is said of a clone is put on Xen only when a cold boot says it too. What was read off the build's files needs no machine, and
-/// stands as it is; and a Fail that was expected is put on nobody.
+/// stands as it is; and a Fail that was expected is put on nobody. Nor is Xen blamed at once for what emulation can be the cause of.
 fn not_yet_believed(verdict: &CaseVerdict, done: &Done) -> bool {
     let failed = verdict.verdict == Verdict::Fail && verdict.as_expected().is_none();
     let on_clone = || verdict.steps.iter().any(|s| s.verdict == Verdict::Fail && s.origin != Origin::PowerOn);
-    done.cloned_from.is_some()
-        && !xenlab_host::interrupt::requested()
-        && (verdict.cause == Some(Cause::TemplateUnusable) || failed && on_clone())
+    let clones = || verdict.cause == Some(Cause::TemplateUnusable) || failed && on_clone();
+    !xenlab_host::interrupt::requested()
+        && (done.cloned_from.is_some() && clones() || failed && judge::may_be_emulated(verdict, &done.facts))
 }
 
 /// Brings a template's case to where its machine is frozen over `memory`; progress is told of the case `shown`, which waits for it.
@@ -186,7 +201,8 @@ pub async fn template(
     if not_yet_believed(&verdict, &done) {
         taken_in.push(POWER_ON);
         let way = Way::Template(memory, shown, None);
-        (verdict, done) = from_power_on(lab, &case, shown, &bundle, (verdict, &done), way).await;
+        let was = (verdict, &done);
+        (verdict, done) = from_power_on(lab, &case, shown, &bundle, was, way, 1).await;
     }
     let (taken, why_not) = match done.taken {
         Some(Ok(taken)) if verdict.verdict == Verdict::Pass => (Some(taken), None),

@@ -27,10 +27,10 @@ pub fn replay(dir: &Path) -> Result<Replayed, EngineError> {
         None => recorded.case.facts.clone(),
     };
     let mut now = judge::case(&recorded.case, &recorded.evidence, &facts, recorded.control.as_ref());
-    // It had failed on a clone.
+    // It had failed on a clone, or where emulation may be the cause.
     let again = dir.join(exec::POWER_ON);
     if again.join("started").is_file() {
-        now = judge::settle(now, &replay(&again)?.now, exec::POWER_ON);
+        now = judge::settle(now, &replay(&again)?.now, exec::POWER_ON, &facts);
     }
     now = judge::against(&recorded.case, &facts, recorded.on, now);
     let mut differences = Vec::new();

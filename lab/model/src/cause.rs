@@ -130,6 +130,7 @@ causes! {
     GuestFirmware = "guest.firmware", Build, "the firmware of an HVM guest is missing or cannot be loaded";
     GuestNoRoot = "guest.no-root", Scenario, "a guest's kernel found no root or no first program, and gave up";
     GuestCrashed = "guest.crashed", Xen, "a guest crashed";
+    GuestTripleFault = "guest.triple-fault", Xen, "a guest ended by a triple fault";
     GuestGone = "guest.gone", Xen, "a guest ended that should live";
     GuestSilent = "guest.silent", Xen, "a guest did not say or do in time what it should";
     GuestSaid = "guest.said", Xen, "a guest said what it should not";

@@ -6,7 +6,7 @@ use crate::condition::{Absent, Truth};
 use crate::date::Date;
 use crate::evidence::{Evidence, Loss, Origin};
 use crate::expectation;
-use crate::fact::Facts;
+use crate::fact::{FactValue, Facts};
 use crate::matcher::quote;
 use crate::step::xtf::RunAs;
 use crate::step::{At, Body, JudgeContext, Observation, Step, phase};
@@ -126,10 +126,28 @@ fn xtf(case: &Case, steps: &[StepVerdict], verdict: Verdict) -> Option<crate::xt
     })
 }
 
+/// A guest of this case ended as QEMU's emulated processors can make it end: they can lose a guest's registers when it leaves to Xen, which
+/// then finds its own in the guest's saved state (7.2.22 measured: RIP is the instruction behind Xen's VMRUN), and the guest cannot go on.
+pub fn may_be_emulated(verdict: &CaseVerdict, facts: &Facts) -> bool {
+    let emulated = || facts.get("machine.accel") == Some(&FactValue::Text("tcg".to_owned()));
+    verdict.verdict == Verdict::Fail && verdict.cause == Some(Cause::GuestTripleFault) && emulated()
+}
+
 /// The verdict of a case that failed on a clone and was run once more from power-on. Where both say the same it stands; where they do
 /// not, one of the two machines was not what it should have been, which says nothing of Xen. Where that is known to be the clone, its
-/// template being damaged, the boot's word stands. `place` is where the other bundle is.
-pub fn settle(clone: CaseVerdict, power_on: &CaseVerdict, place: &str) -> CaseVerdict {
+/// template being damaged, or emulation that lost a guest, the boot's word stands. `place` is where the other bundle is.
+pub fn settle(clone: CaseVerdict, power_on: &CaseVerdict, place: &str, facts: &Facts) -> CaseVerdict {
+    if may_be_emulated(&clone, facts) && power_on.cause != clone.cause {
+        let message = match power_on.message.as_str() {
+            "" => String::new(),
+            message => format!("{message}; "),
+        };
+        let message = format!(
+            "{message}this is the case once more ({place}): the time before {}, which QEMU's emulation can be the cause of",
+            clone.message
+        );
+        return CaseVerdict { message, ..power_on.clone() };
+    }
     if clone.cause == Some(Cause::TemplateUnusable) {
         let message = format!("{} (from power-on, {place}, since {})", power_on.message, clone.message);
         return CaseVerdict { message, ..power_on.clone() };

@@ -92,6 +92,9 @@ impl Cause {
             Cause::GuestNoRoot => {
                 "see the guest's `root=`, `init=` and `rdinit=`, and that its initramfs or disk has what they name"
             }
+            Cause::GuestTripleFault => {
+                "see the guest's registers on Xen's console; under emulation it was tried three times, try another QEMU (--qemu) or KVM too"
+            }
             Cause::GuestCrashed => {
                 "its console is below; `on_crash: preserve` in its config keeps it to be looked at (`xenlab shell`, `xl console`)"
             }

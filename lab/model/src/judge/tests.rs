@@ -315,6 +315,44 @@ fn live_and_from_a_bundle() {
 }
 
 #[test]
+fn what_emulation_can_be_the_cause_of_is_tried_again() {
+    let of = |accel: &str| {
+        let mut facts = Facts::default();
+        facts.set("machine.accel", crate::fact::FactValue::Text(accel.to_owned()));
+        facts
+    };
+    let with = |verdict: Verdict, cause: Option<Cause>, message: &str| CaseVerdict {
+        verdict,
+        cause,
+        message: message.to_owned(),
+        ..judged(&[])
+    };
+    let faulted = with(Fail, Some(Cause::GuestTripleFault), "g1 is gone");
+    assert!(may_be_emulated(&faulted, &of("tcg")) && !may_be_emulated(&faulted, &of("kvm")));
+    assert!(!may_be_emulated(&with(Fail, Some(Cause::GuestGone), ""), &of("tcg")));
+
+    let passed = settle(faulted.clone(), &with(Pass, None, ""), "power-on", &of("tcg"));
+    assert_eq!((passed.verdict, passed.cause), (Pass, None));
+    assert!(
+        passed.message.contains("once more (power-on): the time before g1 is gone"),
+        "{}",
+        passed.message
+    );
+    let panicked = with(Fail, Some(Cause::XenPanic), "Xen panicked");
+    let panicked = settle(faulted.clone(), &panicked, "power-on", &of("tcg"));
+    assert_eq!(
+        (panicked.verdict, panicked.cause),
+        (Fail, Some(Cause::XenPanic)),
+        "what it came to then counts"
+    );
+    let twice = settle(faulted.clone(), &faulted, "power-on", &of("tcg"));
+    assert_eq!((twice.verdict, twice.cause), (Fail, Some(Cause::GuestTripleFault)));
+    // A real processor makes no such mistakes.
+    let kvm = settle(faulted, &with(Pass, None, ""), "power-on", &of("kvm"));
+    assert_eq!((kvm.verdict, kvm.cause), (Error, Some(Cause::CloneDiffers)));
+}
+
+#[test]
 fn exit_codes() {
     let of = |verdict: Verdict, cause: Option<Cause>| CaseVerdict { verdict, cause, ..judged(&[]) };
     let (pass, fail, skip) = (of(Pass, None), of(Fail, Some(Cause::XenPanic)), of(Skip, None));

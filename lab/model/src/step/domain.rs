@@ -204,14 +204,22 @@ impl Seen {
         self.state.as_ref().is_some_and(|s| s.contains(mark))
     }
 
-    /// The first of Xen's words that tells of a domain's end; any, where none does.
+    /// The first of Xen's words that tells of a domain's end.
     fn of_its_end(&self) -> Option<&String> {
-        self.xen.iter().find(|line| OF_AN_END.iter().any(|words| line.contains(words))).or(self.xen.first())
+        self.xen.iter().find(|line| OF_AN_END.iter().any(|words| line.contains(words)))
+    }
+
+    /// It ended by a triple fault, or was started anew by `xl` after one, which Xen takes for a reboot.
+    fn has_triple_faulted(&self) -> bool {
+        self.of_its_end().is_some_and(|line| line.contains(TRIPLE_FAULT))
     }
 
     /// What is wrong with a domain that should be alive.
     pub(super) fn dead(&self, name: &str) -> Option<Check> {
-        let said = self.of_its_end().map_or_else(String::new, |line| format!("; Xen said {}", quote(line)));
+        let said = self
+            .of_its_end()
+            .or(self.xen.first())
+            .map_or_else(String::new, |line| format!("; Xen said {}", quote(line)));
         let fail = |cause, what: &str| {
             let check =
                 Check::fail(name, cause, format!("{} {what}; {}{said}", self.domain, self.last_words()));
@@ -227,11 +235,12 @@ impl Seen {
             };
             return fail(cause, &format!("panicked: {}", quote(why)));
         }
+        let gone = if self.has_triple_faulted() { Cause::GuestTripleFault } else { Cause::GuestGone };
         match &self.state {
-            None => fail(Cause::GuestGone, "is gone"),
+            None => fail(gone, "is gone"),
             Some(_) if self.is('c') => fail(Cause::GuestCrashed, "crashed"),
-            Some(_) if self.is('s') => fail(Cause::GuestGone, "has shut down"),
-            Some(_) if self.is('d') => fail(Cause::GuestGone, "is dying"),
+            Some(_) if self.is('s') => fail(gone, "has shut down"),
+            Some(_) if self.is('d') => fail(gone, "is dying"),
             Some(_) => None,
         }
     }
@@ -240,7 +249,10 @@ impl Seen {
 /// What Xen says when it ends a domain: of a triple fault (xen/arch/x86/hvm/hvm.c), of a VM exit that it does not know (hvm/svm/svm.c,
 /// hvm/vmx/vmx.c), of a crash (xen/common/domain.c, xen/include/xen/sched.h), of its watchdog (xen/common/sched/core.c).
 const OF_AN_END: [&str; 5] =
-    ["Triple fault", "nexpected vmexit", "domain_crash called", "crashed", "Watchdog timer fired for domain"];
+    [TRIPLE_FAULT, "nexpected vmexit", "domain_crash called", "crashed", "Watchdog timer fired for domain"];
+
+/// What Xen says of a guest's processor that could not even deliver a double fault.
+const TRIPLE_FAULT: &str = "Triple fault";
 
 /// Lines of a guest's console that a message shows.
 const SHOWN: usize = 16;
@@ -492,8 +504,15 @@ impl Domain {
                 }
                 (false, None, limit) => {
                     let limit = limit.map_or_else(String::new, |l| format!(" within {l:.0} s of guest time"));
-                    let message = format!("{domain} did not say {shown}{limit}; {}", seen.last_words());
-                    Check::fail(name(i), Cause::GuestSilent, message)
+                    let ended = seen.of_its_end();
+                    let ended = ended.map_or_else(String::new, |line| format!("; Xen said {}", quote(line)));
+                    let message =
+                        format!("{domain} did not say {shown}{limit}; {}{ended}", seen.last_words());
+                    let cause = match seen.has_triple_faulted() {
+                        true => Cause::GuestTripleFault,
+                        false => Cause::GuestSilent,
+                    };
+                    Check::fail(name(i), cause, message)
                 }
             };
             let check =

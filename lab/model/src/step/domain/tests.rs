@@ -90,8 +90,16 @@ fn what_xen_said_of_its_end_is_said() {
     .to_vec();
     let says = pv(r#"{"says": "g1"}"#);
     let checks = judge(&says, &gone, &facts());
+    assert_eq!(bad(&checks), ["g1 says 0 FAIL guest.triple-fault"]);
     let message = said(&checks, "g1 says 0");
     assert!(message.contains("Xen said `d3v0 Triple fault - invoking HVM shutdown action 1`"), "{message}");
+    // xl starts it anew.
+    gone.domains[0].state = Some("r-----".into());
+    gone.domains[0].timed_out = Some(60.0);
+    let checks = judge(&says, &gone, &facts());
+    assert_eq!(bad(&checks), ["g1 says 0 FAIL guest.triple-fault"]);
+    assert!(said(&checks, "g1 says 0").contains("Xen said `d3v0"), "{checks:?}");
+    gone.domains[0].state = None;
     gone.domains[0].xen.truncate(1);
     let checks = judge(&says, &gone, &facts());
     assert!(said(&checks, "g1 says 0").contains("Xen said `d0v0 Expanding d3 grant table`"), "{checks:?}");
