@@ -63,6 +63,9 @@ struct Record {
 /// Set in a workspace while something is changed in it. A lab that was killed there leaves objects that are cut off and look new.
 const UNFINISHED: &str = "unfinished";
 
+/// What a configure runs to know the machine by.
+const AUXILIARY: &[&str] = &["config.sub", "config.guess"];
+
 /// Files that differ from what a workspace was built from: with more than anybody edits between two builds, even the compiler's word on a file
 /// may be due to what make did not make anew.
 const FEW: usize = 20;
@@ -237,7 +240,12 @@ impl Work<'_> {
         let mut all = self.origin.series(self.name, &folder)?;
         all.extend_from_slice(self.patches);
         let mut changed = patch::apply(self.name, &folder, &all, self.store)?;
-        changed.retain(|path, _| takes(path));
+        changed.retain(|path, to| {
+            // A distribution that deletes these puts newer ones of its own in their place, which is no part of its source.
+            let aside =
+                to.is_none() && matches!(self.origin, Origin::Package(_)) && AUXILIARY.contains(&&**path);
+            takes(path) && !aside
+        });
         changed.extend(self.part.over());
         lay::over(&mut listing, &changed);
         self.make_room(space, &folder)?;
