@@ -113,6 +113,21 @@ impl Trees {
         std::env::join_paths(all).expect("a search path")
     }
 
+    /// A folder with all programs of this host but these, for a search path of its own.
+    pub fn programs_without(&self, absent: &[&str]) -> PathBuf {
+        let bin = self.bench.path("few");
+        fs::create_dir(&bin).expect("a folder");
+        for dir in std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()) {
+            for item in fs::read_dir(dir).into_iter().flatten().flatten() {
+                let name = item.file_name();
+                if !absent.contains(&&*name.to_string_lossy()) {
+                    let _ = std::os::unix::fs::symlink(item.path(), bin.join(name));
+                }
+            }
+        }
+        bin
+    }
+
     pub fn command<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = self.bench.command(args);
         command
@@ -227,6 +242,34 @@ fn a_tree_is_built_once_and_only_what_changed_again() {
 }
 
 #[test]
+fn what_another_tree_left_is_not_to_blame() {
+    let t = Trees::new();
+    // A file that no make knows of is in the way of whoever builds here again.
+    t.write("cc.sh", &format!("{CC}touch left\n"));
+    t.ends(&[], 0, &[]);
+    t.write("cc.sh", &format!("test ! -e left || {{ echo \"$1:1:1: error: left\"; exit 1; }}\n{CC}"));
+    t.write("a.c", "changed\n");
+    // Of a tree that is much the same the compiler is believed at once.
+    let said = t.ends(&[], 1, &["a.c:1:1: error: left"]);
+    assert!(!said.contains("anew"), "{said}");
+    for name in 0..25 {
+        t.write(&format!("{name}.c"), "new\n");
+    }
+    t.ends(&[], 0, &["building all of it anew"]);
+    assert_eq!(t.made(), ["a.o", "b.o"]);
+    // Another version begins anew.
+    t.write("Makefile", &MAKEFILE.replace("SUBVERSION = 17", "SUBVERSION = 18"));
+    let did = t.inspect(&[]);
+    assert!(did.stdout.contains("4.18.5") && !did.stderr.contains("anew"), "{}", did.stderr);
+    assert_eq!(t.made(), ["a.o", "b.o"]);
+    // A point release does not.
+    t.write("Makefile", &MAKEFILE.replace("SUBVERSION = 17", "SUBVERSION = 18").replace(".5$", ".6$"));
+    let did = t.inspect(&[]);
+    assert!(did.stdout.contains("4.18.6"), "{}", did.stdout);
+    assert_eq!(t.made(), [""; 0]);
+}
+
+#[test]
 fn a_revision_and_a_tarball_are_built_as_the_tree_is() {
     let t = Trees::new();
     let git = |args: &[&str]| {
@@ -301,16 +344,7 @@ fn what_does_not_compile_is_a_fail_with_the_first_error() {
 fn a_missing_tool_names_its_package() {
     let t = Trees::new();
     // One that the lab knows of, before anything is built.
-    let bin = t.bench.path("few");
-    fs::create_dir(&bin).expect("a folder");
-    for dir in std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()) {
-        for item in fs::read_dir(dir).into_iter().flatten().flatten() {
-            let name = item.file_name();
-            if !["bison", "flex"].contains(&&*name.to_string_lossy()) {
-                let _ = std::os::unix::fs::symlink(item.path(), bin.join(name));
-            }
-        }
-    }
+    let bin = t.programs_without(&["bison", "flex"]);
     let spec = t.spec();
     let mut command = t.command(["inspect", &spec, "--arch", "x86_64"]);
     let did = xenlab_tests::finish({

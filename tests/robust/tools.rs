@@ -32,6 +32,12 @@ printf 'prefix=/usr/local\nlibdir=${prefix}/lib\nName: x\nVersion: 4.17.0\n' > $
 cat tools/xl.o > $1/usr/local/sbin/made-of
 "#;
 
+/// It makes of what it is to read a configure that is the same.
+const AUTOCONF: &str = r#"#!/bin/sh
+test "$1" != --version || { echo "autoconf (GNU Autoconf) 2.71"; exit; }
+cp configure.ac configure
+"#;
+
 /// A compiler whose preprocessor finds every header but those that a file names.
 const GCC: &str = r#"#!/bin/sh
 case " $* " in *" -E "*)
@@ -149,6 +155,54 @@ fn tools_are_built_beside_the_hypervisor_and_each_only_when_it_changed() {
 }
 
 #[test]
+fn a_tree_without_configure_has_autoconf_make_it() {
+    let t = trees();
+    for dir in [t.tree(), t.tree().join("tools")] {
+        fs::rename(dir.join("configure"), dir.join("configure.ac")).expect("a file of one's own");
+    }
+    // There is none: its name, and Debian's tools where nobody asked for these.
+    let few = t.programs_without(&["autoconf"]);
+    let path = std::env::join_paths([t.bench.path("bin"), few]).expect("a search path");
+    let spec = t.spec();
+    let with_few = |more: &[&str]| {
+        let mut args = vec!["inspect", &spec, "--arch", "x86_64"];
+        args.extend(more);
+        let mut command = t.command(args);
+        command.env("PATH", &path);
+        xenlab_tests::finish(command)
+    };
+    let did = with_few(&[]).expect(0).expect("Debian's tools");
+    assert!(did.stderr.contains("`autoconf`"), "{}", did.stderr);
+    assert!(did.stdout.contains("those of debian:bookworm are borrowed"), "{}", did.stdout);
+    let did = with_few(&["--build-option", "tools=true"]).expect(3).expect("an Error of the host");
+    assert!(did.stderr.contains("`autoconf`") && did.stderr.contains("host.tool-missing"), "{}", did.stderr);
+    // There is one.
+    for (name, text) in [("autoconf", AUTOCONF), ("autoheader", "#!/bin/sh\n")] {
+        write_executable(&t.bench.path("bin").join(name), text);
+    }
+    let said = t.ends(&[], 0, &["tools, from source:"]);
+    assert!(!said.contains("borrowed"), "{said}");
+    assert!(t.log_of(TOOLS).contains("configured with"));
+    // What it is made from changes: made anew, and run.
+    let xl = t.tree().join("tools/xl.c");
+    fs::write(&xl, "changed\n").expect("a file of one's own");
+    t.ends(&[], 0, &["building the tools of "]);
+    assert!(!t.log_of(TOOLS).contains("configured"));
+    fs::write(t.tree().join("configure.ac"), CONFIGURE.replace("configured with", "again with"))
+        .expect("a file of one's own");
+    t.ends(&[], 0, &["building the tools of "]);
+    assert!(t.log_of(TOOLS).contains("again with"));
+    // The tree's own is left as it is.
+    fs::write(t.tree().join("configure"), CONFIGURE).expect("a file of one's own");
+    fs::write(t.tree().join("tools/configure"), "# json-c\n").expect("a file of one's own");
+    t.ends(&[], 0, &["building the tools of "]);
+    assert!(t.log_of(TOOLS).contains("configured with"));
+    fs::write(t.tree().join("configure.ac"), "none\n").expect("a file of one's own");
+    t.ends(&[], 0, &["building the tools of "]);
+    assert!(!t.log_of(TOOLS).contains("autoconf"));
+}
+
+#[test]
 fn tools_that_cannot_be_built() {
     let t = trees();
     // A file that does not compile.
@@ -189,5 +243,9 @@ fn tools_that_cannot_be_built() {
     // There are none.
     fs::remove_dir_all(t.tree().join("tools")).expect("a folder of one's own");
     t.ends(&[], 0, &["those of debian:bookworm are borrowed"]);
-    t.ends(&["--build-option", "tools=true"], 2, &["tools/configure: its tools are asked for"]);
+    t.ends(
+        &["--build-option", "tools=true"],
+        2,
+        &["tools/configure, or tools/configure.ac: its tools are asked for"],
+    );
 }

@@ -70,6 +70,7 @@ const PACKAGES: &[Row] = &[
     ("aarch64-linux-gnu-ld",   ["binutils-aarch64-linux-gnu", "binutils-aarch64-linux-gnu", "aarch64-linux-gnu-binutils", "cross-aarch64-binutils", "binutils-aarch64", "pkgsCross.aarch64-multiplatform.buildPackages.binutils"]),
     ("x86_64-linux-gnu-ld",    ["binutils-x86-64-linux-gnu", "binutils-x86_64-linux-gnu", "",                "cross-x86_64-binutils", "",                 "pkgsCross.gnu64.buildPackages.binutils"]),
     ("checkpolicy",            ["checkpolicy",          "checkpolicy",            "checkpolicy",             "checkpolicy",         "checkpolicy",         "checkpolicy"]),
+    ("autoconf",               ["autoconf",             "autoconf",               "autoconf",                "autoconf",            "autoconf",            "autoconf"]),
     ("m4",                     ["m4",                   "m4",                     "m4",                      "m4",                  "m4",                  "m4"]),
     ("bash",                   ["bash",                 "bash",                   "bash",                    "bash",                "bash",                "bash"]),
     ("iasl",                   ["acpica-tools",         "acpica-tools",           "acpica",                  "acpica",              "iasl",                "acpica-tools"]),

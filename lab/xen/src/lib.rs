@@ -171,7 +171,7 @@ fn no_tools(spec: &XenSpec, why: &str) -> XenError {
         _ => spec.to_string().into(),
     };
     let looked_for = match spec.is_source() {
-        true => format!("tools/configure: {why}"),
+        true => format!("tools/configure, or tools/configure.ac: {why}"),
         false => format!("{{usr/,usr/local/,}}{{s,}}bin/xl and libxenctrl.so.*: {why}"),
     };
     XenError::NotABuild { spec: spec.to_string(), path, looked_for }

@@ -11,7 +11,7 @@ use xenlab_model::arch::Arch;
 use xenlab_model::step::boot_files::BootFile;
 
 /// Raised whenever what is found changes, so that what an older xenlab kept is looked for again.
-pub(crate) const FORMAT: u32 = 6;
+pub(crate) const FORMAT: u32 = 7;
 
 /// What a tree has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -77,7 +77,10 @@ impl Lab {
         self.file(&format!("{name}/usr/local/share/man/man1/xl.1"), "");
         let pc = "prefix=/usr/local\nlibdir=${prefix}/lib\nName: x\nDescription: x\nVersion: 1.3\n";
         self.file(&format!("{name}/usr/local/lib/pkgconfig/xencall.pc"), pc);
-        std::fs::create_dir_all(self.dir.path().join(name).join("var/lib/xen")).expect("made");
+        // The latter as trees until 4.17 do, where dom0 has a link.
+        for dir in ["var/lib/xen", "var/run/xenstored"] {
+            std::fs::create_dir_all(self.dir.path().join(name).join(dir)).expect("made");
+        }
         self.dir_spec(name)
     }
 }

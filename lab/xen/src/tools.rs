@@ -122,7 +122,7 @@ pub(crate) fn find(root: &Path, tree: &Tree, mount: &Path, arch: Arch, from: &st
         mount: mount.to_owned(),
         key: String::new(),
         files: files(tree),
-        empty_dirs: tree.empty_dirs().filter(|p| wanted(p)).cloned().collect(),
+        empty_dirs: tree.empty_dirs().filter(|p| wanted(p) && !of_running(p)).cloned().collect(),
         branch,
         bin_dirs,
         lib_dirs,
@@ -191,6 +191,12 @@ fn libraries(tree: &Tree) -> BTreeMap<String, PathBuf> {
 /// What dom0 gets of a tree.
 fn files(tree: &Tree) -> Vec<PathBuf> {
     tree.nodes.iter().filter(|(p, n)| !n.dir && wanted(p)).map(|(p, _)| p.clone()).collect()
+}
+
+/// It is of a system that runs, which makes it when it starts: trees until 4.17 install `/var/run/xen`, which would lie over dom0's link to `/run`, and
+/// whoever looks for a daemon's socket in the one would not find it in the other.
+fn of_running(path: &Path) -> bool {
+    ["run", "tmp", "var/run", "var/lock", "var/tmp"].iter().any(|dir| path.starts_with(dir))
 }
 
 /// Not documentation, not for compiling, not for the boot loader.

@@ -24,6 +24,7 @@ pub(crate) use origin::{Origin, SourceFiles};
 pub use tools::sysroot_request;
 
 use crate::build::Declared;
+use crate::declared;
 use crate::error::XenError;
 use crate::provider::{read_json, write_json};
 use lay::{Changed, Listing};
@@ -35,6 +36,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use xenlab_model::arch::Arch;
 use xenlab_model::recipe::Recipe;
+use xenlab_model::version::XenVersion;
 use xenlab_store::{Entry, Key, Store, StoreError, Workspace};
 
 /// Changes when the same inputs would be built otherwise.
@@ -60,6 +62,13 @@ struct Record {
 
 /// Set in a workspace while something is changed in it. A lab that was killed there leaves objects that are cut off and look new.
 const UNFINISHED: &str = "unfinished";
+
+/// What a configure runs to know the machine by.
+const AUXILIARY: &[&str] = &["config.sub", "config.guess"];
+
+/// Files that differ from what a workspace was built from: with more than anybody edits between two builds, even the compiler's word on a file
+/// may be due to what make did not make anew.
+const FEW: usize = 20;
 
 /// A part of a source that is built by itself: its own files of the tree, its own workspace, its own key. So a change that
 /// concerns only one leaves the other as it is.
@@ -205,6 +214,15 @@ impl Work<'_> {
         done.map_err(|e| io(self.name, "write", &path, e))
     }
 
+    /// Empties a workspace that was built in from another version: hardly an object would be kept, and what make does not know to be old
+    /// (generated headers, files that were moved) makes such a build fail, or pass, for no reason of the tree's.
+    fn make_room(&self, space: &Workspace, folder: &Path) -> Result<(), XenError> {
+        match (branch(&space.path().join("src")), branch(folder)) {
+            (Some(was), Some(is)) if was != is => space.clear().map_err(XenError::store(self.name)),
+            _ => Ok(()),
+        }
+    }
+
     fn laid(&self, run: &Runner<'_>, dir: &Path, listing: Option<Listing>) -> Result<(), XenError> {
         let (space, takes) = (run.space, |p: &str| self.part.takes(p));
         let unpacked;
@@ -222,9 +240,15 @@ impl Work<'_> {
         let mut all = self.origin.series(self.name, &folder)?;
         all.extend_from_slice(self.patches);
         let mut changed = patch::apply(self.name, &folder, &all, self.store)?;
-        changed.retain(|path, _| takes(path));
+        changed.retain(|path, to| {
+            // A distribution that deletes these puts newer ones of its own in their place, which is no part of its source.
+            let aside =
+                to.is_none() && matches!(self.origin, Origin::Package(_)) && AUXILIARY.contains(&&**path);
+            takes(path) && !aside
+        });
         changed.extend(self.part.over());
         lay::over(&mut listing, &changed);
+        self.make_room(space, &folder)?;
         run.say("laying out the source");
         let lay = || {
             self.mark(space, true)?;
@@ -234,8 +258,11 @@ impl Work<'_> {
         let before = run.log().exists();
         let root = dir.join("root");
         let mut result = run.begin().and_then(|()| self.part.build(run, &root, &differs));
-        if before && matches!(&result, Err(XenError::Compile { of_source: false, .. })) {
-            // Not the compiler's word on a file: what an older tree left behind may be to blame, so this is not believed.
+        if before
+            && matches!(&result, Err(XenError::Compile { of_source, .. }) if !of_source || differs.len() > FEW)
+        {
+            // What an older tree left behind may be to blame, so this is not believed; the compiler's word on a file of a tree that is
+            // much the same is.
             self.store.note(format!(
                 "{}: make failed on what was built before; building all of it anew (why it failed stays in {})",
                 self.name,
@@ -262,6 +289,12 @@ impl Work<'_> {
         let record = self.part.record(&run.src());
         write_json(&dir.join("build.json"), &record).map_err(XenError::store(self.name))
     }
+}
+
+/// A tree's major.minor. A workspace that was only begun has none.
+fn branch(tree: &Path) -> Option<String> {
+    let version = declared::makefile(&tree.join("xen/Makefile"))?.version;
+    version.parse::<XenVersion>().ok().map(|v| v.branch())
 }
 
 /// `NAME: what cannot be done to PATH`.

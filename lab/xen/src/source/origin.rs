@@ -130,6 +130,18 @@ impl Origin {
         Ok(format!("files {}", xenlab_store::hash_bytes(list.join("\n").as_bytes())))
     }
 
+    /// It has this file, as far as that is known before it is unpacked.
+    pub(super) fn has(&self, path: &str) -> Result<Option<bool>, XenError> {
+        Ok(match self {
+            Origin::Folder { path: folder, .. } => Some(folder.join(path).is_file()),
+            Origin::Revision { repo, commit, .. } => {
+                let asked = git(repo).args(["cat-file", "-e", &format!("{commit}:{path}")]);
+                Some(asked.output().map_err(make::child)?.ended.ok())
+            }
+            Origin::Tarball { .. } | Origin::Package(_) => None,
+        })
+    }
+
     /// What Xen is to say of where it comes from.
     pub(super) fn changeset(&self) -> String {
         match self {

@@ -53,6 +53,52 @@ fn panics_and_warnings() {
     assert_eq!(bad(&judge(&step, &seen(&warned), &facts())), ["lacks warning FAIL dom0.warning"]);
 }
 
+/// What a debug build of 4.23 writes on an emulator that has both faults.
+const DEBUG: &str = "(XEN) xstate: size: 0xa88 and states: 0x21f
+(XEN) Xen WARN at arch/x86/xstate.c:777
+(XEN) ----[ Xen-4.23-unstable  x86_64  debug=y  Not tainted ]----
+(XEN) CPU:    0
+(XEN) RIP:    e008:[<ffff82d04044da8e>] arch/x86/xstate.c#check_new_xstate+0x1c3/0x1d0
+(XEN) Running stub recovery selftests...
+(XEN) Selftest 2 failed: Opc f3 0f 1e fa 02 04 04 expected #SS[0000], got #GP[0000]
+(XEN) ***************************************************
+(XEN) SELFTEST FAILURE: CORRECT BEHAVIOR CANNOT BE GUARANTEED
+(XEN) ***************************************************
+";
+
+#[test]
+fn a_warning_that_the_emulator_brings_about() {
+    let step: Console = body(r#"{"of": "xen", "lacks": ["warning"]}"#);
+    let with = |faults: &[&str]| {
+        let mut facts = facts();
+        let set = faults.iter().map(|f| (*f).to_owned()).collect();
+        facts.set("machine.emulator-faults", crate::fact::FactValue::Set(set));
+        facts
+    };
+    let both = with(&["stack-not-canonical", "xsave-compact-size"]);
+    let text = format!("{X86}{DEBUG}");
+    let checks = judge(&step, &seen(&text), &both);
+    assert_eq!(bad(&checks), Vec::<String>::new());
+    let said = said(&checks, "lacks warning");
+    assert!(said.contains("xsave-compact-size") && said.contains("stack-not-canonical"), "{said}");
+    // On a machine without either of them the words are Xen's.
+    let fails = ["lacks warning FAIL xen.warning"];
+    assert_eq!(bad(&judge(&step, &seen(&text), &facts())), fails);
+    assert_eq!(bad(&judge(&step, &seen(&text), &with(&["xsave-compact-size"]))), fails);
+    assert_eq!(bad(&judge(&step, &seen(&text), &with(&["stack-not-canonical"]))), fails);
+    // Other words are, too: another place, another test beside it, one that says nothing.
+    for (this, that) in [
+        ("check_new_xstate", "xstate_init"),
+        ("xstate.c:777", "mm.c:777"),
+        ("expected #SS[0000], got #GP[0000]", "expected #UD[0000], got #GP[0000]"),
+        ("(XEN) ****", "(XEN) Selftest 3 failed: Opc cc expected #BP[0000], got #GP[0000]\n(XEN) ****"),
+        ("Selftest 2 failed", "Something failed"),
+    ] {
+        let text = text.replace(this, that);
+        assert_eq!(bad(&judge(&step, &seen(&text), &both)), fails, "{that}");
+    }
+}
+
 #[test]
 fn a_record_that_was_cut_shows_no_absence() {
     let step: Console =

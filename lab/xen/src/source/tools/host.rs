@@ -139,6 +139,22 @@ fn absent_headers<'a>(compiler: &Toolchain, headers: &[&'a str]) -> Result<Vec<&
     Ok(absent.filter_map(|at| headers.get(at).copied()).collect())
 }
 
+/// What autoconf says of itself; nothing where there is none. Only trees without a configure take it.
+pub(super) fn autoconf() -> Result<String, XenError> {
+    if probe::find_program(AUTOCONF).is_none() {
+        return Ok(String::new());
+    }
+    let said = command(AUTOCONF).arg("--version").checked().map_err(child)?;
+    Ok(said.stdout.text().lines().next().unwrap_or_default().to_owned())
+}
+
+/// An error that names it where there is none.
+pub(super) fn autoconf_is_there() -> Result<(), XenError> {
+    if probe::find_program(AUTOCONF).is_none() { Err(lacking(&[AUTOCONF])) } else { Ok(()) }
+}
+
+const AUTOCONF: &str = "autoconf";
+
 /// How to install these programs here.
 pub(super) fn install(programs: &[&str]) -> String {
     match packages::install_command(programs) {

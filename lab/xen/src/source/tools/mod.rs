@@ -131,7 +131,8 @@ pub(crate) fn build(
     arch: Arch,
     store: &Store,
 ) -> Result<Option<Built>, XenError> {
-    if origin.folder().is_some_and(|f| !f.join(HAS).is_file()) {
+    let has = origin.has(HAS)?;
+    if has == Some(false) && origin.has(MADE_FROM)? == Some(false) {
         return Ok(None);
     }
     let compiler = Toolchain::find(arch)?;
@@ -153,6 +154,9 @@ pub(crate) fn build(
     let at = place(Key::new("xen-build-tools").part("source", origin.place()));
     let mut key =
         place(Key::new("xen-tools-built").part("format", FORMAT).part("configure", CONFIGURE.join(" ")));
+    if has != Some(true) {
+        key = key.part("autoconf", host::autoconf()?);
+    }
     for (at, patch) in patches.iter().enumerate() {
         key = key.part(&format!("patch-{at}"), hash_bytes(&patch.bytes));
     }
@@ -166,6 +170,8 @@ pub(crate) fn build(
 
 /// What a tree with tools has.
 const HAS: &str = "tools/configure";
+/// What autoconf makes it from, where a tree has only this: distributions delete what they make anew.
+const MADE_FROM: &str = "tools/configure.ac";
 
 struct BuildTools<'a> {
     arch: Arch,
@@ -195,6 +201,7 @@ impl Part for BuildTools<'_> {
 
     fn build(&self, run: &Runner<'_>, root: &Path, differs: &BTreeSet<String>) -> Result<(), XenError> {
         let src = run.src();
+        let made = self.autoconf(run, differs)?;
         let Ok(configure) = std::fs::read_to_string(src.join(HAS)) else {
             // Of what is no folder this is known only now. Without `root/` there are none.
             return Ok(());
@@ -205,7 +212,7 @@ impl Part for BuildTools<'_> {
             run.store.note(format!("{}: its tools are built without {what}", run.name));
         }
         self.masquerade(run)?;
-        let ran = self.configure(run, &configure, differs)?;
+        let ran = self.configure(run, &configure, differs, made)?;
         run.say(if ran { "compiling" } else { "compiling what changed" });
         let mut args = self.compiler.make_args(self.arch);
         args.extend([
@@ -271,8 +278,36 @@ impl BuildTools<'_> {
         env
     }
 
+    /// Makes configure where the tree has none, as its `autogen.sh` does (which wants folders that no tools are built from), and anew where
+    /// anything that it was made from is not what it was; whether it did.
+    fn autoconf(&self, run: &Runner<'_>, differs: &BTreeSet<String>) -> Result<bool, XenError> {
+        let (src, memory) = (run.src(), run.space.path().join("autoconf"));
+        let has = src.join(HAS).is_file();
+        if has && differs.contains(HAS) {
+            // The tree has come by one of its own.
+            let _ = std::fs::remove_file(&memory);
+        }
+        let made = memory.is_file();
+        if !src.join(MADE_FROM).is_file() || has && !(made && differs.iter().any(|p| of_autoconf(p))) {
+            return Ok(false);
+        }
+        host::autoconf_is_there()?;
+        run.say("making configure by autoconf");
+        for (dir, program) in [(".", "autoconf"), ("tools", "autoconf"), ("tools", "autoheader")] {
+            run.run(program, &["--force".to_owned()], &src.join(dir), &[], None)?;
+        }
+        std::fs::write(&memory, "").map_err(|e| io(run.name, "write", &memory, e))?;
+        Ok(true)
+    }
+
     /// Runs configure where anything that it goes by is not what it was; whether it did.
-    fn configure(&self, run: &Runner<'_>, text: &str, differs: &BTreeSet<String>) -> Result<bool, XenError> {
+    fn configure(
+        &self,
+        run: &Runner<'_>,
+        text: &str,
+        differs: &BTreeSet<String>,
+        made: bool,
+    ) -> Result<bool, XenError> {
         let mut args: Vec<String> = CONFIGURE.iter().map(|a| (*a).to_owned()).collect();
         // SeaBIOS would be cloned only where this option is known and says so.
         if text.contains("--disable-seabios") {
@@ -297,7 +332,7 @@ impl BuildTools<'_> {
         };
         let done = run.src().join("config/Tools.mk").is_file() && run.src().join("config/Paths.mk").is_file();
         let same = std::fs::read_to_string(&memory).is_ok_and(|was| was == said);
-        if same && done && !differs.iter().any(of_configure) {
+        if same && done && !made && !differs.iter().any(of_configure) {
             return Ok(false);
         }
         run.say("configuring");
@@ -307,6 +342,11 @@ impl BuildTools<'_> {
         std::fs::write(&memory, said).map_err(|e| io(run.name, "write", &memory, e))?;
         Ok(true)
     }
+}
+
+/// What autoconf makes configure from: the version is in it.
+fn of_autoconf(path: &str) -> bool {
+    path.ends_with(".ac") || path.ends_with(".m4") || matches!(path, "version.sh" | "xen/Makefile")
 }
 
 /// What is missing on this host for building the tools for an architecture, beside what the hypervisor takes; for `doctor`.
