@@ -76,7 +76,7 @@ const ROWS: &[Row] = &[
         args: &["--patch", "fixtures/patches/xen-panics.patch", "--no-control"],
         not_for: &[],
         exit: 1,
-        says: &["xen.panic", "Xen BUG at common/kernel.c", "do_initcalls"],
+        says: &["xen.bug", "Xen BUG at common/kernel.c", "do_initcalls"],
     },
     Row { name: "debug", args: &["--build-option", "debug=true"], not_for: &[], exit: 0, says: &["debug=y"] },
     // Whether the host can compile a policy for it is another matter.
