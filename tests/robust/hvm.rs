@@ -25,16 +25,25 @@ fn guest() -> Vec<u8> {
     assert_eq!(code.len(), CODE as usize);
     code.extend(SAYS.bytes().chain(*b"\n\0"));
     let size = HEADERS + code.len() as u32;
+    elf(BASE + HEADERS, &[load(size)], code)
+}
+
+/// PT_LOAD: all of the file, all that may be done with it.
+fn load(size: u32) -> [u32; 8] {
+    [1, 0, BASE, BASE, size, size, 7, 4096]
+}
+
+/// An ELF file for i386, with these program headers and what comes behind them.
+fn elf(entry: u32, program_headers: &[[u32; 8]], rest: Vec<u8>) -> Vec<u8> {
     let mut elf = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     let halves = |elf: &mut Vec<u8>, all: &[u16]| all.iter().for_each(|n| elf.extend(n.to_le_bytes()));
     let words = |elf: &mut Vec<u8>, all: &[u32]| all.iter().for_each(|n| elf.extend(n.to_le_bytes()));
     // ET_EXEC for i386, EV_CURRENT; entry, program headers, no sections.
     halves(&mut elf, &[2, 3]);
-    words(&mut elf, &[1, BASE + HEADERS, 52, 0, 0]);
-    halves(&mut elf, &[52, 32, 1, 40, 0, 0]);
-    // PT_LOAD, all of the file, all that may be done with it.
-    words(&mut elf, &[1, 0, BASE, BASE, size, size, 7, 4096]);
-    elf.extend(code);
+    words(&mut elf, &[1, entry, 52, 0, 0]);
+    halves(&mut elf, &[52, 32, program_headers.len() as u16, 40, 0, 0]);
+    words(&mut elf, program_headers.as_flattened());
+    elf.extend(rest);
     elf
 }
 
@@ -155,20 +164,11 @@ fn triple_faulting() -> Vec<u8> {
     code.extend((entry + 10).to_le_bytes());
     code.extend([0x0f, 0x0b, 0x90, 0, 0, 0, 0, 0, 0]); // ud2; padding; limit and base
     let size = headers + NOTE + code.len() as u32;
-    let mut elf = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
-    let halves = |elf: &mut Vec<u8>, all: &[u16]| all.iter().for_each(|n| elf.extend(n.to_le_bytes()));
-    let words = |elf: &mut Vec<u8>, all: &[u32]| all.iter().for_each(|n| elf.extend(n.to_le_bytes()));
-    halves(&mut elf, &[2, 3]);
-    words(&mut elf, &[1, entry, 52, 0, 0]);
-    halves(&mut elf, &[52, 32, 2, 40, 0, 0]);
-    words(&mut elf, &[1, 0, BASE, BASE, size, size, 7, 4096]);
     // PT_NOTE: XEN_ELFNOTE_PHYS32_ENTRY (xen/include/public/elfnote.h).
-    words(&mut elf, &[4, headers, BASE + headers, BASE + headers, NOTE, NOTE, 4, 4]);
-    words(&mut elf, &[4, 4, 18]);
-    elf.extend(*b"Xen\0");
-    words(&mut elf, &[entry]);
-    elf.extend(code);
-    elf
+    let note = [4, headers, BASE + headers, BASE + headers, NOTE, NOTE, 4, 4];
+    let words = |all: &[u32]| all.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>();
+    let rest = [words(&[4, 4, 18]), b"Xen\0".to_vec(), words(&[entry]), code].concat();
+    elf(entry, &[load(size), note], rest)
 }
 
 /// Emulation can make a guest end so, which is no word about Xen; what ends so each time is.

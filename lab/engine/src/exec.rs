@@ -163,7 +163,7 @@ async fn from_power_on(
     lab.sink.emit(What::Note { case: Some(shown.to_owned()), message: message.to_owned() });
     let again = dir.join(POWER_ON);
     let (mut power_on, mut done) = attempt(lab, case.clone(), &again, way).await;
-    if times > 1 && judge::may_be_emulated(&power_on, &done.facts) && not_yet_believed(&power_on, &done) {
+    if times > 1 && not_yet_believed(&power_on, &done) {
         let was = (power_on, &done);
         (power_on, done) = Box::pin(from_power_on(lab, case, shown, &again, was, way, times - 1)).await;
     }

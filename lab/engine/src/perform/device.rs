@@ -47,7 +47,7 @@ impl Dom0<'_> {
             }
             let looked = self.looked(&domain).await;
             let mut seen = seen(&domain, looked.clone(), looked);
-            // What it printed is the state, the nonce and the console, which are in it already.
+            // What it printed is the state, the number, the nonce and the console, which are in it already.
             seen.command.stdout = Default::default();
             seen.xen = of_guest(hub, seen.id, begun);
             domains.push(Handled { done, seen });

@@ -99,9 +99,7 @@ impl Dom0<'_> {
 
 /// What Xen wrote to its console since the line of that number.
 pub(super) fn of_xen(hub: &Hub, since: u64) -> Vec<String> {
-    let state = hub.state();
-    let lines = state.lines_from(since).filter(|l| l.speaker == Speaker::Xen).map(|l| l.text.clone());
-    shortened(lines.collect())
+    of_guest(hub, None, since)
 }
 
 /// The same, and whatever it wrote before that names the domain of that number: one that ends has often done so a step ago.

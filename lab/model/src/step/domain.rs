@@ -216,10 +216,7 @@ impl Seen {
 
     /// What is wrong with a domain that should be alive.
     pub(super) fn dead(&self, name: &str) -> Option<Check> {
-        let said = self
-            .of_its_end()
-            .or(self.xen.first())
-            .map_or_else(String::new, |line| format!("; Xen said {}", quote(line)));
+        let said = xen_said(self.of_its_end().or(self.xen.first()));
         let fail = |cause, what: &str| {
             let check =
                 Check::fail(name, cause, format!("{} {what}; {}{said}", self.domain, self.last_words()));
@@ -504,10 +501,8 @@ impl Domain {
                 }
                 (false, None, limit) => {
                     let limit = limit.map_or_else(String::new, |l| format!(" within {l:.0} s of guest time"));
-                    let ended = seen.of_its_end();
-                    let ended = ended.map_or_else(String::new, |line| format!("; Xen said {}", quote(line)));
-                    let message =
-                        format!("{domain} did not say {shown}{limit}; {}{ended}", seen.last_words());
+                    let (last, said) = (seen.last_words(), xen_said(seen.of_its_end()));
+                    let message = format!("{domain} did not say {shown}{limit}; {last}{said}");
                     let cause = match seen.has_triple_faulted() {
                         true => Cause::GuestTripleFault,
                         false => Cause::GuestSilent,
@@ -623,6 +618,11 @@ impl Domain {
         let whence = format!("in {domain}");
         self.wanted().judge((Self::NAME, &whence), answer.status, [&answer.stdout, &answer.stderr], cx)
     }
+}
+
+/// A line of Xen's as a message goes on with it.
+fn xen_said(line: Option<&String>) -> String {
+    line.map_or_else(String::new, |line| format!("; Xen said {}", quote(line)))
 }
 
 /// The last words of a device model's, where it had any.

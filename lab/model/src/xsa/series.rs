@@ -115,11 +115,11 @@ impl Series {
             let hash = |at: &usize| &titles.commits[*at].0;
             let same = |at: &&usize| patch.change.is_some() && changes.get(hash(at)) == patch.change.as_ref();
             let says = |at: &&usize| claim.commits.contains(hash(at));
-            let found = there.iter().find(same);
-            if found.is_none() && there.iter().any(|at| says(&at)) {
-                series.by_word.push(patch.name.clone());
-            }
-            if let Some(at) = found.or_else(|| there.iter().find(says)) {
+            let by_change = there.iter().find(same);
+            if let Some(at) = by_change.or_else(|| there.iter().find(says)) {
+                if by_change.is_none() {
+                    series.by_word.push(patch.name.clone());
+                }
                 taken.insert(*at);
                 series.commits.push(hash(at).clone());
                 continue;
